@@ -1,0 +1,249 @@
+//! The typed configuration of one sync.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::check::{self, Findings};
+use crate::endpoint::{self, Context, Endpoint};
+use crate::error::{Error, ErrorKind, Notice, Severity};
+use crate::fields::{self, Fields};
+use crate::matching::{self, MatchField};
+use crate::path::Path;
+use crate::settings::{DeleteLimit, InitialSync, Retry, Settings};
+
+/// The ways that changes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From source to target.
+    SourceToTarget,
+    /// From target to source.
+    TargetToSource,
+    /// Both ways.
+    TwoWay,
+}
+
+impl Direction {
+    /// Whether changes of the source reach the target.
+    pub const fn to_target(self) -> bool {
+        matches!(self, Self::SourceToTarget | Self::TwoWay)
+    }
+
+    /// Whether changes of the target reach the source.
+    pub const fn to_source(self) -> bool {
+        matches!(self, Self::TargetToSource | Self::TwoWay)
+    }
+
+    /// Whether all ways of `other` are ways of this one.
+    pub(crate) fn covers(self, other: Self) -> bool {
+        self == Self::TwoWay || self == other
+    }
+
+    pub(crate) const fn described(self) -> &'static str {
+        match self {
+            Self::SourceToTarget => "from source to target",
+            Self::TargetToSource => "from target to source",
+            Self::TwoWay => "both ways",
+        }
+    }
+
+    fn read(doc: &Map<String, Value>) -> Result<Self, Error> {
+        let flag = |key: &str| doc.get(key).and_then(Value::as_bool);
+        let sync_type = doc.get("sync_type").and_then(Value::as_str);
+        match (sync_type, flag("source_to_target"), flag("target_to_source")) {
+            (Some("bidirectional"), Some(false), _) => {
+                Err(contradiction("source_to_target", "bidirectional", "true"))
+            }
+            (Some("bidirectional"), _, Some(false)) => {
+                Err(contradiction("target_to_source", "bidirectional", "true"))
+            }
+            (Some("bidirectional"), ..) => Ok(Self::TwoWay),
+            (Some(_), Some(true), Some(true)) => {
+                Err(contradiction("target_to_source", "one_way", "false"))
+            }
+            (_, Some(false), Some(false)) => Err(Error::malformed(
+                Path::root().key("target_to_source"),
+                "the sync goes no way at all",
+                "Both \"source_to_target\" and \"target_to_source\" are false.",
+                "Set one of them to true; to stop a sync for a while, use sync.pause.",
+            )),
+            (None, Some(true), Some(true)) => Ok(Self::TwoWay),
+            (_, Some(false), _) | (_, None, Some(true)) => Ok(Self::TargetToSource),
+            _ => Ok(Self::SourceToTarget),
+        }
+    }
+}
+
+fn contradiction(flag: &str, sync_type: &str, right: &str) -> Error {
+    Error::malformed(
+        Path::root().key(flag),
+        format!("\"{flag}\" contradicts \"sync_type\""),
+        format!(
+            "The document has \"sync_type\": \"{sync_type}\", with which \"{flag}\" can only be {right}."
+        ),
+        format!("Leave out \"{flag}\", or change \"sync_type\"."),
+    )
+}
+
+/// The configuration of one sync, checked, with all defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The source endpoint; at least one of the two is a table of this database.
+    pub source: Endpoint,
+    /// The target endpoint.
+    pub target: Endpoint,
+    /// The ways that changes go.
+    pub direction: Direction,
+    /// The fields that are synced.
+    pub fields: Fields,
+    /// What records of the two sides are recognised by; empty if the document leaves it to the keys.
+    pub match_on: Vec<MatchField>,
+    /// What happens to the rows that are already there.
+    pub initial: InitialSync,
+    /// How failed changes are tried again.
+    pub retry: Retry,
+    /// How many changes are worked through at once.
+    pub batch_size: u32,
+    /// How many requests to a remote run at once, if the document says so; means nothing for a local table.
+    pub parallelism: Option<u32>,
+    /// How often a remote is asked for changes, if the document says so; means nothing for a local table.
+    pub polling_interval: Option<Duration>,
+    /// How much a batch may delete before the sync asks, if the document says so.
+    pub delete_limit: Option<DeleteLimit>,
+    /// Whether changes of the tables are captured.
+    pub capture: bool,
+    /// Well-formed keys of alerts, metrics and dashboard by their path, such as `error_handling.notification`: kept,
+    /// without effect.
+    pub kept: Map<String, Value>,
+}
+
+impl Config {
+    /// Reads a joined document.
+    ///
+    /// What is malformed is reported first, then what does not exist, then what this version does not act on.
+    pub fn read(doc: &Value, context: &Context) -> Result<(Self, Vec<Notice>), Error> {
+        let (doc, mut findings) = check::document(doc)?;
+        let mut notices = Vec::new();
+        partners(doc)?;
+        let direction = Direction::read(doc)?;
+        let fields = fields::read(doc, direction, &mut findings, &mut notices)?;
+        let match_on = matching::read(doc, &fields)?;
+        let settings = Settings::read(doc)?;
+        if doc.contains_key("sync_hub") {
+            // The endpoints of a hub are its connected systems.
+            not_served(&findings)?;
+        }
+        let (source, target) = endpoint::read(doc, context, &mut notices)?;
+        not_served(&findings)?;
+        notices.extend(without_effect(&findings));
+        let config = Self {
+            source,
+            target,
+            direction,
+            fields,
+            match_on,
+            initial: settings.initial,
+            retry: settings.retry,
+            batch_size: settings.batch_size,
+            parallelism: settings.parallelism,
+            polling_interval: settings.polling_interval,
+            delete_limit: settings.delete_limit,
+            capture: settings.capture,
+            kept: findings.kept,
+        };
+        Ok((config, notices))
+    }
+}
+
+/// Keys that only mean something together.
+fn partners(doc: &Map<String, Value>) -> Result<(), Error> {
+    let root = Path::root();
+    let need = |has: &str, path: Path, example: &str| {
+        Err(Error::malformed(
+            &path,
+            format!("\"{path}\" is missing"),
+            format!("The document has {has}, which needs it."),
+            format!("For example: \"{}\": {example}.", path.last_key()),
+        ))
+    };
+    match (doc.contains_key("sync_hub"), doc.contains_key("connected_systems")) {
+        (true, false) => {
+            let example = "[{\"system\": \"crm\", \"objects\": [\"Account\"]}]";
+            return need("\"sync_hub\"", root.key("connected_systems"), example);
+        }
+        (false, true) => return need("\"connected_systems\"", root.key("sync_hub"), "\"local\""),
+        _ => {}
+    }
+    if let Some(Value::Object(conflicts)) = doc.get("conflict_resolution") {
+        let partner = match conflicts.get("strategy").and_then(Value::as_str) {
+            Some("field_level_priority") => {
+                Some(("field_rules", "[{\"field\": \"email\", \"priority_system\": \"crm\"}]"))
+            }
+            Some("system_priority") => Some(("priority_system", "\"crm\"")),
+            _ => None,
+        };
+        if let Some((partner, example)) = partner
+            && !conflicts.contains_key(partner)
+        {
+            return need("this strategy", root.key("conflict_resolution").key(partner), example);
+        }
+    }
+    let rules = doc.get("validation_rules").and_then(Value::as_array);
+    for (at, rule) in rules.into_iter().flatten().enumerate() {
+        let partner = match rule.get("rule").and_then(Value::as_str) {
+            Some("regex") => Some(("pattern", "\"^[0-9]+$\"")),
+            Some("allowed_values") => Some(("values", "[\"open\", \"closed\"]")),
+            Some("condition") => Some(("condition", "\"amount > 0\"")),
+            _ => None,
+        };
+        if let Some((partner, example)) = partner
+            && rule.get(partner).is_none()
+        {
+            return need("this rule", root.key("validation_rules").index(at).key(partner), example);
+        }
+    }
+    Ok(())
+}
+
+fn not_served(findings: &Findings) -> Result<(), Error> {
+    let Some((first, others)) = findings.not_served.split_first() else {
+        return Ok(());
+    };
+    let mut detail = match &first.value {
+        Some(_) => {
+            "The value is part of the configuration language, but this version does not act on it."
+                .to_owned()
+        }
+        None => {
+            "The key is part of the configuration language, but this version does not act on it."
+                .to_owned()
+        }
+    };
+    if !others.is_empty() {
+        let others: Vec<_> = others.iter().map(|other| other.path.as_str()).collect();
+        detail.push_str(&format!(" The same is true of {}.", others.join(", ")));
+    }
+    let (message, hint) = match &first.value {
+        Some(value) => (
+            format!("the value {value} of \"{}\" is not supported by this version", first.path),
+            "Choose another value, or leave the key out.",
+        ),
+        None => (
+            format!("the key \"{}\" is not supported by this version", first.path),
+            "Leave the key out.",
+        ),
+    };
+    Err(Error::new(ErrorKind::NotServed, &first.path, message, detail, hint))
+}
+
+fn without_effect(findings: &Findings) -> Option<Notice> {
+    let first = findings.kept.keys().next()?;
+    let all: Vec<_> = findings.kept.keys().map(String::as_str).collect();
+    Some(Notice {
+        severity: Severity::Warning,
+        path: first.clone(),
+        message: "keys of alerts, metrics and dashboard have no effect yet".to_owned(),
+        detail: format!("These keys are kept without effect: {}.", all.join(", ")),
+        hint: String::new(),
+    })
+}

@@ -1,0 +1,473 @@
+//! Every key of the configuration language in one table: its type, its range and whether it is acted on.
+
+use Shape::{
+    Any, Choice, Either, Flag, FlagOff, Integer, List, Number, Object, Only, Settings, Text,
+};
+
+/// What may stand at a key.
+#[derive(Debug)]
+pub(crate) enum Shape {
+    Flag,
+    /// A flag that is only served while it is false.
+    FlagOff,
+    Integer(i64, i64),
+    Number(f64, f64),
+    /// A text that is not empty.
+    Text,
+    /// A text of which only these values are served.
+    Only(&'static [&'static str]),
+    /// One of a closed set of texts.
+    Choice(&'static [Value]),
+    /// An array with at least so many elements.
+    List(usize, &'static Shape),
+    Object(&'static [Key]),
+    /// An object of plain values with free names, none of them a secret.
+    Settings,
+    /// One of several shapes, told apart by the JSON type.
+    Either(&'static [Shape]),
+    Any,
+}
+
+/// A value of a closed set.
+#[derive(Debug)]
+pub(crate) struct Value {
+    pub(crate) text: &'static str,
+    pub(crate) served: bool,
+}
+
+/// What comes of a key that is well formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Served,
+    NotServed,
+    /// Kept, without effect so far.
+    Kept,
+}
+
+/// A key of an object.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) shape: Shape,
+    pub(crate) standing: Standing,
+    pub(crate) required: bool,
+    /// A value that is right, as it stands in a document.
+    pub(crate) example: &'static str,
+}
+
+const fn key(name: &'static str, shape: Shape, example: &'static str) -> Key {
+    Key { name, shape, standing: Standing::Served, required: false, example }
+}
+
+impl Key {
+    const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    const fn not_served(mut self) -> Self {
+        self.standing = Standing::NotServed;
+        self
+    }
+
+    const fn kept(mut self) -> Self {
+        self.standing = Standing::Kept;
+        self
+    }
+}
+
+const fn yes(text: &'static str) -> Value {
+    Value { text, served: true }
+}
+
+const fn not_yet(text: &'static str) -> Value {
+    Value { text, served: false }
+}
+
+const DAY: f64 = 86_400.0;
+const MANY: i64 = i32::MAX as i64;
+
+const NAMES: Shape = List(0, &Text);
+const TEXT_OR_TEXTS: Shape = Either(&[Text, List(1, &Text)]);
+const LOG_LEVEL: Shape = Choice(&[yes("debug"), yes("info"), yes("warning"), yes("error")]);
+const METRICS: Shape =
+    List(0, &Choice(&[yes("sync_latency"), yes("latency"), yes("error_rate"), yes("throughput")]));
+
+/// The document as a whole.
+pub(crate) const DOCUMENT: &[Key] = &[
+    key("connection_name", Text, "\"crm\""),
+    key("source", ENDPOINT, "{\"connection\": \"crm\", \"object\": \"Account\"}"),
+    key("target", ENDPOINT, "{\"table\": \"public.accounts\"}"),
+    key("identity", Any, "\"external_id\"").not_served(),
+    // Which way, and who wins.
+    key("sync_type", Choice(&[yes("one_way"), yes("bidirectional")]), "\"bidirectional\""),
+    key("source_to_target", Flag, "true"),
+    key("target_to_source", Flag, "false"),
+    key(
+        "conflict_resolution",
+        Either(&[STRATEGY, Object(CONFLICT_RESOLUTION)]),
+        "\"last_write_wins\"",
+    ),
+    key("loop_prevention", Object(LOOP_PREVENTION), "{\"enabled\": true}").not_served(),
+    // Fields.
+    key(
+        "field_mappings",
+        List(1, &Object(MAPPING)),
+        "[{\"source\": \"Name\", \"target\": \"account_name\"}]",
+    ),
+    key("mapping_options", Object(MAPPING_OPTIONS), "{\"handle_nulls\": \"preserve\"}"),
+    key("field_selection", Choice(&[yes("explicit"), yes("all")]), "\"explicit\""),
+    key("include_fields", List(1, &Text), "[\"Id\", \"Name\"]"),
+    key("exclude_fields", NAMES, "[\"SystemModstamp\"]"),
+    key(
+        "validation_rules",
+        List(0, &Object(VALIDATION_RULE)),
+        "[{\"field\": \"email\", \"rule\": \"email_format\"}]",
+    )
+    .not_served(),
+    key("stamp_columns", Object(STAMP_COLUMNS), "{\"synced_at\": \"last_sync\"}").not_served(),
+    // Rows.
+    key("where", Text, "\"active\"").not_served(),
+    key("source_where", Text, "\"active\"").not_served(),
+    key("target_where", Text, "\"active\"").not_served(),
+    key("two_way_where", Text, "\"active\"").not_served(),
+    key("match_on", List(1, &Either(&[Text, Object(MATCH)])), "[\"email\"]"),
+    key("on_difference", Text, "\"report\"").not_served(),
+    key("on_source_delete", ON_DELETE, "\"delete\"").not_served(),
+    key("on_target_delete", ON_DELETE, "\"delete\"").not_served(),
+    key(
+        "on_target_edit",
+        Choice(&[not_yet("overwrite"), not_yet("keep"), not_yet("report")]),
+        "\"report\"",
+    )
+    .not_served(),
+    key("delete_limit", Either(&[Integer(0, i64::MAX), Text]), "\"5%\""),
+    // Running.
+    key("capture", Flag, "true"),
+    key("initial_sync", Object(INITIAL_SYNC), "{\"strategy\": \"full_load\"}"),
+    key("ongoing_sync", Object(ONGOING_SYNC), "{\"mode\": \"real_time\"}"),
+    key("performance_settings", Object(PERFORMANCE), "{\"batch_size\": 500}"),
+    key("error_handling", Object(ERROR_HANDLING), "{\"retry_strategy\": {\"max_attempts\": 5}}"),
+    key("monitoring", Object(MONITORING), "{\"log_level\": \"info\"}").kept(),
+    // A hub and its systems.
+    key("sync_hub", Text, "\"local\"").not_served(),
+    key(
+        "connected_systems",
+        List(1, &Object(SYSTEM)),
+        "[{\"system\": \"crm\", \"objects\": [\"Account\"]}]",
+    )
+    .not_served(),
+    key("tables", List(1, &Text), "[\"public.accounts\"]").not_served(),
+];
+
+const ENDPOINT: Shape = Either(&[Text, Object(ENDPOINT_KEYS)]);
+
+pub(crate) const ENDPOINT_KEYS: &[Key] = &[
+    key("connection", Text, "\"crm\""),
+    key("type", Text, "\"salesforce\""),
+    key("credentials", Settings, "{\"instance_url\": \"https://example.my.salesforce.com\"}"),
+    key("schema", Text, "\"public\""),
+    key("table", Text, "\"accounts\""),
+    key("object", Text, "\"Account\""),
+];
+
+const STRATEGY: Shape = Choice(&[
+    yes("last_write_wins"),
+    not_yet("system_priority"),
+    not_yet("field_level_priority"),
+    not_yet("manual"),
+]);
+
+const CONFLICT_RESOLUTION: &[Key] = &[
+    key("strategy", STRATEGY, "\"last_write_wins\"").required(),
+    key("timestamp_field", Text, "\"LastModifiedDate\"").not_served(),
+    key("priority_system", Text, "\"crm\"").not_served(),
+    key(
+        "field_rules",
+        List(1, &Object(FIELD_RULE)),
+        "[{\"field\": \"email\", \"priority_system\": \"crm\"}]",
+    )
+    .not_served(),
+];
+
+const FIELD_RULE: &[Key] = &[
+    key("field", Text, "\"email\"").required(),
+    key("priority_system", Text, "\"crm\"").required(),
+];
+
+const LOOP_PREVENTION: &[Key] = &[
+    key("enabled", Flag, "true"),
+    key("detection_window_seconds", Integer(1, MANY), "60"),
+    key("max_update_count", Integer(1, MANY), "2"),
+];
+
+const MAPPING: &[Key] = &[
+    key("source", TEXT_OR_TEXTS, "\"Name\""),
+    key("target", Text, "\"account_name\"").required(),
+    key("transformation", Text, "\"upper(source_column)\""),
+    key("reverse", Text, "\"lower(target_column)\""),
+    key(
+        "direction",
+        Choice(&[yes("source_to_target"), yes("target_to_source"), yes("bidirectional")]),
+        "\"source_to_target\"",
+    ),
+    key("required", Flag, "true").not_served(),
+    key("default", Any, "\"unknown\"").not_served(),
+    key("reference", Text, "\"accounts\"").not_served(),
+];
+
+const MAPPING_OPTIONS: &[Key] = &[
+    key(
+        "handle_nulls",
+        Choice(&[yes("preserve"), not_yet("ignore"), not_yet("default")]),
+        "\"preserve\"",
+    ),
+    key("timestamp_format", Only(&["iso8601"]), "\"iso8601\""),
+    key("time_zone", Text, "\"UTC\"").not_served(),
+    key("phone_region", Text, "\"CH\"").not_served(),
+];
+
+const VALIDATION_RULE: &[Key] = &[
+    key("field", Text, "\"email\"").required(),
+    key(
+        "rule",
+        Choice(&[
+            not_yet("email_format"),
+            not_yet("regex"),
+            not_yet("length"),
+            not_yet("range"),
+            not_yet("allowed_values"),
+            not_yet("condition"),
+        ]),
+        "\"email_format\"",
+    )
+    .required(),
+    key("pattern", Text, "\"^[0-9]+$\""),
+    key("min", Any, "1"),
+    key("max", Any, "100"),
+    key("values", List(1, &Any), "[\"open\", \"closed\"]"),
+    key("condition", Text, "\"amount > 0\""),
+    key(
+        "on_error",
+        Choice(&[
+            not_yet("reject_record"),
+            not_yet("standardize_format"),
+            not_yet("set_null"),
+            not_yet("warn"),
+        ]),
+        "\"reject_record\"",
+    ),
+];
+
+const STAMP_COLUMNS: &[Key] = &[
+    key("synced_at", Text, "\"last_sync\""),
+    key("state", Text, "\"sync_state\""),
+    key("error", Text, "\"sync_error\""),
+];
+
+const MATCH: &[Key] =
+    &[key("source", Text, "\"Email\"").required(), key("target", Text, "\"email\"").required()];
+
+/// `mark` comes with the column that takes the mark.
+const ON_DELETE: Shape = Either(&[
+    DELETE_POLICY,
+    Object(&[
+        key("action", DELETE_POLICY, "\"mark\"").required(),
+        key("column", Text, "\"deleted\""),
+    ]),
+]);
+
+const DELETE_POLICY: Shape = Choice(&[not_yet("delete"), not_yet("mark"), not_yet("keep")]);
+
+const INITIAL_SYNC: &[Key] = &[
+    key("strategy", Choice(&[yes("full_load"), yes("none"), yes("match_only")]), "\"full_load\""),
+    key("on_difference", Text, "\"report\"").not_served(),
+];
+
+const ONGOING_SYNC: &[Key] = &[
+    key("mode", Choice(&[yes("real_time"), not_yet("polling")]), "\"real_time\""),
+    key("polling_interval_seconds", Integer(1, 86_400), "30"),
+];
+
+const PERFORMANCE: &[Key] = &[
+    key("batch_size", Integer(1, 10_000), "500"),
+    key("parallelism", Integer(1, 64), "4"),
+    key(
+        "change_detection",
+        Choice(&[yes("database_triggers"), not_yet("polling")]),
+        "\"database_triggers\"",
+    ),
+    key("index_recommendation", FlagOff, "false"),
+    key("priority", Any, "10").not_served(),
+    key("rate_limits", Any, "{\"per_minute\": 100}").not_served(),
+];
+
+const ERROR_HANDLING: &[Key] = &[
+    key("retry_strategy", Object(RETRY_STRATEGY), "{\"max_attempts\": 5}"),
+    key("notification", Object(NOTIFICATION), "{\"channels\": [\"email\"]}").kept(),
+    key("notifications", Object(NOTIFICATIONS), "{\"email\": [\"team@example.com\"]}").kept(),
+    key("fallback", Object(FALLBACK), "{\"action\": \"queue_for_manual_review\"}"),
+];
+
+const RETRY_STRATEGY: &[Key] = &[
+    key("max_attempts", Integer(1, 1000), "5"),
+    key("initial_delay_seconds", Number(0.0, DAY), "1"),
+    key("backoff_factor", Number(1.0, 100.0), "2.0"),
+    key("jitter", Any, "true").not_served(),
+    key("max_delay_seconds", Number(0.0, DAY), "3600").not_served(),
+];
+
+const NOTIFICATION: &[Key] = &[
+    key("channels", List(1, &Choice(&[yes("slack"), yes("email")])), "[\"slack\", \"email\"]"),
+    key(
+        "threshold",
+        Choice(&[yes("info"), yes("warning"), yes("error"), yes("critical")]),
+        "\"critical\"",
+    ),
+];
+
+const NOTIFICATIONS: &[Key] = &[
+    key("email", TEXT_OR_TEXTS, "[\"team@example.com\"]"),
+    key("slack", TEXT_OR_TEXTS, "\"#sync-alerts\""),
+];
+
+const FALLBACK: &[Key] = &[key(
+    "action",
+    Choice(&[yes("queue_for_manual_review"), not_yet("skip"), not_yet("pause_sync")]),
+    "\"queue_for_manual_review\"",
+)
+.required()];
+
+const MONITORING: &[Key] = &[
+    key("metrics", METRICS, "[\"sync_latency\"]"),
+    key("metric_collection", METRICS, "[\"latency\"]"),
+    key("alerting", Object(ALERTING), "{\"error_rate_threshold\": 0.01}"),
+    key("logging", Object(LOGGING), "{\"level\": \"info\"}"),
+    key("log_level", LOG_LEVEL, "\"info\""),
+    key("dashboard_enabled", Flag, "true"),
+];
+
+const ALERTING: &[Key] = &[
+    key("latency_threshold_ms", Integer(1, MANY), "5000"),
+    key("error_rate_threshold", Number(0.0, 1.0), "0.01"),
+    key("consecutive_failures_threshold", Integer(1, MANY), "3"),
+];
+
+const LOGGING: &[Key] =
+    &[key("level", LOG_LEVEL, "\"info\""), key("retention_days", Integer(1, 36_500), "30")];
+
+const SYSTEM: &[Key] = &[
+    key("system", Text, "\"crm\"").required(),
+    key("objects", List(1, &Text), "[\"Account\"]").required(),
+    key("tables", List(1, &Text), "[\"public.accounts\"]"),
+];
+
+/// The objects of the document in which a key of this name is known, other than `inside` itself.
+pub(crate) fn homes(name: &str, inside: &[Key]) -> Vec<String> {
+    let mut homes = Vec::new();
+    search(DOCUMENT, "", name, inside, &mut homes);
+    homes
+}
+
+fn search(keys: &'static [Key], path: &str, name: &str, inside: &[Key], homes: &mut Vec<String>) {
+    if !std::ptr::eq(keys, inside) && keys.iter().any(|key| key.name == name) {
+        homes.push(path.to_owned());
+    }
+    for key in keys {
+        let path =
+            if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+        for keys in objects(&key.shape) {
+            search(keys, &path, name, inside, homes);
+        }
+    }
+}
+
+fn objects(shape: &Shape) -> Vec<&'static [Key]> {
+    match shape {
+        Object(keys) => vec![keys],
+        List(_, of) => objects(of),
+        Either(shapes) => shapes.iter().flat_map(objects).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check;
+    use crate::path::Path;
+
+    /// Every key's example must itself pass the check: hints are made of them.
+    #[test]
+    fn every_example_is_well_formed() {
+        fn walk(keys: &'static [Key], path: &Path) {
+            for key in keys {
+                let example: serde_json::Value = serde_json::from_str(key.example)
+                    .unwrap_or_else(|_| panic!("{}: {}", path, key.example));
+                let path = path.key(key.name);
+                check::value_of_key(&example, key, &path)
+                    .unwrap_or_else(|error| panic!("{path}: {error:?}"));
+                for keys in objects(&key.shape) {
+                    walk(keys, &path);
+                }
+            }
+        }
+        walk(DOCUMENT, &Path::root());
+    }
+
+    /// The paths of the keys that are served or kept, and of those that are refused. An object whose keys are listed
+    /// is not listed itself; the two endpoints have the same keys.
+    fn paths(
+        keys: &'static [Key],
+        inside: &str,
+        served: &mut Vec<String>,
+        refused: &mut Vec<String>,
+    ) {
+        for key in keys {
+            let path = format!("{inside}{}", key.name);
+            if key.standing == Standing::NotServed {
+                refused.push(path);
+                continue;
+            }
+            let inner = objects(&key.shape);
+            let list = matches!(key.shape, List(..));
+            if !matches!(key.shape, Object(_)) {
+                served.push(path.clone());
+            }
+            if path == "target" {
+                continue;
+            }
+            for keys in inner {
+                paths(keys, &format!("{path}{}.", if list { "[]" } else { "" }), served, refused);
+            }
+        }
+    }
+
+    #[test]
+    fn the_reference_names_every_key_and_no_other() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference.md");
+        let page = std::fs::read_to_string(file).unwrap();
+        let (_, page) = page.split_once("\n## Keys of a document\n").unwrap();
+        let (page, _) = page.split_once("\n## ").unwrap();
+        let (table, list) = page.split_once("\n### Known").unwrap();
+        let names = |text: &str, mark: &str| -> Vec<String> {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(mark)?.split_once('`'));
+            let mut names: Vec<String> = lines.map(|(name, _)| name.to_owned()).collect();
+            names.sort();
+            names
+        };
+        let (mut served, mut refused) = (Vec::new(), Vec::new());
+        paths(DOCUMENT, "", &mut served, &mut refused);
+        served.sort();
+        refused.sort();
+        assert_eq!(names(table, "| `"), served);
+        assert_eq!(names(list, "- `"), refused);
+    }
+
+    #[test]
+    fn a_misplaced_key_is_found_where_it_belongs() {
+        assert_eq!(homes("batch_size", DOCUMENT), ["performance_settings"]);
+        assert_eq!(homes("max_attempts", DOCUMENT), ["error_handling.retry_strategy"]);
+        assert!(homes("nothing", DOCUMENT).is_empty());
+    }
+}

@@ -1,0 +1,37 @@
+//! Reads sync configuration documents: joins the pieces a user hands over into one JSON document, holds that
+//! document against the grammar of the configuration language, and turns it into one typed [`Config`].
+//!
+//! The way of a document, in the order of the modules:
+//!
+//! 1. [`join_create`] and [`merge_patch`] make one document of many pieces (`join`).
+//! 2. The grammar (`grammar`) is one table of every key with its type, range and standing; `check` walks a document
+//!    along it and finds everything that can be seen without knowing what a key means.
+//! 3. [`Config::read`] (`config`) gives the keys their meaning: endpoints, fields, settings.
+//!
+//! A document has one of three outcomes, never mixed: it is malformed, it asks for something this version does not
+//! do, or it is well formed. Reading is pure: what it must know of the database comes in as a [`Context`].
+
+mod check;
+mod config;
+mod credentials;
+mod endpoint;
+mod error;
+mod fields;
+mod grammar;
+mod join;
+mod matching;
+mod name;
+mod nearest;
+mod path;
+mod settings;
+mod transform;
+
+pub use config::{Config, Direction};
+pub use endpoint::{Connection, Context, Endpoint, Remote};
+pub use error::{Error, ErrorKind, Notice, Severity};
+pub use fields::{Field, Fields};
+pub use join::{join_create, merge_patch};
+pub use matching::MatchField;
+pub use name::TableName;
+pub use settings::{DeleteLimit, InitialSync, Retry};
+pub use transform::{Builtin, Transform};

@@ -1,0 +1,136 @@
+//! How a sync starts, runs and retries.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::check;
+use crate::error::Error;
+use crate::path::{Path, shown};
+
+/// How many changes are worked through at once, unless the document says otherwise.
+const BATCH_SIZE: u32 = 500;
+
+/// What happens to the rows that are there when the sync is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum InitialSync {
+    /// All rows of the source are brought to the target.
+    FullLoad,
+    /// Nothing: only later changes are synced.
+    None,
+    /// Rows that exist on both sides are linked, nothing is written.
+    MatchOnly,
+}
+
+/// How often and after what delay a change is tried again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retry {
+    /// Attempts in all, the first one counted.
+    pub max_attempts: u32,
+    /// The delay before the second attempt.
+    pub initial_delay: Duration,
+    /// What the delay grows by with each attempt.
+    pub backoff_factor: f64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { max_attempts: 5, initial_delay: Duration::from_secs(1), backoff_factor: 2.0 }
+    }
+}
+
+/// How much a batch may delete before the sync stops and asks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum DeleteLimit {
+    /// So many records.
+    Records(u64),
+    /// So many percent of the linked records, from 0 to 100.
+    Percent(f64),
+}
+
+/// The settings of a document, defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) initial: InitialSync,
+    pub(crate) retry: Retry,
+    pub(crate) delete_limit: Option<DeleteLimit>,
+    pub(crate) polling_interval: Option<Duration>,
+    pub(crate) batch_size: u32,
+    pub(crate) parallelism: Option<u32>,
+    pub(crate) capture: bool,
+}
+
+impl Settings {
+    /// Reads settings whose types and ranges the grammar has already made sure of.
+    pub(crate) fn read(doc: &Map<String, Value>) -> Result<Self, Error> {
+        agreeing_log_levels(doc)?;
+        let at = |way: &[&str]| {
+            let (first, rest) = way.split_first()?;
+            rest.iter().try_fold(doc.get(*first)?, |value, key| value.get(key))
+        };
+        let whole = |way: &[&str]| {
+            at(way)
+                .and_then(|value| check::integer(value.as_number()?))
+                .and_then(|n| u32::try_from(n).ok())
+        };
+        let number = |way: &[&str]| at(way).and_then(Value::as_f64);
+        let retry = "retry_strategy";
+        let usual = Retry::default();
+        Ok(Self {
+            initial: match at(&["initial_sync", "strategy"]).and_then(Value::as_str) {
+                Some("none") => InitialSync::None,
+                Some("match_only") => InitialSync::MatchOnly,
+                _ => InitialSync::FullLoad,
+            },
+            retry: Retry {
+                max_attempts: whole(&["error_handling", retry, "max_attempts"])
+                    .unwrap_or(usual.max_attempts),
+                initial_delay: number(&["error_handling", retry, "initial_delay_seconds"])
+                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                    .unwrap_or(usual.initial_delay),
+                backoff_factor: number(&["error_handling", retry, "backoff_factor"])
+                    .unwrap_or(usual.backoff_factor),
+            },
+            delete_limit: doc.get("delete_limit").map(delete_limit).transpose()?,
+            polling_interval: whole(&["ongoing_sync", "polling_interval_seconds"])
+                .map(|seconds| Duration::from_secs(u64::from(seconds))),
+            batch_size: whole(&["performance_settings", "batch_size"]).unwrap_or(BATCH_SIZE),
+            parallelism: whole(&["performance_settings", "parallelism"]),
+            capture: doc.get("capture").and_then(Value::as_bool).unwrap_or(true),
+        })
+    }
+}
+
+fn delete_limit(value: &Value) -> Result<DeleteLimit, Error> {
+    let Some(text) = value.as_str() else {
+        let records =
+            value.as_number().and_then(check::integer).and_then(|n| u64::try_from(n).ok());
+        return Ok(DeleteLimit::Records(records.unwrap_or(u64::MAX)));
+    };
+    let digits = text.strip_suffix('%').map(str::trim).unwrap_or_default();
+    let plain = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+    match digits.parse::<f64>() {
+        Ok(percent) if plain && percent <= 100.0 => Ok(DeleteLimit::Percent(percent)),
+        _ => Err(Error::malformed(
+            Path::root().key("delete_limit"),
+            "\"delete_limit\" must be a number of records or a percentage",
+            format!("It is the text {}; a percentage goes from \"0%\" to \"100%\".", shown(text)),
+            "For example: \"delete_limit\": 1000, or \"delete_limit\": \"5%\".",
+        )),
+    }
+}
+
+/// The level can be written in two ways, and then has to be the same.
+fn agreeing_log_levels(doc: &Map<String, Value>) -> Result<(), Error> {
+    let monitoring = doc.get("monitoring");
+    let long = monitoring.and_then(|it| it.get("logging")?.get("level"));
+    match (long, monitoring.and_then(|it| it.get("log_level"))) {
+        (Some(long), Some(short)) if long != short => Err(Error::malformed(
+            Path::root().key("monitoring").key("log_level"),
+            "\"monitoring.log_level\" contradicts \"monitoring.logging.level\"",
+            format!("One is {short}, the other {long}."),
+            "Both mean the same: keep one of them.",
+        )),
+        _ => Ok(()),
+    }
+}

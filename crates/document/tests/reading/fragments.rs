@@ -1,0 +1,265 @@
+//! Fifteen documents as they are found in the wild, F1 to F15, and what comes of each.
+
+use document::{
+    Config, DeleteLimit, Direction, Endpoint, Error, ErrorKind, Fields, Notice, Severity, TableName,
+};
+use document::{join_create, merge_patch};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use crate::{base, context, patched, read};
+
+const F1: &str = r#"{"sync_type": "one_way", "source_to_target": true, "target_to_source": false}"#;
+const F2: &str = r#"{"sync_type": "bidirectional", "conflict_resolution": "last_write_wins"}"#;
+const F3: &str = r#"{
+"sync_hub": "postgres_data_hub",
+"connected_systems": [
+{"system": "salesforce", "objects": ["Account", "Contact"]},
+{"system": "netsuite", "objects": ["Customer", "Contact"]},
+{"system": "zendesk", "objects": ["Organization", "User"]}
+]
+}"#;
+const F4: &str = r#"{
+"field_mappings": [
+{"source": "CustomerID", "target": "client_id", "transformation": "none"},
+{"source": "CustomerName", "target": "full_name", "transformation": "none"},
+{"source": "PhoneNumber", "target": "phone", "transformation": "format_phone"}
+]
+}"#;
+const F5: &str = r#"{
+"conflict_resolution": {
+"strategy": "field_level_priority",
+"field_rules": [
+{"field": "email", "priority_system": "crm"},
+{"field": "billing_address", "priority_system": "erp"},
+{"field": "phone", "priority_system": "last_updated"}
+]
+}
+}"#;
+const F6: &str = r#"{
+"error_handling": {
+"retry_strategy": {"max_attempts": 5, "backoff_factor": 1.5, "initial_delay_seconds": 30},
+"notification": {"channels": ["slack", "email"], "threshold": "critical"},
+"fallback": {"action": "queue_for_manual_review"}
+}
+}"#;
+const F7: &str = r#"{
+"performance_settings": {
+"batch_size": 1000, "parallelism": 5, "change_detection": "database_triggers", "index_recommendation": true
+}
+}"#;
+const F8: &str = r#"{
+"field_selection": "explicit",
+"include_fields": ["Id", "Name", "Email", "Phone", "LastModifiedDate"],
+"exclude_fields": ["CreatedById", "Internal_Notes__c", "SystemModstamp"]
+}"#;
+const F9: &str = r#"{
+"validation_rules": [
+{"field": "email", "rule": "email_format", "on_error": "reject_record"},
+{"field": "phone", "rule": "regex", "pattern": "^\\+[1-9]\\d{1,14}$", "on_error": "standardize_format"}
+]
+}"#;
+const F10: &str = r#"{
+"monitoring": {
+"metrics": ["sync_latency", "error_rate", "throughput"],
+"alerting": {
+"latency_threshold_ms": 5000, "error_rate_threshold": 0.01, "consecutive_failures_threshold": 3
+},
+"logging": {"level": "info", "retention_days": 30}
+}
+}"#;
+const F11: &str = r#"{"loop_prevention": {"enabled": true, "detection_window_seconds": 60, "max_update_count": 2}}"#;
+const F12: &str = r#"{
+"connection_name": "SF_Postgres_Accounts",
+"source": {
+"type": "salesforce",
+"credentials": {"auth_type": "oauth2", "instance_url": "https://yourinstance.salesforce.com"},
+"object": "Account"
+},
+"target": {
+"type": "postgres",
+"credentials": {
+"host": "your-postgres-host.example.com", "port": 5432, "database": "customer_data", "schema": "public"
+},
+"table": "accounts"
+}
+}"#;
+const F13: &str = r#"{
+"field_mappings": [
+{"source": "Id", "target": "sf_id"},
+{"source": "Name", "target": "account_name"},
+{"source": "Industry", "target": "industry_type"},
+{"source": "AnnualRevenue", "target": "annual_revenue"},
+{"source": "LastModifiedDate", "target": "last_modified"}
+],
+"mapping_options": {"handle_nulls": "preserve", "timestamp_format": "iso8601"}
+}"#;
+const F14: &str = r#"{
+"sync_settings": {
+"sync_type": "bidirectional",
+"initial_sync": {"strategy": "full_load"},
+"ongoing_sync": {"mode": "real_time", "polling_interval_seconds": 30},
+"conflict_resolution": {"strategy": "last_write_wins", "timestamp_field": "LastModifiedDate"}
+}
+}"#;
+const F15: &str = r##"{
+"error_handling": {
+"retry_strategy": {"max_attempts": 3, "backoff_factor": 2.0},
+"notifications": {"email": ["data-team@yourcompany.com"], "slack": "#data-sync-alerts"}
+},
+"monitoring": {
+"dashboard_enabled": true, "log_level": "info", "metric_collection": ["latency", "throughput", "error_rate"]
+}
+}"##;
+
+fn fragment(text: &str) -> Value {
+    serde_json::from_str(text).expect("a fragment is JSON")
+}
+
+/// What comes of a fragment laid over a sync of two tables.
+fn altered(text: &str) -> Result<(Config, Vec<Notice>), Error> {
+    read(&patched(fragment(text)))
+}
+
+fn accepted(text: &str) -> (Config, Vec<Notice>) {
+    altered(text).unwrap_or_else(|error| panic!("{text}: {error:?}"))
+}
+
+#[test]
+fn f1_then_f2_turn_a_one_way_sync_into_a_two_way_one() {
+    assert_eq!(accepted(F1).0.direction, Direction::SourceToTarget);
+    assert_eq!(accepted(F2).0.direction, Direction::TwoWay);
+    let doc = merge_patch(&base(), &[fragment(F1)]).expect("F1");
+    let doc = merge_patch(&doc, &[fragment(F2)]).expect("F2 after F1");
+    let (config, notices) = read(&doc).expect("F1 and F2");
+    assert_eq!((config.direction, notices), (Direction::TwoWay, vec![]));
+    let doc = merge_patch(&doc, &[fragment(F1)]).expect("F1 after F2");
+    assert_eq!(read(&doc).expect("back to one way").0.direction, Direction::SourceToTarget);
+}
+
+#[test]
+fn fragments_that_ask_for_what_is_not_served_say_so() {
+    let cases = [
+        (F4, "field_mappings[2].transformation"),
+        (F5, "conflict_resolution.strategy"),
+        (F7, "performance_settings.index_recommendation"),
+        (F9, "validation_rules"),
+        (F11, "loop_prevention"),
+        (F14, "conflict_resolution.timestamp_field"),
+    ];
+    for (text, path) in cases {
+        let error = altered(text).expect_err(path);
+        assert_eq!((error.kind, error.path.as_str()), (ErrorKind::NotServed, path), "{error:?}");
+        assert_eq!(error.kind.sqlstate(), "0A000");
+        assert!(error.message.contains(path), "{error:?}");
+    }
+    // A hub names its endpoints itself.
+    let error = read(&fragment(F3)).expect_err("a hub");
+    assert_eq!((error.kind, error.path.as_str()), (ErrorKind::NotServed, "sync_hub"));
+    assert!(error.detail.ends_with("The same is true of connected_systems."), "{error:?}");
+}
+
+#[test]
+fn f6_sets_retries_and_keeps_the_notification_with_a_warning() {
+    let (config, notices) = accepted(F6);
+    assert_eq!((config.retry.max_attempts, config.retry.backoff_factor), (5, 1.5));
+    assert_eq!(config.retry.initial_delay, Duration::from_secs(30));
+    assert_eq!(config.kept["error_handling.notification"]["threshold"], "critical");
+    assert_eq!(notices.len(), 1);
+    assert_eq!(
+        (notices[0].severity, notices[0].path.as_str()),
+        (Severity::Warning, "error_handling.notification")
+    );
+}
+
+#[test]
+fn f7_is_served_without_its_index_recommendation() {
+    let doc = merge_patch(
+        &patched(fragment(F7)),
+        &[json!({"performance_settings": {"index_recommendation": false}})],
+    );
+    let (config, notices) = read(&doc.expect("a patch")).expect("F7 without index recommendation");
+    assert_eq!((config.batch_size, config.parallelism, notices), (1000, Some(5), vec![]));
+}
+
+#[test]
+fn f8_selects_fields_of_equal_name() {
+    let (config, notices) = accepted(F8);
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let expected = Fields::AllSame {
+        include: Some(names(&["Id", "Name", "Email", "Phone", "LastModifiedDate"])),
+        exclude: names(&["CreatedById", "Internal_Notes__c", "SystemModstamp"]),
+    };
+    assert_eq!((config.fields, notices), (expected, vec![]));
+}
+
+#[test]
+fn f10_is_kept_with_a_warning() {
+    let (config, notices) = accepted(F10);
+    assert_eq!(config.kept["monitoring"], fragment(F10)["monitoring"]);
+    assert_eq!((notices.len(), notices[0].severity), (1, Severity::Warning));
+}
+
+#[test]
+fn f12_to_f15_in_one_call_describe_a_sync_with_another_system() {
+    let pieces = [F12, F13, F14, F15].map(fragment);
+    let joined = join_create(&pieces).expect("the fragments fit together");
+    let error = read(&joined).expect_err("a field decides conflicts");
+    assert_eq!(
+        (error.kind, error.path.as_str()),
+        (ErrorKind::NotServed, "conflict_resolution.timestamp_field")
+    );
+
+    let doc = merge_patch(&joined, &[json!({"conflict_resolution": {"timestamp_field": null}})])
+        .expect("a patch");
+    let (config, notices) = read(&doc).expect("the rest is well formed");
+    let Endpoint::Remote(source) = &config.source else { panic!("{:?}", config.source) };
+    assert_eq!(source.connection.as_deref(), Some("SF_Postgres_Accounts"));
+    assert!(!source.exists);
+    assert_eq!((source.system.as_str(), source.object.as_str()), ("salesforce", "Account"));
+    assert_eq!(source.settings["instance_url"], "https://yourinstance.salesforce.com");
+    let table = TableName { schema: Some("public".into()), name: "accounts".into() };
+    assert_eq!(config.target, Endpoint::Local(table));
+    assert_eq!(config.direction, Direction::TwoWay);
+    assert_eq!(config.polling_interval, Some(Duration::from_secs(30)));
+    assert_eq!(
+        (config.retry.max_attempts, config.retry.initial_delay),
+        (3, Duration::from_secs(1))
+    );
+    assert_eq!(
+        config.kept.keys().collect::<Vec<_>>(),
+        ["error_handling.notifications", "monitoring"]
+    );
+    let Fields::Mapped(fields) = &config.fields else { panic!("{:?}", config.fields) };
+    assert_eq!(fields.len(), 5);
+    assert!(fields.iter().all(|field| field.direction == Direction::TwoWay));
+    assert_eq!(config.delete_limit, None::<DeleteLimit>);
+    let at: Vec<_> = notices.iter().map(|notice| notice.path.as_str()).collect();
+    assert_eq!(at, ["target.credentials", "error_handling.notifications"]);
+}
+
+#[test]
+fn f12_read_in_another_database_has_no_table_there() {
+    let context = document::Context { database: "elsewhere".into(), ..context() };
+    let error = Config::read(&fragment(F12), &context).expect_err("two remotes");
+    assert_eq!((error.kind, error.path.as_str()), (ErrorKind::Malformed, "target"));
+    assert!(error.detail.contains("\"elsewhere\""), "{error:?}");
+}
+
+#[test]
+fn f13_maps_fields_of_different_names() {
+    let Fields::Mapped(fields) = accepted(F13).0.fields else { panic!("mapped") };
+    let pairs: Vec<_> =
+        fields.iter().map(|field| (field.sources[0].as_str(), field.target.as_str())).collect();
+    assert_eq!(pairs[..2], [("Id", "sf_id"), ("Name", "account_name")]);
+    assert_eq!(pairs.len(), 5);
+}
+
+#[test]
+fn f15_sets_retries_and_keeps_the_rest_with_one_warning() {
+    let (config, notices) = accepted(F15);
+    assert_eq!(config.retry.max_attempts, 3);
+    assert_eq!(config.kept["error_handling.notifications"]["slack"], "#data-sync-alerts");
+    assert_eq!(notices.len(), 1);
+    assert!(notices[0].detail.contains("error_handling.notifications, monitoring"), "{notices:?}");
+}

@@ -1,0 +1,316 @@
+//! The three-way merge of one linked record: field by field, by value, against the base that both
+//! sides last agreed on. Clocks only decide where both sides moved a field to different values.
+//!
+//! Pure: plain values in, a [`Decision`] out. Each side is compared with what *it* last was, never
+//! with the other side, so a transform that does not round-trip makes no side look changed.
+
+use change::image::Value;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Side {
+    Source = 0,
+    Target = 1,
+}
+
+impl Side {
+    pub const BOTH: [Side; 2] = [Side::Source, Side::Target];
+
+    pub const fn other(self) -> Self {
+        match self {
+            Side::Source => Side::Target,
+            Side::Target => Side::Source,
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Side::Source => "source",
+            Side::Target => "target",
+        }
+    }
+}
+
+/// Which ways a field travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    pub to_target: bool,
+    pub to_source: bool,
+}
+
+impl Flow {
+    fn from(self, side: Side) -> bool {
+        match side {
+            Side::Source => self.to_target,
+            Side::Target => self.to_source,
+        }
+    }
+}
+
+/// A row of one side, one value a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row<'a> {
+    /// In this side's own terms; `Absent` where the change left the column alone.
+    pub own: Vec<Value<'a>>,
+    /// As the other side would hold it; `Absent` where the field does not travel from here.
+    pub sent: Vec<Value<'a>>,
+}
+
+/// What is known of one side now.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Now<'a> {
+    /// Nothing captured: it is what the base says.
+    #[default]
+    Unchanged,
+    Gone,
+    Row(Row<'a>),
+}
+
+/// The last agreement: each side's own value a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base<'a> {
+    pub source: Vec<Value<'a>>,
+    pub target: Vec<Value<'a>>,
+}
+
+impl<'a> Base<'a> {
+    pub fn side(&self, side: Side) -> &[Value<'a>] {
+        match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        }
+    }
+
+    fn set(&mut self, side: Side, field: usize, value: Value<'a>) {
+        match side {
+            Side::Source => self.source[field] = value,
+            Side::Target => self.target[field] = value,
+        }
+    }
+}
+
+/// What has to be written to one side.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Write {
+    #[default]
+    Nothing,
+    /// The row, from the other side's `sent` values.
+    Insert,
+    /// These fields, from the other side's `sent` values.
+    Update(Vec<usize>),
+    Delete,
+}
+
+/// A field that both sides moved away from the base to different values, or (`field` is `None`) a
+/// record that one side deleted and the other edited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    pub field: Option<usize>,
+    pub winner: Side,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision<'a> {
+    /// Indexed by [`Side`]: what to write there.
+    pub write: [Write; 2],
+    pub conflicts: Vec<Conflict>,
+    /// The new agreement; `None` when the record is gone on both sides.
+    pub base: Option<Base<'a>>,
+}
+
+impl Decision<'_> {
+    pub fn writes_nothing(&self) -> bool {
+        self.write.iter().all(|w| *w == Write::Nothing)
+    }
+}
+
+/// When each side was last changed; any unit, larger is later.
+pub type Times = [i64; 2];
+
+/// Last write wins, and where the clocks agree the source does: a total order, so that both
+/// directions decide alike.
+pub fn later(times: Times) -> Side {
+    if times[Side::Target as usize] > times[Side::Source as usize] {
+        Side::Target
+    } else {
+        Side::Source
+    }
+}
+
+/// Merges one record. `base` is `None` for a record that was never linked, or is linked to nothing
+/// any more.
+pub fn merge<'a>(
+    flows: &[Flow],
+    base: Option<&Base<'a>>,
+    now: &[Now<'a>; 2],
+    times: Times,
+) -> Decision<'a> {
+    let [source, target] = now;
+    match (source, target) {
+        (Now::Unchanged, Now::Unchanged) => settled(base.cloned()),
+        (Now::Gone, Now::Gone | Now::Unchanged) => gone(flows, base, Side::Source, target),
+        (Now::Unchanged, Now::Gone) => gone(flows, base, Side::Target, source),
+        (Now::Row(row), Now::Unchanged) => one_side(flows, base, Side::Source, row),
+        (Now::Unchanged, Now::Row(row)) => one_side(flows, base, Side::Target, row),
+        (Now::Row(source), Now::Row(target)) => both(flows, base, [source, target], times),
+        (Now::Gone, Now::Row(row)) => deleted_and_present(flows, base, Side::Source, row, times),
+        (Now::Row(row), Now::Gone) => deleted_and_present(flows, base, Side::Target, row, times),
+    }
+}
+
+fn settled(base: Option<Base<'_>>) -> Decision<'_> {
+    Decision { write: Default::default(), conflicts: Vec::new(), base }
+}
+
+/// Does anything at all travel from this side? Then its deletes do too.
+fn flows_from(flows: &[Flow], side: Side) -> bool {
+    flows.iter().any(|f| f.from(side))
+}
+
+fn gone<'a>(flows: &[Flow], base: Option<&Base<'a>>, side: Side, other: &Now<'a>) -> Decision<'a> {
+    let mut decision = settled(None);
+    if base.is_some() && *other == Now::Unchanged {
+        if flows_from(flows, side) {
+            decision.write[side.other() as usize] = Write::Delete;
+        } else {
+            // A copy that was deleted on the side that decides nothing.
+            decision.base = base.cloned();
+        }
+    }
+    decision
+}
+
+fn one_side<'a>(
+    flows: &[Flow],
+    base: Option<&Base<'a>>,
+    side: Side,
+    row: &Row<'a>,
+) -> Decision<'a> {
+    let Some(base) = base else {
+        let mut decision = settled(None);
+        if flows_from(flows, side) {
+            decision.write[side.other() as usize] = Write::Insert;
+            decision.base = Some(agreed_on(flows, side, row));
+        }
+        return decision;
+    };
+    let mut decision = settled(Some(base.clone()));
+    let mut fields = Vec::new();
+    if let Some(agreed) = &mut decision.base {
+        for (field, flow) in flows.iter().enumerate() {
+            if flow.from(side) && moved(row.own[field], base.side(side)[field]) {
+                agreed.set(side, field, row.own[field]);
+                if row.sent[field] != base.side(side.other())[field] {
+                    agreed.set(side.other(), field, row.sent[field]);
+                    fields.push(field);
+                }
+            }
+        }
+    }
+    if !fields.is_empty() {
+        decision.write[side.other() as usize] = Write::Update(fields);
+    }
+    decision
+}
+
+fn both<'a>(
+    flows: &[Flow],
+    base: Option<&Base<'a>>,
+    rows: [&Row<'a>; 2],
+    times: Times,
+) -> Decision<'a> {
+    let start = base
+        .cloned()
+        .unwrap_or_else(|| Base { source: rows[0].own.clone(), target: rows[1].own.clone() });
+    let mut decision = settled(Some(start));
+    let mut fields: [Vec<usize>; 2] = Default::default();
+    for (field, flow) in flows.iter().enumerate() {
+        let changed = Side::BOTH.map(|side| {
+            flow.from(side)
+                && base.is_none_or(|b| moved(rows[side as usize].own[field], b.side(side)[field]))
+        });
+        let winner = match changed {
+            [false, false] => continue,
+            [true, false] => Side::Source,
+            [false, true] => Side::Target,
+            [true, true] => later(times),
+        };
+        let row = rows[winner as usize];
+        let other = winner.other();
+        let held = match rows[other as usize].own[field] {
+            Value::Absent => decision.base.as_ref().map_or(Value::Absent, |b| b.side(other)[field]),
+            value => value,
+        };
+        let differs = row.sent[field] != held;
+        if changed == [true, true] && differs {
+            decision.conflicts.push(Conflict { field: Some(field), winner });
+        }
+        if let Some(agreed) = &mut decision.base {
+            agreed.set(winner, field, row.own[field]);
+            agreed.set(other, field, row.sent[field]);
+        }
+        if differs {
+            fields[other as usize].push(field);
+        }
+    }
+    for (write, fields) in decision.write.iter_mut().zip(fields) {
+        if !fields.is_empty() {
+            *write = Write::Update(fields);
+        }
+    }
+    decision
+}
+
+/// `side` deleted the record, the other side has `row`.
+fn deleted_and_present<'a>(
+    flows: &[Flow],
+    base: Option<&Base<'a>>,
+    side: Side,
+    row: &Row<'a>,
+    times: Times,
+) -> Decision<'a> {
+    let holder = side.other();
+    let edited = base.is_none_or(|b| {
+        flows
+            .iter()
+            .enumerate()
+            .any(|(i, f)| f.from(holder) && moved(row.own[i], b.side(holder)[i]))
+    });
+    let delete_travels = flows_from(flows, side) && base.is_some();
+    let edit_travels = flows_from(flows, holder);
+    // A delete that does not travel leaves a copy missing; what travels towards it restores it.
+    let restore = edit_travels && (!delete_travels || (edited && later(times) == holder));
+    let mut decision = settled(None);
+    if delete_travels && edit_travels && edited {
+        let winner = if restore { holder } else { side };
+        decision.conflicts.push(Conflict { field: None, winner });
+    }
+    if restore {
+        decision.write[side as usize] = Write::Insert;
+        decision.base = Some(agreed_on(flows, holder, row));
+    } else if delete_travels {
+        decision.write[holder as usize] = Write::Delete;
+    } else {
+        decision.base = base.cloned();
+    }
+    decision
+}
+
+/// What both sides hold once `row` has been written to the other side.
+fn agreed_on<'a>(flows: &[Flow], side: Side, row: &Row<'a>) -> Base<'a> {
+    let sent: Vec<Value<'a>> = flows
+        .iter()
+        .enumerate()
+        .map(|(i, f)| if f.from(side) { row.sent[i] } else { Value::Null })
+        .collect();
+    match side {
+        Side::Source => Base { source: row.own.clone(), target: sent },
+        Side::Target => Base { source: sent, target: row.own.clone() },
+    }
+}
+
+fn moved(now: Value<'_>, base: Value<'_>) -> bool {
+    now != Value::Absent && now != base
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,385 @@
+use super::*;
+use proptest::prelude::*;
+
+const TWO_WAY: Flow = Flow { to_target: true, to_source: true };
+const FORWARD: Flow = Flow { to_target: true, to_source: false };
+
+fn row<'a>(values: &[&'a str]) -> Row<'a> {
+    let own: Vec<_> = values.iter().map(|v| Value::Bytes(v.as_bytes())).collect();
+    Row { sent: own.clone(), own }
+}
+
+fn base<'a>(values: &[&'a str]) -> Base<'a> {
+    let own = row(values).own;
+    Base { source: own.clone(), target: own }
+}
+
+#[test]
+fn edits_of_different_fields_both_survive() {
+    let d = merge(
+        &[TWO_WAY; 2],
+        Some(&base(&["a", "b"])),
+        &[Now::Row(row(&["x", "b"])), Now::Row(row(&["a", "y"]))],
+        [1, 2],
+    );
+    assert_eq!(d.write, [Write::Update(vec![1]), Write::Update(vec![0])]);
+    assert!(d.conflicts.is_empty());
+    assert_eq!(d.base, Some(base(&["x", "y"])));
+}
+
+#[test]
+fn the_later_of_two_edits_wins_and_the_source_wins_a_tie() {
+    for (times, winner) in [([1, 2], Side::Target), ([2, 1], Side::Source), ([3, 3], Side::Source)]
+    {
+        let d = merge(
+            &[TWO_WAY],
+            Some(&base(&["a"])),
+            &[Now::Row(row(&["s"])), Now::Row(row(&["t"]))],
+            times,
+        );
+        assert_eq!(d.conflicts, [Conflict { field: Some(0), winner }]);
+        assert_eq!(d.write[winner as usize], Write::Nothing);
+        assert_eq!(d.write[winner.other() as usize], Write::Update(vec![0]));
+    }
+}
+
+#[test]
+fn an_echo_sends_nothing() {
+    let d =
+        merge(&[TWO_WAY], Some(&base(&["a"])), &[Now::Unchanged, Now::Row(row(&["a"]))], [0, 9]);
+    assert!(d.writes_nothing());
+}
+
+#[test]
+fn equal_edits_are_no_conflict() {
+    let d = merge(
+        &[TWO_WAY],
+        Some(&base(&["a"])),
+        &[Now::Row(row(&["n"])), Now::Row(row(&["n"]))],
+        [0, 9],
+    );
+    assert!(d.writes_nothing() && d.conflicts.is_empty());
+    assert_eq!(d.base, Some(base(&["n"])));
+}
+
+#[test]
+fn an_unrecorded_value_is_unchanged() {
+    let mut partial = row(&["x", "?"]);
+    partial.own[1] = Value::Absent;
+    partial.sent[1] = Value::Absent;
+    let d = merge(
+        &[TWO_WAY; 2],
+        Some(&base(&["a", "b"])),
+        &[Now::Row(partial), Now::Unchanged],
+        [0, 0],
+    );
+    assert_eq!(d.write[1], Write::Update(vec![0]));
+    assert_eq!(d.base, Some(base(&["x", "b"])));
+}
+
+#[test]
+fn delete_against_edit_goes_by_time_and_is_recorded() {
+    let b = base(&["a"]);
+    let d = merge(&[TWO_WAY], Some(&b), &[Now::Gone, Now::Row(row(&["e"]))], [1, 2]);
+    assert_eq!(d.write, [Write::Insert, Write::Nothing]);
+    assert_eq!(d.conflicts, [Conflict { field: None, winner: Side::Target }]);
+    let d = merge(&[TWO_WAY], Some(&b), &[Now::Gone, Now::Row(row(&["e"]))], [2, 1]);
+    assert_eq!(d.write, [Write::Nothing, Write::Delete]);
+    assert_eq!(d.conflicts, [Conflict { field: None, winner: Side::Source }]);
+}
+
+#[test]
+fn a_delete_beats_a_mere_echo() {
+    let d = merge(&[TWO_WAY], Some(&base(&["a"])), &[Now::Row(row(&["a"])), Now::Gone], [9, 1]);
+    assert_eq!(d.write, [Write::Delete, Write::Nothing]);
+    assert!(d.conflicts.is_empty() && d.base.is_none());
+}
+
+#[test]
+fn one_way_restores_a_copy_that_was_deleted_and_never_deletes_its_source() {
+    let d = merge(&[FORWARD], Some(&base(&["a"])), &[Now::Row(row(&["a"])), Now::Gone], [1, 9]);
+    assert_eq!(d.write, [Write::Nothing, Write::Insert]);
+    let d = merge(&[FORWARD], Some(&base(&["a"])), &[Now::Unchanged, Now::Gone], [1, 9]);
+    assert!(d.writes_nothing() && d.base.is_some());
+}
+
+#[test]
+fn rows_that_exist_on_both_sides_without_a_link_are_joined() {
+    let d = merge(
+        &[TWO_WAY; 2],
+        None,
+        &[Now::Row(row(&["k", "s"])), Now::Row(row(&["k", "t"]))],
+        [2, 1],
+    );
+    assert_eq!(d.write, [Write::Nothing, Write::Update(vec![1])]);
+    assert_eq!(d.conflicts, [Conflict { field: Some(1), winner: Side::Source }]);
+    let d = merge(
+        &[FORWARD; 2],
+        None,
+        &[Now::Row(row(&["k", "s"])), Now::Row(row(&["k", "t"]))],
+        [1, 2],
+    );
+    assert_eq!(d.write, [Write::Nothing, Write::Update(vec![1])]);
+    assert!(d.conflicts.is_empty());
+}
+
+/// Two sides, edits and merges in any order: after the last merge both sides are equal, and no
+/// value that only one side wrote since the last merge is lost.
+#[derive(Clone, Debug)]
+enum Step {
+    Edit(bool, usize, u8),
+    Delete(bool),
+    Insert(bool, [u8; 3]),
+    Merge(i64, i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (any::<bool>(), 0usize..3, any::<u8>()).prop_map(|(s, f, v)| Step::Edit(s, f, v)),
+        1 => any::<bool>().prop_map(Step::Delete),
+        1 => (any::<bool>(), any::<[u8; 3]>()).prop_map(|(s, v)| Step::Insert(s, v)),
+        3 => (0i64..5, 0i64..5).prop_map(|(a, b)| Step::Merge(a, b)),
+    ]
+}
+
+type Held = Option<[u8; 3]>;
+
+fn now<'a>(held: &'a Held, dirty: bool) -> Now<'a> {
+    match (dirty, held) {
+        (false, _) => Now::Unchanged,
+        (true, None) => Now::Gone,
+        (true, Some(values)) => {
+            let own: Vec<_> =
+                values.iter().map(|v| Value::Bytes(std::slice::from_ref(v))).collect();
+            Now::Row(Row { sent: own.clone(), own })
+        }
+    }
+}
+
+fn apply(side: &mut Held, write: &Write, from: &Held) {
+    match write {
+        Write::Nothing => {}
+        Write::Insert => *side = *from,
+        Write::Delete => *side = None,
+        Write::Update(fields) => {
+            if let (Some(to), Some(from)) = (side.as_mut(), from) {
+                for &f in fields {
+                    to[f] = from[f];
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn both_sides_converge(steps in prop::collection::vec(step(), 1..40)) {
+        let mut sides: [Held; 2] = [Some([0; 3]); 2];
+        let mut dirty = [false; 2];
+        let mut linked: Held = Some([0; 3]);
+        let mut steps = steps;
+        steps.push(Step::Merge(1, 1));
+        for step in steps {
+            match step {
+                Step::Edit(s, f, v) => {
+                    if let Some(row) = &mut sides[usize::from(s)] {
+                        row[f] = v;
+                        dirty[usize::from(s)] = true;
+                    }
+                }
+                Step::Delete(s) => {
+                    dirty[usize::from(s)] |= sides[usize::from(s)].take().is_some();
+                }
+                Step::Insert(s, v) => {
+                    if sides[usize::from(s)].is_none() {
+                        sides[usize::from(s)] = Some(v);
+                        dirty[usize::from(s)] = true;
+                    }
+                }
+                Step::Merge(a, b) => {
+                    let before = sides;
+                    let values = linked;
+                    let base = values.as_ref().map(|v| {
+                        let own: Vec<_> = v.iter().map(|v| Value::Bytes(std::slice::from_ref(v))).collect();
+                        Base { source: own.clone(), target: own }
+                    });
+                    let now = [now(&before[0], dirty[0]), now(&before[1], dirty[1])];
+                    let d = merge(&[TWO_WAY; 3], base.as_ref(), &now, [a, b]);
+                    apply(&mut sides[0], &d.write[0], &before[1]);
+                    apply(&mut sides[1], &d.write[1], &before[0]);
+                    prop_assert_eq!(sides[0], sides[1]);
+                    prop_assert_eq!(d.base.is_some(), sides[0].is_some());
+                    if let (Some(old), Some(s), Some(t), Some(now)) = (values, before[0], before[1], sides[0]) {
+                        for f in 0..3 {
+                            if dirty[0] && s[f] != old[f] && t[f] == old[f] { prop_assert_eq!(now[f], s[f]); }
+                            if dirty[1] && t[f] != old[f] && s[f] == old[f] { prop_assert_eq!(now[f], t[f]); }
+                        }
+                    }
+                    linked = sides[0];
+                    dirty = [false; 2];
+                }
+            }
+        }
+    }
+}
+
+fn base_of(held: &Held) -> Option<Base<'_>> {
+    held.as_ref().map(|values| {
+        let own: Vec<_> = values.iter().map(|v| Value::Bytes(std::slice::from_ref(v))).collect();
+        Base { source: own.clone(), target: own }
+    })
+}
+
+/// What a user does to a row.
+#[derive(Clone, Copy, Debug)]
+enum Edit {
+    Nothing,
+    Set(usize, u8),
+    Replace([u8; 3]),
+    Delete,
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        1 => Just(Edit::Nothing),
+        4 => (0usize..3, 0u8..4).prop_map(|(f, v)| Edit::Set(f, v)),
+        1 => any::<[u8; 3]>().prop_map(Edit::Replace),
+        1 => Just(Edit::Delete),
+    ]
+}
+
+impl Edit {
+    /// True when it did something.
+    fn make(self, held: &mut Held) -> bool {
+        let before = *held;
+        match (self, held.as_mut()) {
+            (Edit::Set(f, v), Some(row)) => row[f] = v,
+            (Edit::Replace(v), _) => *held = Some(v),
+            (Edit::Delete, _) => *held = None,
+            _ => {}
+        }
+        *held != before
+    }
+}
+
+/// Clocks that agree, that are apart, and that run backwards.
+fn clocks() -> impl Strategy<Value = Vec<i64>> {
+    let length = 1..24usize;
+    prop_oneof![
+        length.clone().prop_map(|n| vec![7; n]),
+        length.clone().prop_map(|n| (0..n as i64).rev().collect()),
+        prop::collection::vec(-3i64..3, length.clone()),
+        prop::collection::vec(any::<i64>(), length),
+    ]
+}
+
+/// As the engine does it: a side that nothing is known of is taken for what the base says, and what is
+/// written there is checked against that; if it was otherwise, both sides are looked at.
+fn merge_checked(sides: &mut [Held; 2], linked: &mut Held, known: [bool; 2], times: Times) {
+    let (before, agreed) = (*sides, *linked);
+    let now = [now(&before[0], known[0]), now(&before[1], known[1])];
+    let decision = merge(&[TWO_WAY; 3], base_of(&agreed).as_ref(), &now, times);
+    let holds = Side::BOTH.into_iter().all(|side| {
+        let s = side as usize;
+        known[s]
+            || match &decision.write[s] {
+                Write::Nothing => true,
+                Write::Insert => before[s].is_none(),
+                Write::Delete => before[s] == agreed,
+                Write::Update(fields) => match (&before[s], &agreed) {
+                    (Some(row), Some(base)) => fields.iter().all(|&f| row[f] == base[f]),
+                    _ => false,
+                },
+            }
+    });
+    if !holds {
+        return merge_checked(sides, linked, [true; 2], times);
+    }
+    for side in Side::BOTH {
+        let from = before[side.other() as usize];
+        apply(&mut sides[side as usize], &decision.write[side as usize], &from);
+    }
+    *linked = decision.base.map(|base| {
+        let mut values = [0; 3];
+        for (value, own) in values.iter_mut().zip(&base.source) {
+            *value = own.bytes().map_or(0, |b| b[0]);
+        }
+        values
+    });
+}
+
+/// Three tables with a sync between each two neighbours.
+struct Chain {
+    tables: [Held; 3],
+    linked: [Held; 2],
+    changed_at: [i64; 3],
+}
+
+impl Chain {
+    /// Works on one of the syncs; true when it wrote.
+    fn work(&mut self, link: usize, clock: &mut impl Iterator<Item = i64>) -> bool {
+        let mut sides = [self.tables[link], self.tables[link + 1]];
+        let times = [self.changed_at[link], self.changed_at[link + 1]];
+        merge_checked(&mut sides, &mut self.linked[link], [true; 2], times);
+        let mut wrote = false;
+        for (n, side) in sides.into_iter().enumerate() {
+            if self.tables[link + n] != side {
+                self.tables[link + n] = side;
+                self.changed_at[link + n] = clock.next().unwrap_or(0);
+                wrote = true;
+            }
+        }
+        wrote
+    }
+}
+
+proptest! {
+    /// P11: whichever side's change is seen first, or both at once, the outcome is the same.
+    #[test]
+    fn the_order_in_which_the_sides_are_seen_does_not_matter(
+        start in any::<[u8; 3]>(), edits in (edit(), edit()), times in (-2i64..3, -2i64..3),
+    ) {
+        let mut sides: [Held; 2] = [Some(start); 2];
+        let changed = [edits.0.make(&mut sides[0]), edits.1.make(&mut sides[1])];
+        let times = [times.0, times.1];
+        let mut outcomes = Vec::new();
+        for orders in [vec![changed], vec![[changed[0], false], [false, changed[1]]], vec![[false, changed[1]], [changed[0], false]]] {
+            let (mut sides, mut linked) = (sides, Some(start));
+            for known in orders {
+                if known != [false; 2] {
+                    merge_checked(&mut sides, &mut linked, known, times);
+                }
+            }
+            prop_assert_eq!(sides[0], sides[1]);
+            prop_assert_eq!(sides[0], linked);
+            outcomes.push(sides);
+        }
+        prop_assert_eq!(outcomes[0], outcomes[1]);
+        prop_assert_eq!(outcomes[0], outcomes[2]);
+    }
+
+    /// P11: a chain of three tables comes to rest, all equal, whatever the clocks say and whichever link
+    /// is worked on when.
+    #[test]
+    fn three_tables_in_a_chain_come_to_rest(
+        steps in prop::collection::vec((0usize..3, edit(), prop::option::of(0usize..2)), 1..24), clocks in clocks(),
+    ) {
+        let mut chain = Chain { tables: [Some([0; 3]); 3], linked: [Some([0; 3]); 2], changed_at: [0; 3] };
+        let mut clock = clocks.iter().copied().cycle();
+        for (table, edit, link) in steps {
+            if edit.make(&mut chain.tables[table]) {
+                chain.changed_at[table] = clock.next().unwrap_or(0);
+            }
+            if let Some(link) = link {
+                chain.work(link, &mut clock);
+            }
+        }
+        let mut rounds = 0;
+        while chain.work(0, &mut clock) | chain.work(1, &mut clock) {
+            rounds += 1;
+            prop_assert!(rounds < 6, "no rest: {:?}", chain.tables);
+        }
+        prop_assert_eq!(chain.tables[0], chain.tables[1]);
+        prop_assert_eq!(chain.tables[1], chain.tables[2]);
+    }
+}

@@ -1,0 +1,11 @@
+//! Integration tests, by area. All share one cluster, started by the first test that asks for a database.
+
+mod capture;
+mod convergence;
+mod docs_match;
+mod kill;
+mod life;
+mod log;
+mod peers;
+mod security;
+mod smoke;

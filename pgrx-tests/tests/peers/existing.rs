@@ -1,0 +1,120 @@
+//! Rows that are there before the sync is.
+
+use pgrx_tests::{query_one, rows, run};
+
+use super::{becomes, prepared, settle, synced};
+
+#[test]
+fn rows_of_both_sides_with_the_same_key_are_paired() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text, own text);
+           INSERT INTO a VALUES (1, 'same'), (2, 'from a'), (3, 'only a');
+           INSERT INTO b VALUES (1, 'same', 'x'), (2, 'from b', 'x'), (4, 'only b', 'x');
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b"}');"#,
+    );
+    synced(&mut c, "s");
+    assert_eq!(
+        rows(&mut c, "TABLE b ORDER BY id"),
+        ["1|same|x", "2|from a|x", "3|only a|", "4|only b|x"]
+    );
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync._link WHERE deleted_at IS NULL"), "3");
+}
+
+#[test]
+fn match_on_pairs_rows_whose_keys_have_nothing_in_common() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, email text, name text);
+           CREATE TABLE b (id serial PRIMARY KEY, mail text, name text);
+           INSERT INTO a VALUES (10, 'ann@x', 'Ann'), (20, 'bob@x', 'Bob'), (30, 'cee@x', 'Cee');
+           INSERT INTO b (mail, name) VALUES ('ann@x', 'Anne'), ('bob@x', 'Bob');
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "sync_type": "bidirectional", "match_on": ["mail"],
+             "field_mappings": [{"source": "email", "target": "mail"}, {"source": "name", "target": "name"}]}');"#,
+    );
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "TABLE b ORDER BY id"), ["1|ann@x|Ann", "2|bob@x|Bob", "3|cee@x|Cee"]);
+    run(&mut c, "UPDATE b SET name = 'Robert' WHERE id = 2; DELETE FROM a WHERE id = 10");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "TABLE a ORDER BY id"), ["20|bob@x|Robert", "30|cee@x|Cee"]);
+    assert_eq!(rows(&mut c, "SELECT id FROM b ORDER BY id"), ["2", "3"]);
+}
+
+/// P12: what could be either of two is for a person.
+#[test]
+fn a_row_that_matches_two_goes_to_review_and_settles_once_it_is_clear() {
+    let (db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, email text);
+           CREATE TABLE b (id serial PRIMARY KEY, mail text);
+           INSERT INTO a VALUES (10, 'twin@x'), (20, 'one@x');
+           INSERT INTO b (mail) VALUES ('twin@x'), ('twin@x'), ('one@x');
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "match_on": ["mail"],
+             "field_mappings": [{"source": "email", "target": "mail"}]}');"#,
+    );
+    assert_eq!(settle(&mut c, "s"), 1);
+    assert_eq!(
+        query_one(&mut c, "SELECT key, state, message, detail FROM sync.queue"),
+        "10|review|the row cannot be paired with one of public.b|More than one row matches it; which one belongs to it is not for the sync to guess."
+    );
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), "3");
+    assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "needs review");
+    run(&mut c, "DELETE FROM b WHERE id = 2");
+    run(&mut c, "SELECT sync.retry(id) FROM sync.queue");
+    becomes(&db, &mut c, "SELECT count(*) FROM sync.queue", "0");
+    run(&mut c, "UPDATE a SET email = 'single@x' WHERE id = 10");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "TABLE b ORDER BY id"), ["1|single@x", "3|one@x"]);
+}
+
+#[test]
+fn match_only_pairs_and_writes_nothing() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text);
+           INSERT INTO a VALUES (1, 'a'), (2, 'only a'); INSERT INTO b VALUES (1, 'b'), (3, 'only b');
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "sync_type": "bidirectional",
+             "initial_sync": {"strategy": "match_only"}}');"#,
+    );
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "TABLE a ORDER BY id"), ["1|a", "2|only a"]);
+    assert_eq!(rows(&mut c, "TABLE b ORDER BY id"), ["1|b", "3|only b"]);
+    run(
+        &mut c,
+        "UPDATE b SET v = 'edited' WHERE id = 1; DELETE FROM b WHERE id = 3; UPDATE a SET v = 'now' WHERE id = 2",
+    );
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "TABLE a ORDER BY id"), ["1|edited", "2|now"]);
+    assert_eq!(rows(&mut c, "TABLE b ORDER BY id"), ["1|edited", "2|now"]);
+}
+
+#[test]
+fn without_an_initial_sync_only_what_changes_from_now_on_travels() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text);
+           INSERT INTO a VALUES (1, 'old'), (2, 'old');
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "initial_sync": {"strategy": "none"}}');"#,
+    );
+    run(&mut c, "INSERT INTO a VALUES (3, 'new'); UPDATE a SET v = 'touched' WHERE id = 2");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "TABLE b ORDER BY id"), ["2|touched", "3|new"]);
+}
+
+#[test]
+fn a_two_way_load_runs_from_source_to_target() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text);
+           INSERT INTO a VALUES (1, 'a'), (2, 'only a'); INSERT INTO b VALUES (1, 'b'), (3, 'only b');
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "sync_type": "bidirectional"}');"#,
+    );
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "TABLE b ORDER BY id"), ["1|a", "2|only a", "3|only b"]);
+    // full_load runs from source to target: what only the target has stays there.
+    assert_eq!(rows(&mut c, "TABLE a ORDER BY id"), ["1|a", "2|only a"]);
+    assert_eq!(
+        query_one(
+            &mut c,
+            "SELECT kind, field, source_value, target_value, winner FROM sync.conflicts"
+        ),
+        "insert_exists|v|a|b|source"
+    );
+    run(&mut c, "UPDATE b SET v = 'edited' WHERE id = 3");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "SELECT v FROM a WHERE id = 3"), "edited");
+}

@@ -1,0 +1,185 @@
+//! The guard: what would delete more than a sync's share of the other side waits for a person, who
+//! sends it (`confirm`) or keeps the other side's rows (`discard`).
+
+use cluster::postgres::Client;
+use pgrx_tests::{Db, query_one, refusal, rows, run};
+
+use super::{becomes, prepared, rest, synced};
+
+/// A linked pair of tables with so many rows.
+fn pair(count: u32, more: &str) -> (Db<'static>, Client) {
+    let (db, mut c) = prepared(&format!(
+        r#"CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text);
+           INSERT INTO a SELECT i, 'x' FROM generate_series(1, {count}) i;
+           SELECT sync.create_sync('s', '{{"source": "a", "target": "b" {more}}}');"#
+    ));
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), count.to_string());
+    (db, c)
+}
+
+const TWO_WAY: &str = r#", "sync_type": "bidirectional""#;
+const COUNTS: &str = "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b)";
+const LINKS: &str = "SELECT count(*) FROM sync._link WHERE deleted_at IS NULL";
+
+fn asks(db: &Db<'_>, c: &mut Client, sentence: &str) {
+    becomes(db, c, "SELECT state FROM sync.status", "needs decision");
+    assert_eq!(query_one(c, "SELECT detail FROM sync.status"), sentence);
+    let refused = refusal(c, "SELECT sync.resume('s')");
+    assert_eq!(
+        refused,
+        format!(
+            "55000 sync \"s\" needs a decision\nDETAIL: It stopped because {sentence}.\n\
+             HINT: SELECT sync.resume('s', confirm => true) to send the deletes, or sync.resume('s', discard => true) to keep the rows on the other side."
+        )
+    );
+    assert!(refusal(c, "SELECT sync.wait('s')").starts_with("55000 sync \"s\" needs a decision"));
+    assert_eq!(query_one(c, "SELECT state FROM sync.status"), "needs decision");
+}
+
+#[test]
+fn a_mass_delete_is_sent_only_when_it_is_confirmed() {
+    let (db, mut c) = pair(300, "");
+    run(&mut c, "DELETE FROM a WHERE id <= 150");
+    asks(
+        &db,
+        &mut c,
+        "150 rows were deleted from public.a, more than the limit of 100; nothing has been deleted from public.b",
+    );
+    assert_eq!(query_one(&mut c, COUNTS), "150|300");
+    run(&mut c, "SELECT sync.resume('s', confirm => true)");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, COUNTS), "150|150");
+    // The next one asks again.
+    run(&mut c, "DELETE FROM a WHERE id <= 280");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    assert_eq!(query_one(&mut c, COUNTS), "20|150");
+}
+
+#[test]
+fn a_discarded_mass_delete_keeps_the_rows_of_the_other_side() {
+    let (db, mut c) = pair(300, TWO_WAY);
+    run(&mut c, "DELETE FROM a WHERE id <= 150; UPDATE a SET v = 'edited' WHERE id = 200");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    run(&mut c, "SELECT sync.resume('s', discard => true)");
+    rest(&mut c, &["s"]);
+    assert_eq!(query_one(&mut c, COUNTS), "150|300");
+    assert_eq!(query_one(&mut c, LINKS), "150");
+    // What else was in the batch is sent, and the sync goes on.
+    assert_eq!(query_one(&mut c, "SELECT v FROM b WHERE id = 200"), "edited");
+    run(&mut c, "DELETE FROM a WHERE id = 151; INSERT INTO a VALUES (1, 'again')");
+    rest(&mut c, &["s"]);
+    assert_eq!(query_one(&mut c, COUNTS), "150|299");
+    assert_eq!(query_one(&mut c, "SELECT v FROM b WHERE id = 1"), "again");
+    // A kept row is a record of its own now: edited there, it is new to this side.
+    run(&mut c, "UPDATE b SET v = 'kept' WHERE id = 2");
+    rest(&mut c, &["s"]);
+    assert_eq!(query_one(&mut c, "SELECT v FROM a WHERE id = 2"), "kept");
+    // The next mass delete asks again.
+    run(&mut c, "DELETE FROM b WHERE id > 160");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    assert_eq!(query_one(&mut c, COUNTS), "151|159");
+}
+
+#[test]
+fn a_truncate_is_never_taken_for_granted() {
+    let (db, mut c) = pair(3, "");
+    run(&mut c, "TRUNCATE a");
+    asks(&db, &mut c, "public.a was truncated; nothing has been deleted from public.b");
+    assert_eq!(query_one(&mut c, COUNTS), "0|3");
+    run(&mut c, "SELECT sync.resume('s', confirm => true)");
+    rest(&mut c, &["s"]);
+    becomes(&db, &mut c, COUNTS, "0|0");
+    run(&mut c, "INSERT INTO a VALUES (1, 'new')");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "TABLE b"), "1|new");
+}
+
+#[test]
+fn a_discarded_truncate_keeps_the_rows_of_the_other_side() {
+    let (db, mut c) = pair(150, TWO_WAY);
+    run(&mut c, "TRUNCATE a");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    run(&mut c, "INSERT INTO a VALUES (7, 'after')");
+    run(&mut c, "SELECT sync.resume('s', discard => true)");
+    rest(&mut c, &["s"]);
+    becomes(&db, &mut c, LINKS, "1");
+    assert_eq!(query_one(&mut c, COUNTS), "1|150");
+    assert_eq!(query_one(&mut c, "SELECT v FROM b WHERE id = 7"), "after");
+    run(&mut c, "INSERT INTO a VALUES (8, 'more')");
+    rest(&mut c, &["s"]);
+    assert_eq!(query_one(&mut c, "SELECT v FROM b WHERE id = 8"), "more");
+    assert_eq!(query_one(&mut c, COUNTS), "2|150");
+    assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "running");
+}
+
+#[test]
+fn a_dropped_source_deletes_nothing() {
+    let (db, mut c) = pair(3, "");
+    run(&mut c, "DROP TABLE a");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "failing");
+    let detail = query_one(&mut c, "SELECT detail FROM sync.status");
+    assert_eq!(
+        detail,
+        "the source table is gone — It was dropped after the sync was made. — Restore the table, or end the sync with sync.drop_sync."
+    );
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), "3");
+    run(&mut c, "SELECT sync.drop_sync('s')");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), "3");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.status"), "0");
+}
+
+#[test]
+fn the_limit_may_be_a_number_or_a_percentage() {
+    let (db, mut c) = pair(50, r#", "delete_limit": 5"#);
+    run(&mut c, "DELETE FROM a WHERE id <= 5");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, COUNTS), "45|45");
+    run(&mut c, "DELETE FROM a WHERE id <= 11");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    run(&mut c, "SELECT sync.resume('s', confirm => true)");
+    synced(&mut c, "s");
+    run(&mut c, r#"SELECT sync.alter_sync('s', '{"delete_limit": "10%"}')"#);
+    rest(&mut c, &["s"]);
+    run(&mut c, "DELETE FROM a WHERE id <= 14");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, COUNTS), "36|36");
+    run(&mut c, "DELETE FROM a WHERE id <= 18");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    assert_eq!(query_one(&mut c, COUNTS), "32|36");
+}
+
+/// A10: what is there again at the end of the batch, or went on under another key, was not deleted.
+#[test]
+fn only_records_that_end_are_counted() {
+    let (db, mut c) = pair(300, "");
+    run(
+        &mut c,
+        "BEGIN; DELETE FROM a; INSERT INTO a SELECT i, 'again' FROM generate_series(1, 300) i; COMMIT",
+    );
+    synced(&mut c, "s");
+    run(&mut c, "UPDATE a SET id = id + 1000");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "SELECT count(*), min(id) FROM b WHERE v = 'again'"), ["300|1001"]);
+    // Rows that come do not make up for rows that go.
+    run(
+        &mut c,
+        "BEGIN; DELETE FROM a; INSERT INTO a SELECT i, 'new' FROM generate_series(1, 300) i; COMMIT",
+    );
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+}
+
+#[test]
+fn confirm_and_discard_exclude_each_other() {
+    let (_db, mut c) = pair(1, "");
+    let refused = refusal(&mut c, "SELECT sync.resume('s', confirm => true, discard => true)");
+    assert!(
+        refused.starts_with("22023 \"confirm\" and \"discard\" exclude each other"),
+        "{refused}"
+    );
+    // Without a question there is nothing to decide: neither is kept for the next one.
+    run(&mut c, "SELECT sync.resume('s', discard => true)");
+    run(&mut c, "DELETE FROM a");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, COUNTS), "0|0");
+}

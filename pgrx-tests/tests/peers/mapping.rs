@@ -1,0 +1,194 @@
+//! Which values travel, which way, and between which types.
+
+use pgrx_tests::{query_one, refusal, rows, run};
+
+use super::{prepared, settle, synced};
+
+const SAME: &str = "CREATE TABLE a (id int PRIMARY KEY, name text, note text);
+     CREATE TABLE b (id int PRIMARY KEY, name text, note text);";
+
+#[test]
+fn a_one_way_sync_carries_inserts_updates_and_deletes_and_nothing_back() {
+    let (_db, mut c) = prepared(&format!(
+        "{SAME} SELECT sync.create_sync('s', '{{\"source\": \"a\", \"target\": \"b\"}}');"
+    ));
+    run(&mut c, "INSERT INTO a VALUES (1, 'one', NULL), (2, 'two', 'x'), (3, 'three', '')");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "TABLE b ORDER BY id"), ["1|one|", "2|two|x", "3|three|"]);
+    run(&mut c, "UPDATE a SET name = 'ONE' WHERE id = 1; DELETE FROM a WHERE id = 2");
+    run(&mut c, "UPDATE b SET name = 'mine' WHERE id = 3");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "TABLE b ORDER BY id"), ["1|ONE|", "3|mine|"]);
+    assert_eq!(rows(&mut c, "TABLE a ORDER BY id"), ["1|ONE|", "3|three|"]);
+}
+
+#[test]
+fn the_direction_can_run_from_target_to_source() {
+    let (_db, mut c) = prepared(&format!(
+        "{SAME} INSERT INTO b VALUES (1, 'before', NULL);
+         SELECT sync.create_sync('s', '{{\"source\": \"a\", \"target\": \"b\",
+            \"source_to_target\": false, \"target_to_source\": true}}');"
+    ));
+    run(&mut c, "INSERT INTO b VALUES (2, 'after', NULL); INSERT INTO a VALUES (3, 'own', NULL)");
+    synced(&mut c, "s");
+    assert_eq!(
+        rows(&mut c, "SELECT id, name FROM a ORDER BY id"),
+        ["1|before", "2|after", "3|own"]
+    );
+    assert_eq!(rows(&mut c, "SELECT id, name FROM b ORDER BY id"), ["1|before", "2|after"]);
+}
+
+#[test]
+fn a_two_way_sync_carries_the_changes_of_both_sides() {
+    let (_db, mut c) = prepared(&format!(
+        "{SAME} SELECT sync.create_sync('s', '{{\"source\": \"a\", \"target\": \"b\", \"sync_type\": \"bidirectional\"}}');"
+    ));
+    run(&mut c, "INSERT INTO a VALUES (1, 'one', NULL)");
+    run(&mut c, "INSERT INTO b VALUES (2, 'two', NULL)");
+    synced(&mut c, "s");
+    run(&mut c, "UPDATE b SET name = 'eins' WHERE id = 1; DELETE FROM a WHERE id = 2");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "TABLE a"), ["1|eins|"]);
+    assert_eq!(rows(&mut c, "TABLE b"), ["1|eins|"]);
+}
+
+#[test]
+fn names_may_differ_and_unmapped_columns_keep_their_values() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, "First Name" text, secret text DEFAULT 'a');
+           CREATE TABLE b (account int PRIMARY KEY, given text, own text DEFAULT 'b');
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "sync_type": "bidirectional",
+             "field_mappings": [{"source": "id", "target": "account"}, {"source": "First Name", "target": "given"}]}');"#,
+    );
+    run(&mut c, "INSERT INTO a VALUES (1, 'Ann', 'mine')");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "TABLE b"), "1|Ann|b");
+    run(&mut c, "UPDATE b SET given = 'Anne', own = 'yours'");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "TABLE a"), "1|Anne|mine");
+}
+
+/// A8, P6: a value that the other side holds less precisely is not taken for an edit of that side.
+#[test]
+fn columns_of_different_types_are_cast_and_a_narrower_scale_does_not_come_back() {
+    let (_db, mut c) = prepared(
+        r#"SET timezone = 'America/New_York';
+           CREATE TABLE a (id int PRIMARY KEY, n text, code varchar(20), at timestamptz, amount numeric, flag bool, day timestamp);
+           CREATE TABLE b (id text PRIMARY KEY, n int, code text, at timestamp, amount numeric(8,2), flag text, day date);
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "sync_type": "bidirectional"}');"#,
+    );
+    run(
+        &mut c,
+        "INSERT INTO a VALUES (1, '42', 'x', '2024-07-01 12:00:00+02', 1.239, true, '2024-07-01 23:30')",
+    );
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "TABLE b"), "1|42|x|2024-07-01 10:00:00|1.24|true|2024-07-01");
+    let seen = query_one(&mut c, "SELECT n, amount, flag, day, at AT TIME ZONE 'UTC' FROM a");
+    assert_eq!(seen, "42|1.239|t|2024-07-01 23:30:00|2024-07-01 10:00:00");
+    run(&mut c, "UPDATE b SET n = 43, at = '2024-07-02 00:00', amount = 5.5, flag = 'false'");
+    synced(&mut c, "s");
+    let seen = query_one(&mut c, "SELECT n, amount, flag, day, at AT TIME ZONE 'UTC' FROM a");
+    assert_eq!(seen, "43|5.50|f|2024-07-01 23:30:00|2024-07-02 00:00:00");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts"), "0");
+}
+
+/// P12: what does not fit is refused and never cut; everything else goes on.
+#[test]
+fn a_value_that_does_not_fit_is_refused_and_parks_only_its_key() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, name text, n int8, code bpchar);
+           CREATE TABLE b (id int PRIMARY KEY, name varchar(5), n int2, code char(3));
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b"}');"#,
+    );
+    run(
+        &mut c,
+        "INSERT INTO a VALUES (1, 'short', 1, 'abc'), (2, 'too long', 1, 'abc'), (3, 'x', 100000, 'abc'),
+                              (4, 'x', 1, 'abcd'), (5, 'fits', 2, 'ab')",
+    );
+    assert_eq!(settle(&mut c, "s"), 3);
+    assert_eq!(rows(&mut c, "SELECT * FROM b ORDER BY id"), ["1|short|1|abc", "5|fits|2|ab "]);
+    assert_eq!(
+        rows(&mut c, "SELECT key, sqlstate, message FROM sync.queue ORDER BY key"),
+        [
+            "2|22001|value too long for type character varying(5)",
+            "3|22003|smallint out of range",
+            "4|22001|value too long for type character(3)"
+        ]
+    );
+    run(&mut c, "UPDATE a SET name = 'five5' WHERE id = 2");
+    assert_eq!(settle(&mut c, "s"), 2);
+    assert_eq!(query_one(&mut c, "SELECT name FROM b WHERE id = 2"), "five5");
+}
+
+#[test]
+fn a_key_that_the_target_generates_is_written_back() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, name text, account int);
+           CREATE TABLE b (id serial PRIMARY KEY, a_id int UNIQUE, name text);
+           SELECT setval('b_id_seq', 500);
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "sync_type": "bidirectional", "field_mappings": [
+             {"source": "id", "target": "a_id"}, {"source": "name", "target": "name"},
+             {"source": "account", "target": "id", "direction": "target_to_source"}]}');"#,
+    );
+    run(&mut c, "INSERT INTO a VALUES (7, 'seven'), (8, 'eight')");
+    synced(&mut c, "s");
+    synced(&mut c, "s");
+    assert_eq!(
+        rows(&mut c, "SELECT a_id, name, id > 500 FROM b ORDER BY a_id"),
+        ["7|seven|t", "8|eight|t"]
+    );
+    let joined = "SELECT count(*) FROM a JOIN b ON a.account = b.id AND b.a_id = a.id";
+    assert_eq!(query_one(&mut c, joined), "2");
+    run(&mut c, "UPDATE b SET name = 'SEVEN' WHERE a_id = 7; DELETE FROM a WHERE id = 8");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "SELECT id, name FROM a"), ["7|SEVEN"]);
+    assert_eq!(rows(&mut c, "SELECT a_id, name FROM b"), ["7|SEVEN"]);
+}
+
+#[test]
+fn identity_and_generated_columns_find_their_way() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED);
+           CREATE TABLE b (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n int, twice int);
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "sync_type": "bidirectional"}');"#,
+    );
+    run(&mut c, "INSERT INTO a (n) VALUES (21)");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "TABLE b"), "1|21|42");
+    run(&mut c, "UPDATE b SET n = 5");
+    synced(&mut c, "s");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "TABLE a"), "1|5|10");
+    assert_eq!(query_one(&mut c, "TABLE b"), "1|5|10");
+}
+
+#[test]
+fn a_changed_key_takes_its_record_along() {
+    let (_db, mut c) = prepared(&format!(
+        "{SAME} SELECT sync.create_sync('s', '{{\"source\": \"a\", \"target\": \"b\", \"sync_type\": \"bidirectional\",
+            \"include_fields\": [\"id\", \"name\"]}}');"
+    ));
+    run(&mut c, "INSERT INTO a VALUES (1, 'one', NULL)");
+    synced(&mut c, "s");
+    run(&mut c, "UPDATE b SET note = 'only here'");
+    run(&mut c, "UPDATE a SET id = 10");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "TABLE b"), "10|one|only here");
+    run(&mut c, "UPDATE b SET id = 20, name = 'twenty'");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "TABLE a"), "20|twenty|");
+}
+
+#[test]
+fn a_table_without_a_key_is_refused_with_the_remedy() {
+    let (_db, mut c) = prepared("CREATE TABLE a (id int); CREATE TABLE b (id int PRIMARY KEY);");
+    let refused =
+        refusal(&mut c, "SELECT sync.create_sync('s', '{\"source\": \"a\", \"target\": \"b\"}')");
+    assert_eq!(
+        refused,
+        "0A000 public.a cannot be synced\n\
+         DETAIL: It has no primary key and no other unique index on NOT NULL columns, so its rows cannot be told apart.\n\
+         HINT: ALTER TABLE public.a ADD PRIMARY KEY (...);"
+    );
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync._sync"), "0");
+}

@@ -1,0 +1,83 @@
+//! Two tables of one database in sync: what travels, what wins, what is refused, and as whom.
+
+mod documents;
+mod existing;
+mod guard;
+mod mapping;
+mod merge;
+mod parents;
+mod parking;
+mod privileges;
+mod races;
+mod session_state;
+mod surface;
+mod tenants;
+mod topology;
+mod transforms;
+mod triggers;
+
+use std::time::Duration;
+
+use cluster::postgres::Client;
+use pgrx_tests::{Db, db, query_one, rows, run};
+
+/// A fresh database in which `sql` was run.
+#[track_caller]
+fn prepared(sql: &str) -> (Db<'static>, Client) {
+    let db = db();
+    let mut client = db.connect();
+    run(&mut client, sql);
+    (db, client)
+}
+
+/// Waits until a sync has settled everything committed before; returns how many records it parked.
+#[track_caller]
+fn settle(client: &mut Client, sync: &str) -> u64 {
+    let answer =
+        query_one(client, &format!("SELECT settled, parked FROM sync.wait('{sync}', '20s')"));
+    let (settled, parked) = answer.split_once('|').unwrap();
+    assert_eq!(settled, "t", "{sync} did not settle:\n{}", state_of(client, sync));
+    parked.parse().unwrap()
+}
+
+/// Waits until a sync has settled everything committed before, and nothing of it is parked.
+#[track_caller]
+fn synced(client: &mut Client, sync: &str) {
+    let parked = settle(client, sync);
+    assert_eq!(parked, 0, "{}", state_of(client, sync));
+}
+
+fn state_of(client: &mut Client, sync: &str) -> String {
+    let mut lines = rows(client, &format!("SELECT * FROM sync.status WHERE sync = '{sync}'"));
+    lines.extend(rows(client, &format!("SELECT * FROM sync.queue WHERE sync = '{sync}'")));
+    lines.join("\n")
+}
+
+/// Waits until several syncs that feed each other have come to rest: a whole round in which no
+/// change is captured any more.
+#[track_caller]
+fn rest(client: &mut Client, syncs: &[&str]) {
+    let captured = "SELECT last_value FROM sync._log_seq";
+    let mut before = query_one(client, captured);
+    for _ in 0..100 {
+        for sync in syncs {
+            settle(client, sync);
+        }
+        let now = query_one(client, captured);
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+    panic!("the syncs do not come to rest; {before} changes were captured");
+}
+
+/// Waits until a query of one value answers `expected`.
+#[track_caller]
+fn becomes(db: &Db<'_>, client: &mut Client, sql: &str, expected: &str) {
+    let mut last = String::new();
+    db.wait_until(Duration::from_secs(15), &format!("{sql} = {expected}"), || {
+        last = rows(client, sql).join(",");
+        last == expected
+    });
+}

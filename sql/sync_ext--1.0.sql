@@ -1,0 +1,804 @@
+-- The schema "sync": private tables begin with an underscore and nothing is granted on them;
+-- what people touch are the functions and views further down.
+
+\echo Use "CREATE EXTENSION sync_ext" to load this file. \quit
+
+DO $$
+BEGIN
+    IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8' THEN
+        RAISE EXCEPTION 'sync_ext cannot be used in a database whose encoding is %', pg_catalog.getdatabaseencoding()
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII'
+                                THEN 'SQL_ASCII stores bytes of unknown meaning, which cannot be compared with or sent to another system.'
+                                ELSE 'Names, documents and values are exchanged with other systems as UTF-8.' END,
+                  HINT = 'Create a database with TEMPLATE template0 ENCODING ''UTF8'' and restore a dump of this one into it; pg_dump converts.';
+    END IF;
+    IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'sync') THEN
+        RAISE EXCEPTION 'schema "sync" already exists'
+            USING ERRCODE = 'duplicate_schema',
+                  DETAIL = 'sync_ext keeps its tables, functions and views in a schema of this name and adopts nobody else''s.',
+                  HINT = 'Rename the existing schema (ALTER SCHEMA sync RENAME TO ...) and try again.';
+    END IF;
+END
+$$;
+
+CREATE SCHEMA sync;
+COMMENT ON SCHEMA sync IS 'sync_ext: keeps tables in real-time, two-way sync';
+
+--------------------------------------------------------------------------------------------------
+-- The log of changes: insert-only, rotating. The layout is part of the name; another layout would
+-- be another set of tables. Capture writes these rows directly, the worker reads them directly.
+-- No index: the worker keeps its own map of the blocks, and an index would cost every writer.
+
+CREATE SEQUENCE sync._log_seq AS int8 CACHE 1 NO CYCLE;
+
+CREATE TABLE sync._log_v1_0 (
+    -- its number, its transaction (top level), when it was captured, how to read its images
+    seq     int8        NOT NULL,
+    xid     int8        NOT NULL,
+    at      timestamptz NOT NULL,
+    shape   int8        NOT NULL,
+    -- its place inside the transaction; 0 for a user, else who applied it
+    command int4        NOT NULL,
+    origin  int4        NOT NULL,
+    op      "char"      NOT NULL,
+    -- key and changed columns; all watched columns
+    old     bytea,
+    new     bytea
+) WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false, toast_tuple_target = 8160);
+ALTER TABLE sync._log_v1_0 ALTER COLUMN old SET STORAGE EXTERNAL, ALTER COLUMN new SET STORAGE EXTERNAL;
+CREATE TABLE sync._log_v1_1 (LIKE sync._log_v1_0 INCLUDING STORAGE)
+    WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false, toast_tuple_target = 8160);
+CREATE TABLE sync._log_v1_2 (LIKE sync._log_v1_0 INCLUDING STORAGE)
+    WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false, toast_tuple_target = 8160);
+CREATE TABLE sync._log_v1_3 (LIKE sync._log_v1_0 INCLUDING STORAGE)
+    WITH (autovacuum_enabled = false, toast.autovacuum_enabled = false, toast_tuple_target = 8160);
+
+-- How to read an image: content-addressed, so duplicates mean nothing. Deliberately not unique: two
+-- backends that meet a new shape at the same time must not wait for each other.
+CREATE TABLE sync._shape (
+    id       int8  NOT NULL,
+    relation oid   NOT NULL,
+    content  bytea NOT NULL
+);
+CREATE INDEX _shape_id ON sync._shape (id);
+
+-- What the trigger records of each table: the columns that some sync wants to see (NULL: all) and
+-- those of their keys. Derived from the syncs.
+CREATE TABLE sync._capture (
+    relation regclass NOT NULL,
+    columns  text[],
+    keys     text[]   NOT NULL
+);
+CREATE UNIQUE INDEX _capture_relation ON sync._capture (relation);
+-- Under a publication FOR ALL TABLES a table without identity could not be updated.
+ALTER TABLE sync._capture REPLICA IDENTITY USING INDEX _capture_relation;
+
+--------------------------------------------------------------------------------------------------
+-- Configuration
+
+-- Names this CREATE EXTENSION. In no dump: syncs that come out of one know by it that they are copies.
+CREATE TABLE sync._installation (
+    id uuid NOT NULL
+);
+INSERT INTO sync._installation (id) VALUES (pg_catalog.gen_random_uuid());
+
+-- Which server wrote this database's state. A new row (a new epoch) whenever that changes.
+CREATE TABLE sync._epoch (
+    epoch             int4        GENERATED ALWAYS AS IDENTITY CONSTRAINT _epoch_pkey PRIMARY KEY,
+    system_identifier int8        NOT NULL,
+    timeline          int8        NOT NULL,
+    database          oid         NOT NULL,
+    data_directory    text        NOT NULL,
+    instance          text        NOT NULL,
+    began_at          timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    state             text        NOT NULL CONSTRAINT state_known CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['active', 'verifying', 'fenced'])),
+    reason            text        NOT NULL
+);
+
+CREATE TABLE sync._sync (
+    id           int4        GENERATED ALWAYS AS IDENTITY CONSTRAINT _sync_pkey PRIMARY KEY,
+    name         text        NOT NULL CONSTRAINT _sync_name UNIQUE,
+    owner        regrole     NOT NULL,
+    -- what the user wants, and what the worker makes of it
+    state        text        NOT NULL DEFAULT 'running'
+                 CONSTRAINT state_known CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'paused', 'needs decision'])),
+    reason       text,
+    -- what a decision is about: the batch that waits for it
+    decision     text,
+    source       regclass    NOT NULL,
+    target       regclass    NOT NULL,
+    document     jsonb       NOT NULL,
+    search_path  text        NOT NULL,
+    -- what capture has to record of each side; NULL where changes do not leave it
+    source_columns text[],
+    source_key     text[],
+    target_columns text[],
+    target_key     text[],
+    installation uuid        NOT NULL,
+    changed_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    created_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CONSTRAINT name_not_empty CHECK (name OPERATOR(pg_catalog.<>) '')
+);
+
+-- How far a sync has read the log. "seen": everything in it is settled. While a batch is worked
+-- through, "frozen" is its end and "seq" the last change settled.
+CREATE TABLE sync._cursor (
+    sync     int4        NOT NULL,
+    seen     pg_snapshot NOT NULL,
+    frozen   pg_snapshot,
+    seq      int8        NOT NULL,
+    moved_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX _cursor_sync ON sync._cursor (sync);
+ALTER TABLE sync._cursor REPLICA IDENTITY USING INDEX _cursor_sync;
+
+-- Work that is not in the log: first loads, and reconciling after a gap, side by side.
+CREATE TABLE sync._load (
+    sync        int4        NOT NULL,
+    side        int2        NOT NULL,
+    kind        text        NOT NULL CONSTRAINT kind_known CHECK (kind OPERATOR(pg_catalog.=) ANY (ARRAY['rows', 'links'])),
+    reason      text        NOT NULL,
+    -- transactions that may still write by the old rules, before the first row is read
+    waits_for   text[]      NOT NULL DEFAULT '{}',
+    last_key    bytea,
+    done        int8        NOT NULL DEFAULT 0,
+    expected    int8        NOT NULL DEFAULT 0,
+    -- what a person decided about the deletes it finds
+    confirmed   bool        NOT NULL DEFAULT false,
+    discarded   bool        NOT NULL DEFAULT false,
+    started_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    CONSTRAINT _load_pkey PRIMARY KEY (sync, kind, side)
+);
+
+--------------------------------------------------------------------------------------------------
+-- State of the records
+
+-- Which record belongs to which, and what both sides last agreed on. One partition a sync, each with
+-- its own indexes: a key on the parent could not be restored. In a peer sync "key" is the source's.
+CREATE TABLE sync._link (
+    sync           int4  NOT NULL,
+    layout         int8  NOT NULL,
+    deleted_at     timestamptz,
+    key            bytea NOT NULL,
+    remote_id      bytea,
+    base           bytea,
+    remote_version text
+) PARTITION BY LIST (sync);
+
+-- The records that are not settled: one row each, gone when settled.
+CREATE TABLE sync._queue (
+    id         int8        GENERATED ALWAYS AS IDENTITY,
+    sync       int4        NOT NULL,
+    side       int2        NOT NULL,
+    key        bytea       NOT NULL,
+    key_text   text        NOT NULL,
+    state      text        NOT NULL CONSTRAINT state_known
+               CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'retrying', 'waiting for parent', 'review'])),
+    attempts   int4        NOT NULL DEFAULT 0,
+    -- when the record was changed (for last write wins), since when it waits, when it is tried next
+    changed_at timestamptz NOT NULL,
+    since      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    next_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    sqlstate   text,
+    message    text,
+    detail     text,
+    hint       text,
+    -- what its row was called when the link was written, if it was renamed since
+    before     bytea
+);
+CREATE UNIQUE INDEX _queue_key ON sync._queue (sync, side, key);
+ALTER TABLE sync._queue REPLICA IDENTITY USING INDEX _queue_key;
+CREATE UNIQUE INDEX _queue_id ON sync._queue (id);
+CREATE INDEX _queue_due ON sync._queue (sync, next_at) WHERE state OPERATOR(pg_catalog.<>) 'review';
+
+CREATE TABLE sync._conflict (
+    id           int8        GENERATED ALWAYS AS IDENTITY CONSTRAINT _conflict_pkey PRIMARY KEY,
+    sync         int4        NOT NULL,
+    key_text     text        NOT NULL,
+    kind         text        NOT NULL,
+    field        text,
+    base         text,
+    source_value text,
+    target_value text,
+    winner       text        NOT NULL,
+    reason       text        NOT NULL,
+    at           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+CREATE INDEX _conflict_sync ON sync._conflict (sync, at);
+
+CREATE TABLE sync._error (
+    id       int8        GENERATED ALWAYS AS IDENTITY CONSTRAINT _error_pkey PRIMARY KEY,
+    sync     int4        NOT NULL,
+    side     int2,
+    key_text text,
+    attempt  int4        NOT NULL,
+    sqlstate text        NOT NULL,
+    message  text        NOT NULL,
+    detail   text,
+    hint     text,
+    context  text,
+    at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+CREATE INDEX _error_sync ON sync._error (sync, at);
+
+-- Changes of a table that no trigger saw, and when they were made good.
+CREATE TABLE sync._gap (
+    id            int8        GENERATED ALWAYS AS IDENTITY CONSTRAINT _gap_pkey PRIMARY KEY,
+    relation      text        NOT NULL,
+    sync          int4        NOT NULL,
+    reason        text        NOT NULL,
+    noticed_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    reconciled_at timestamptz
+);
+
+-- What the catalogs said of each captured table when they were last looked at.
+CREATE TABLE sync._catalog (
+    relation oid  NOT NULL CONSTRAINT _catalog_pkey PRIMARY KEY,
+    root     oid  NOT NULL,
+    facts    text NOT NULL
+);
+
+--------------------------------------------------------------------------------------------------
+-- History: what was synced, when, which way, with what outcome. A partition a day, made and dropped
+-- by the worker; written in the log's binary form, rendered on reading.
+
+CREATE TABLE sync._history (
+    settled_at  timestamptz NOT NULL,
+    captured_at timestamptz NOT NULL,
+    seq         int8        NOT NULL,
+    shape       int8        NOT NULL,
+    epoch       int4        NOT NULL,
+    sync        int4        NOT NULL,
+    origin      int4        NOT NULL,
+    side        int2        NOT NULL,
+    op          "char"      NOT NULL,
+    outcome     "char"      NOT NULL,
+    old         bytea,
+    new         bytea
+) PARTITION BY RANGE (settled_at);
+
+--------------------------------------------------------------------------------------------------
+-- Functions. Declared by hand: this file is what a reader of the catalogs sees.
+
+-- The trigger of every captured table. ENABLE ALWAYS; it reads the tables above.
+CREATE FUNCTION sync._capture() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'sync_ext_capture';
+
+-- Takes the locks that CREATE TRIGGER needs: at most three times two seconds, all or none, so that
+-- no writer waits longer behind us, then says who is in the way.
+CREATE FUNCTION sync._lock_tables(tables regclass[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '1900ms'
+AS $$
+DECLARE
+    names    text := (SELECT pg_catalog.string_agg(t::text, ', ' ORDER BY t::pg_catalog.oid) FROM pg_catalog.unnest(tables) AS t);
+    blockers text;
+BEGIN
+    FOR try IN 1..3 LOOP
+        BEGIN
+            EXECUTE pg_catalog.format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', names);
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            PERFORM pg_catalog.pg_sleep(0.1);
+        END;
+    END LOOP;
+    SELECT pg_catalog.string_agg(CASE WHEN l.pid IS NULL THEN pg_catalog.format('a prepared transaction (%s)', l.relation)
+                                      ELSE pg_catalog.format('process %s (%s, %s, %s)', l.pid, a.usename, a.state, l.relation) END, ', ')
+      INTO blockers
+      FROM (SELECT DISTINCT k.pid, k.relation::pg_catalog.regclass AS relation FROM pg_catalog.pg_locks k
+             WHERE k.relation OPERATOR(pg_catalog.=) ANY (
+                       SELECT t::pg_catalog.oid FROM pg_catalog.unnest(tables) AS t UNION ALL
+                       SELECT p.relid::pg_catalog.oid FROM pg_catalog.unnest(tables) AS t, LATERAL pg_catalog.pg_partition_tree(t) AS p)
+               AND k.granted
+               AND k.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+               AND k.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+               AND k.mode OPERATOR(pg_catalog.<>) ALL (ARRAY['AccessShareLock', 'RowShareLock'])) l
+      LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid OPERATOR(pg_catalog.=) l.pid;
+    RAISE EXCEPTION '% in use', CASE WHEN pg_catalog.cardinality(tables) OPERATOR(pg_catalog.=) 1 THEN pg_catalog.format('table %s is', names)
+                                     ELSE pg_catalog.format('one of the tables %s is', names) END
+        USING ERRCODE = 'lock_not_available',
+              DETAIL = pg_catalog.format('It is held by %s. Three attempts of two seconds each did not get the lock; nothing was changed.', COALESCE(blockers, 'somebody who has just gone')),
+              HINT = 'Wait for that transaction, or end it, and try again.';
+END
+$$;
+
+CREATE FUNCTION sync.create_sync(name text, VARIADIC pieces jsonb[]) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'create_sync_wrapper';
+COMMENT ON FUNCTION sync.create_sync(text, jsonb[]) IS 'makes a sync of the pieces of a configuration document';
+
+CREATE FUNCTION sync.alter_sync(name text, VARIADIC pieces jsonb[]) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'alter_sync_wrapper';
+COMMENT ON FUNCTION sync.alter_sync(text, jsonb[]) IS 'changes a sync: later pieces replace earlier ones, null removes a key';
+
+CREATE FUNCTION sync.drop_sync(name text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'drop_sync_wrapper';
+COMMENT ON FUNCTION sync.drop_sync(text) IS 'ends a sync; the rows of both sides stay as they are';
+
+CREATE FUNCTION sync.show(name text) RETURNS jsonb
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'show_wrapper';
+COMMENT ON FUNCTION sync.show(text) IS 'the configuration document of a sync as it is in force';
+
+CREATE FUNCTION sync.pause(name text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pause_wrapper';
+COMMENT ON FUNCTION sync.pause(text) IS 'stops a sync; changes are still captured';
+
+CREATE FUNCTION sync.resume(name text, confirm boolean DEFAULT false, discard boolean DEFAULT false) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'resume_wrapper';
+COMMENT ON FUNCTION sync.resume(text, boolean, boolean) IS 'goes on with a sync; confirm sends the deletes it asked about, discard keeps the rows of the other side';
+
+CREATE FUNCTION sync.retry(id bigint) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'retry_wrapper';
+COMMENT ON FUNCTION sync.retry(bigint) IS 'tries a queued record again now';
+
+CREATE FUNCTION sync.discard(id bigint, reason text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'discard_wrapper';
+COMMENT ON FUNCTION sync.discard(bigint, text) IS 'takes a record out of the queue; it is synced again when it is next edited';
+
+CREATE FUNCTION sync._wait(name text, milliseconds bigint) RETURNS boolean
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wait_for_wrapper';
+
+CREATE FUNCTION sync._payload(relation oid, row_at tid, part text) RETURNS jsonb
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'payload_wrapper';
+
+CREATE FUNCTION sync._key(relation oid, row_at tid) RETURNS text
+    LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'change_key_wrapper';
+
+CREATE FUNCTION sync._worker_state() RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'worker_state_wrapper';
+
+CREATE FUNCTION sync._activate() RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'activate_wrapper';
+
+CREATE FUNCTION sync._created() RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'extension_created_wrapper';
+
+-- Has every sync compare all its records once more, because nobody knows what happened to them.
+CREATE FUNCTION sync._reconcile_all(why text) RETURNS void
+    LANGUAGE sql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO sync._load (sync, side, kind, reason)
+    SELECT s.id, v.side, v.kind, why
+      FROM sync._sync s,
+           LATERAL (VALUES (0, 'rows', s.source_key), (0, 'links', s.source_key),
+                           (1, 'rows', s.target_key), (1, 'links', s.target_key)) AS v (side, kind, key)
+     WHERE v.key IS NOT NULL
+    ON CONFLICT (sync, kind, side) DO NOTHING;
+    UPDATE sync._cursor SET seen = pg_catalog.format('%s:%s:', x, x)::pg_catalog.pg_snapshot, frozen = NULL, seq = 0
+      FROM (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())) AS t (x);
+$$;
+
+CREATE FUNCTION sync.activate(connection text DEFAULT 'local') RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF connection OPERATOR(pg_catalog.<>) 'local' THEN
+        RAISE EXCEPTION 'connection "%" does not exist', connection USING ERRCODE = 'undefined_object';
+    END IF;
+    INSERT INTO sync._cursor (sync, seen, seq, moved_at)
+    SELECT s.id, '1:1:', 0, pg_catalog.clock_timestamp() FROM sync._sync s
+    ON CONFLICT (sync) DO NOTHING;
+    PERFORM sync._reconcile_all('this copy of the database was activated');
+    UPDATE sync._sync SET installation = (SELECT i.id FROM sync._installation i);
+    -- A copy made by CREATE DATABASE ... TEMPLATE carries no mark.
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting r JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) r.setdatabase
+                    WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND r.setrole OPERATOR(pg_catalog.=) 0
+                      AND 'sync_ext.installed=on' OPERATOR(pg_catalog.=) ANY (r.setconfig)) THEN
+        EXECUTE pg_catalog.format('ALTER DATABASE %I SET sync_ext.installed = ''on''', pg_catalog.current_database());
+    END IF;
+    PERFORM sync._activate();
+END
+$$;
+COMMENT ON FUNCTION sync.activate(text) IS 'lets a copy of a database sync: compares all records, then goes on';
+
+-- Why nothing is sent from here, if so: the sync came out of a dump, or the database or the server is a copy.
+CREATE FUNCTION sync._fence(installation uuid) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN installation OPERATOR(pg_catalog.<>) (SELECT i.id FROM sync._installation i) THEN 'it came out of a dump'
+                WHEN e.database OPERATOR(pg_catalog.<>) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+                THEN 'this database is a copy of another one'
+                WHEN e.state OPERATOR(pg_catalog.=) 'fenced' THEN e.reason END
+      FROM (SELECT 1) AS one LEFT JOIN LATERAL (SELECT x.state, x.reason, x.database FROM sync._epoch x ORDER BY x.epoch DESC LIMIT 1) e ON true
+$$;
+
+CREATE FUNCTION sync._epoch_now(OUT state text, OUT reason text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN f.why IS NULL THEN e.state ELSE 'fenced' END, COALESCE(f.why, e.reason)
+      FROM sync._epoch e, LATERAL (SELECT sync._fence(NULL) AS why) f
+     ORDER BY e.epoch DESC LIMIT 1
+$$;
+
+--------------------------------------------------------------------------------------------------
+-- Views
+
+CREATE VIEW sync.status AS
+SELECT s.name AS sync,
+       CASE WHEN w.state OPERATOR(pg_catalog.=) 'standby' THEN 'standby'
+            WHEN w.hopeless THEN 'no worker'
+            WHEN f.why IS NOT NULL THEN 'fenced'
+            WHEN w.state OPERATOR(pg_catalog.=) 'switched off' THEN 'off'
+            WHEN w.state OPERATOR(pg_catalog.=) 'failing' THEN 'failing'
+            WHEN w.state OPERATOR(pg_catalog.<>) 'running' THEN 'no worker'
+            WHEN s.state OPERATOR(pg_catalog.<>) 'running' THEN s.state
+            WHEN s.reason IS NOT NULL THEN 'failing'
+            WHEN l.waiting OPERATOR(pg_catalog.>) 0 THEN 'waiting for writers'
+            WHEN l.loads OPERATOR(pg_catalog.>) 0 THEN 'loading'
+            WHEN q.review OPERATOR(pg_catalog.>) 0 THEN 'needs review'
+            WHEN q.waiting OPERATOR(pg_catalog.>) 0 THEN 'retrying'
+            ELSE 'running' END AS state,
+       CASE WHEN w.state OPERATOR(pg_catalog.=) 'not preloaded' THEN 'the library was not loaded when the server started; set shared_preload_libraries = ''sync_ext'' and restart the server'
+            WHEN w.state OPERATOR(pg_catalog.=) 'no worker slot' THEN 'all worker slots are in use; increase max_worker_processes and restart the server'
+            WHEN w.state OPERATOR(pg_catalog.=) 'no launcher' THEN 'the launcher has not started, see the server log; max_worker_processes may be too small'
+            WHEN w.state OPERATOR(pg_catalog.=) 'standby' THEN 'this server is a standby; the primary syncs'
+            WHEN f.why IS NOT NULL THEN pg_catalog.format('%s; SELECT sync.activate() if this database is meant to sync', f.why)
+            WHEN w.state OPERATOR(pg_catalog.=) 'switched off' THEN 'sync_ext.enabled is off; changes are captured'
+            WHEN w.state OPERATOR(pg_catalog.=) 'failing' THEN 'its worker cannot work, the server log says why; changes are captured'
+            WHEN w.state OPERATOR(pg_catalog.<>) 'running' THEN pg_catalog.format('its worker is %s; changes are captured', w.state)
+            WHEN s.state OPERATOR(pg_catalog.=) 'paused' THEN 'changes are captured and wait; SELECT sync.resume(...) to go on'
+            WHEN s.reason IS NOT NULL THEN s.reason
+            WHEN l.waiting OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('waiting for %s writers that began before the sync', l.waiting)
+            WHEN l.loads OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records compared (%s)', l.done, l.reason)
+            WHEN q.review OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records need a person, see sync.queue', q.review)
+            WHEN q.waiting OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records wait, see sync.queue', q.waiting)
+            ELSE 'in sync' END AS detail,
+       s.source::pg_catalog.text AS source,
+       CASE WHEN s.source_key IS NOT NULL AND s.target_key IS NOT NULL THEN '<->' WHEN s.source_key IS NOT NULL THEN '->' ELSE '<-' END AS direction,
+       s.target::pg_catalog.text AS target,
+       q.waiting AS queued,
+       q.review AS in_review,
+       c.moved_at AS last_activity
+  FROM sync._sync s
+  LEFT JOIN sync._cursor c ON c.sync OPERATOR(pg_catalog.=) s.id
+ CROSS JOIN LATERAL (SELECT x.state, x.state OPERATOR(pg_catalog.=) ANY (ARRAY['not preloaded', 'no launcher', 'no worker slot']) AS hopeless
+                       FROM sync._worker_state() AS x (state)) w
+ CROSS JOIN LATERAL (SELECT sync._fence(s.installation) AS why) f
+ CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS loads, COALESCE(pg_catalog.sum(x.done), 0) AS done, pg_catalog.min(x.reason) AS reason,
+                            COALESCE(pg_catalog.max(pg_catalog.cardinality(x.waits_for)), 0) AS waiting
+                       FROM sync._load x WHERE x.sync OPERATOR(pg_catalog.=) s.id) l
+ CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.<>) 'review') AS waiting,
+                            pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.=) 'review') AS review
+                       FROM sync._queue x WHERE x.sync OPERATOR(pg_catalog.=) s.id) q
+ ORDER BY CASE WHEN w.state OPERATOR(pg_catalog.<>) 'running' THEN 0
+               WHEN f.why IS NOT NULL THEN 1
+               WHEN s.state OPERATOR(pg_catalog.=) 'needs decision' THEN 2
+               WHEN s.reason IS NOT NULL THEN 3
+               WHEN q.review OPERATOR(pg_catalog.>) 0 THEN 4
+               WHEN q.waiting OPERATOR(pg_catalog.>) 0 THEN 5
+               WHEN s.state OPERATOR(pg_catalog.=) 'paused' THEN 6
+               ELSE 7 END, s.name;
+COMMENT ON VIEW sync.status IS 'one row a sync, the worst first: its state, and in a sentence what it means';
+
+CREATE VIEW sync.queue AS
+SELECT q.id, s.name AS sync,
+       CASE WHEN p.see THEN q.key_text END AS key,
+       p.side::pg_catalog.text AS "table",
+       CASE WHEN q.side OPERATOR(pg_catalog.=) 0 THEN 'source to target' ELSE 'target to source' END AS direction,
+       q.state, q.attempts, q.since,
+       CASE WHEN q.state OPERATOR(pg_catalog.<>) 'review' THEN q.next_at END AS next_try,
+       q.sqlstate, q.message,
+       CASE WHEN p.see THEN q.detail END AS detail,
+       q.hint, q.changed_at AS at
+  FROM sync._queue q JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) q.sync
+ CROSS JOIN LATERAL (SELECT t.side, pg_catalog.has_table_privilege(t.side, 'SELECT') AND NOT pg_catalog.row_security_active(t.side) AS see
+                       FROM (SELECT CASE WHEN q.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END AS side) t) p
+ ORDER BY q.id;
+COMMENT ON VIEW sync.queue IS 'the records that are not settled: why, since when, and when they are tried next';
+
+CREATE VIEW sync.errors AS
+SELECT e.id, s.name AS sync,
+       CASE WHEN p.see THEN e.key_text END AS key,
+       CASE WHEN e.side OPERATOR(pg_catalog.=) 0 THEN 'source to target' WHEN e.side OPERATOR(pg_catalog.=) 1 THEN 'target to source' END AS direction,
+       e.attempt, e.sqlstate, e.message,
+       CASE WHEN p.see THEN e.detail END AS detail,
+       e.hint, e.at
+  FROM sync._error e JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) e.sync
+ CROSS JOIN LATERAL (SELECT pg_catalog.has_table_privilege(t.side, 'SELECT') AND NOT pg_catalog.row_security_active(t.side) AS see
+                       FROM (SELECT CASE WHEN e.side OPERATOR(pg_catalog.=) 1 THEN s.target ELSE s.source END AS side) t) p
+ ORDER BY e.id DESC;
+COMMENT ON VIEW sync.errors IS 'every failed attempt, the latest first';
+
+CREATE VIEW sync.conflicts AS
+SELECT c.id, s.name AS sync,
+       CASE WHEN p.see THEN c.key_text END AS key, c.kind, c.field,
+       CASE WHEN p.see THEN c.base END AS base,
+       CASE WHEN p.see THEN c.source_value END AS source_value,
+       CASE WHEN p.see THEN c.target_value END AS target_value,
+       c.winner, c.reason, c.at
+  FROM sync._conflict c JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) c.sync
+ CROSS JOIN LATERAL (SELECT pg_catalog.has_table_privilege(s.source, 'SELECT') AND pg_catalog.has_table_privilege(s.target, 'SELECT')
+                            AND NOT pg_catalog.row_security_active(s.source) AND NOT pg_catalog.row_security_active(s.target) AS see) p
+ ORDER BY c.id DESC;
+COMMENT ON VIEW sync.conflicts IS 'fields that both sides changed to different values: base, both values, who won and why';
+
+CREATE VIEW sync.gaps AS
+SELECT g.id, g.relation AS "table", s.name AS sync, g.reason, g.noticed_at, g.reconciled_at
+  FROM sync._gap g JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) g.sync
+ ORDER BY g.id DESC;
+COMMENT ON VIEW sync.gaps IS 'changes that no trigger saw: what happened, and when the table was reconciled';
+
+CREATE VIEW sync.progress AS
+SELECT s.name AS sync, CASE WHEN l.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END::pg_catalog.text AS "table",
+       CASE WHEN l.kind OPERATOR(pg_catalog.=) 'rows' THEN 'comparing rows' ELSE 'looking for rows that are gone' END AS phase, l.reason,
+       pg_catalog.cardinality(l.waits_for) AS waiting_for_writers, l.done, l.started_at
+  FROM sync._load l JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) l.sync;
+COMMENT ON VIEW sync.progress IS 'tables that are being gone through: first loads and reconciling';
+
+-- The log beyond each sync's cursor, and history. One branch a status, each with its status as a
+-- constant, so that a query for what is pending never looks into history.
+CREATE VIEW sync.change_log AS
+WITH log AS NOT MATERIALIZED (
+    SELECT tableoid, ctid, seq, xid, at, shape, origin, op FROM sync._log_v1_0
+    UNION ALL SELECT tableoid, ctid, seq, xid, at, shape, origin, op FROM sync._log_v1_1
+    UNION ALL SELECT tableoid, ctid, seq, xid, at, shape, origin, op FROM sync._log_v1_2
+    UNION ALL SELECT tableoid, ctid, seq, xid, at, shape, origin, op FROM sync._log_v1_3
+), waiting AS NOT MATERIALIZED (
+    SELECT s.id AS sync_id, s.name AS sync, v.side, v.relation, l.tableoid, l.ctid, l.seq, l.at, l.origin, l.op,
+           c.frozen IS NOT NULL AND pg_catalog.pg_visible_in_snapshot(l.xid::pg_catalog.text::pg_catalog.xid8, c.frozen) AS taken
+      FROM sync._sync s
+      JOIN sync._cursor c ON c.sync OPERATOR(pg_catalog.=) s.id
+     CROSS JOIN LATERAL (VALUES (0, s.source, s.source_key), (1, s.target, s.target_key)) AS v (side, relation, key)
+      JOIN log l ON EXISTS (SELECT FROM sync._shape h WHERE h.id OPERATOR(pg_catalog.=) l.shape AND h.relation OPERATOR(pg_catalog.=) v.relation::pg_catalog.oid)
+     WHERE v.key IS NOT NULL
+       AND l.origin OPERATOR(pg_catalog.<>) (s.id OPERATOR(pg_catalog.*) 2 OPERATOR(pg_catalog.+) v.side)
+       AND NOT pg_catalog.pg_visible_in_snapshot(l.xid::pg_catalog.text::pg_catalog.xid8, c.seen)
+       AND (c.frozen IS NULL OR l.seq OPERATOR(pg_catalog.>) c.seq OR NOT pg_catalog.pg_visible_in_snapshot(l.xid::pg_catalog.text::pg_catalog.xid8, c.frozen))
+), change AS NOT MATERIALIZED (
+    SELECT w.sync_id, w.sync, w.side, w.relation, w.tableoid, w.ctid, w.seq, w.at, NULL::pg_catalog.timestamptz AS settled_at, w.origin, w.op, 'pending'::pg_catalog.text AS status
+      FROM waiting w WHERE NOT w.taken
+    UNION ALL
+    SELECT w.sync_id, w.sync, w.side, w.relation, w.tableoid, w.ctid, w.seq, w.at, NULL, w.origin, w.op, 'sending'
+      FROM waiting w WHERE w.taken
+    UNION ALL
+    SELECT s.id, s.name, h.side, CASE WHEN h.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END, h.tableoid, h.ctid, h.seq, h.captured_at, h.settled_at, h.origin, h.op, 'synced'
+      FROM sync._history h JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) h.sync WHERE h.outcome OPERATOR(pg_catalog.=) 's'
+    UNION ALL
+    SELECT s.id, s.name, h.side, CASE WHEN h.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END, h.tableoid, h.ctid, h.seq, h.captured_at, h.settled_at, h.origin, h.op, 'conflict'
+      FROM sync._history h JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) h.sync WHERE h.outcome OPERATOR(pg_catalog.=) 'c'
+    UNION ALL
+    SELECT s.id, s.name, h.side, CASE WHEN h.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END, h.tableoid, h.ctid, h.seq, h.captured_at, h.settled_at, h.origin, h.op, 'unchanged'
+      FROM sync._history h JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) h.sync WHERE h.outcome OPERATOR(pg_catalog.=) 'u'
+    UNION ALL
+    SELECT s.id, s.name, h.side, CASE WHEN h.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END, h.tableoid, h.ctid, h.seq, h.captured_at, h.settled_at, h.origin, h.op, 'parked'
+      FROM sync._history h JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) h.sync WHERE h.outcome OPERATOR(pg_catalog.=) 'p'
+    UNION ALL
+    SELECT s.id, s.name, h.side, CASE WHEN h.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END, h.tableoid, h.ctid, h.seq, h.captured_at, h.settled_at, h.origin, h.op, 'merged again'
+      FROM sync._history h JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) h.sync WHERE h.outcome OPERATOR(pg_catalog.=) 'a'
+)
+SELECT c.sync, c.seq, c.relation::pg_catalog.text AS "table",
+       sync._key(c.tableoid, c.ctid) AS key,
+       CASE WHEN c.op OPERATOR(pg_catalog.=) 'I' THEN 'INSERT' WHEN c.op OPERATOR(pg_catalog.=) 'U' THEN 'UPDATE' WHEN c.op OPERATOR(pg_catalog.=) 'D' THEN 'DELETE' WHEN c.op OPERATOR(pg_catalog.=) 'T' THEN 'TRUNCATE' ELSE 'NOT CAPTURED' END AS operation,
+       CASE WHEN c.side OPERATOR(pg_catalog.=) 0 THEN 'source to target' ELSE 'target to source' END AS direction,
+       c.status,
+       CASE WHEN c.status OPERATOR(pg_catalog.=) 'parked' THEN COALESCE(
+           (SELECT q.state FROM sync._queue q
+             WHERE q.sync OPERATOR(pg_catalog.=) c.sync_id AND q.side OPERATOR(pg_catalog.=) c.side AND q.key_text OPERATOR(pg_catalog.=) sync._key(c.tableoid, c.ctid)), 'settled later') END AS queue_state,
+       CASE WHEN c.origin OPERATOR(pg_catalog.=) 0 THEN 'user' ELSE COALESCE((SELECT o.name FROM sync._sync o WHERE o.id OPERATOR(pg_catalog.=) (c.origin OPERATOR(pg_catalog./) 2)), 'a sync that has ended') END AS origin,
+       sync._payload(c.tableoid, c.ctid, 'old') AS old,
+       sync._payload(c.tableoid, c.ctid, 'new') AS new,
+       sync._payload(c.tableoid, c.ctid, 'changed') AS changed,
+       c.at AS captured_at,
+       c.settled_at AS synced_at
+  FROM change c;
+COMMENT ON VIEW sync.change_log IS 'every captured change and what became of it in each sync';
+
+--------------------------------------------------------------------------------------------------
+-- Functions over the views
+
+CREATE FUNCTION sync.wait(name text, timeout interval DEFAULT '30 seconds',
+                          OUT settled boolean, OUT parked bigint, OUT waited interval) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    begun timestamptz := pg_catalog.clock_timestamp();
+BEGIN
+    settled := sync._wait(name, (EXTRACT(epoch FROM timeout) OPERATOR(pg_catalog.*) 1000)::bigint);
+    waited := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) begun;
+    SELECT pg_catalog.count(*) INTO parked FROM sync.queue q WHERE q.sync OPERATOR(pg_catalog.=) wait.name;
+END
+$$;
+COMMENT ON FUNCTION sync.wait(text, interval) IS 'waits until everything committed before is synced or parked; settled is false when the time was up';
+
+CREATE FUNCTION sync.trace(name text, key text)
+    RETURNS TABLE (at timestamptz, what text, "table" text, detail text, old jsonb, new jsonb)
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT t.at, t.what, t.relation, t.detail, t.old, t.new FROM (
+        SELECT l.captured_at AS at, pg_catalog.format('%s %s', l.operation, l.status) AS what, l."table" AS relation,
+               pg_catalog.concat_ws('; ', 'by ' OPERATOR(pg_catalog.||) l.origin, 'settled ' OPERATOR(pg_catalog.||) l.synced_at::text, l.queue_state) AS detail, l.old, l.new
+          FROM sync.change_log l WHERE l.sync OPERATOR(pg_catalog.=) trace.name AND l.key OPERATOR(pg_catalog.=) trace.key
+        UNION ALL
+        SELECT c.at, 'conflict', NULL, pg_catalog.format('%s: base %s, source %s, target %s; the %s won: %s', COALESCE(c.field, 'record'), COALESCE(c.base, 'none'), c.source_value, c.target_value, c.winner, c.reason), NULL, NULL
+          FROM sync.conflicts c WHERE c.sync OPERATOR(pg_catalog.=) trace.name AND c.key OPERATOR(pg_catalog.=) trace.key
+        UNION ALL
+        SELECT e.at, 'failed attempt', NULL, pg_catalog.concat_ws(' — ', e.message, e.detail, e.hint), NULL, NULL
+          FROM sync.errors e WHERE e.sync OPERATOR(pg_catalog.=) trace.name AND e.key OPERATOR(pg_catalog.=) trace.key
+        UNION ALL
+        SELECT q.since, 'queued: ' OPERATOR(pg_catalog.||) q.state, q."table", q.message, NULL, NULL
+          FROM sync.queue q WHERE q.sync OPERATOR(pg_catalog.=) trace.name AND q.key OPERATOR(pg_catalog.=) trace.key) t
+     ORDER BY t.at
+$$;
+COMMENT ON FUNCTION sync.trace(text, text) IS 'the whole story of one record';
+
+CREATE FUNCTION sync.register_table(relation regclass, connection text DEFAULT 'local', object text DEFAULT NULL,
+                                    direction text DEFAULT 'pull', name text DEFAULT NULL)
+    RETURNS TABLE (field text, "column" text, travels text)
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    document jsonb;
+    chosen   text := COALESCE(register_table.name, relation::text);
+BEGIN
+    IF connection OPERATOR(pg_catalog.<>) 'local' THEN
+        RAISE EXCEPTION 'connection "%" does not exist', connection
+            USING ERRCODE = 'undefined_object', DETAIL = 'This version has the connection "local" only: this database.',
+                  HINT = 'Name a table of this database in "object".';
+    END IF;
+    IF object IS NULL THEN
+        RAISE EXCEPTION 'register_table needs the object to sync % with', relation
+            USING ERRCODE = 'null_value_not_allowed', HINT = 'For example: object => ''salesforce.account''.';
+    END IF;
+    IF direction OPERATOR(pg_catalog.<>) ALL (ARRAY['pull', 'push', 'both']) THEN
+        RAISE EXCEPTION 'direction "%" is not known', direction
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'It is pull (from the object into the table), push, or both.';
+    END IF;
+    document := pg_catalog.jsonb_build_object(
+        'source', pg_catalog.jsonb_build_object('table', object),
+        'target', pg_catalog.jsonb_build_object('table', relation::text),
+        'sync_type', CASE direction WHEN 'both' THEN 'bidirectional' ELSE 'one_way' END);
+    IF direction OPERATOR(pg_catalog.=) 'push' THEN
+        document := document OPERATOR(pg_catalog.||) '{"source_to_target": false, "target_to_source": true}'::jsonb;
+    END IF;
+    PERFORM sync.create_sync(chosen, document);
+    RETURN QUERY
+        SELECT a.attname::text, b.attname::text, direction
+          FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute b ON b.attname OPERATOR(pg_catalog.=) a.attname
+         WHERE a.attrelid OPERATOR(pg_catalog.=) object::regclass AND b.attrelid OPERATOR(pg_catalog.=) relation
+           AND a.attnum OPERATOR(pg_catalog.>) 0 AND b.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped AND NOT b.attisdropped
+         ORDER BY b.attnum;
+END
+$$;
+COMMENT ON FUNCTION sync.register_table(regclass, text, text, text, text) IS 'syncs a table with an object, all fields of equal name';
+
+CREATE FUNCTION sync.pause_all() RETURNS void
+    LANGUAGE sql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT sync.pause(s.sync) FROM sync.status s;
+$$;
+COMMENT ON FUNCTION sync.pause_all() IS 'pauses every sync of this database';
+
+CREATE FUNCTION sync.doctor() RETURNS TABLE (what text, ok boolean, detail text, remedy text)
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.what, c.ok, c.detail, CASE WHEN NOT c.ok THEN c.remedy END FROM (
+    SELECT 'library preloaded', w.state OPERATOR(pg_catalog.<>) 'not preloaded',
+           pg_catalog.format('the library is %s', CASE WHEN w.state OPERATOR(pg_catalog.=) 'not preloaded' THEN 'not preloaded' ELSE 'preloaded' END),
+           'Set shared_preload_libraries = ''sync_ext'' and restart the server.'
+      FROM sync._worker_state() AS w (state)
+    UNION ALL
+    SELECT 'worker', w.state OPERATOR(pg_catalog.=) 'running', pg_catalog.format('the worker of this database is %s', w.state),
+           'See the server log; sync.status says what each sync waits for.'
+      FROM sync._worker_state() AS w (state)
+    UNION ALL
+    SELECT 'worker slots', w.state OPERATOR(pg_catalog.<>) ALL (ARRAY['no worker slot', 'no launcher']), pg_catalog.format('max_worker_processes = %s', pg_catalog.current_setting('max_worker_processes')),
+           'One for the launcher and one for each database; increase max_worker_processes and restart the server.'
+      FROM sync._worker_state() AS w (state)
+    UNION ALL
+    SELECT 'sequence cache', q.seqcache OPERATOR(pg_catalog.=) 1 AND NOT q.seqcycle, pg_catalog.format('sync._log_seq has CACHE %s', q.seqcache),
+           'ALTER SEQUENCE sync._log_seq CACHE 1 NO CYCLE; with a cache, later changes get lower numbers.'
+      FROM pg_catalog.pg_sequence q WHERE q.seqrelid OPERATOR(pg_catalog.=) 'sync._log_seq'::pg_catalog.regclass
+    UNION ALL
+    SELECT 'capture triggers', pg_catalog.count(*) FILTER (WHERE t.tgenabled OPERATOR(pg_catalog.<>) 'A') OPERATOR(pg_catalog.=) 0,
+           COALESCE('not ENABLE ALWAYS on ' OPERATOR(pg_catalog.||) pg_catalog.string_agg(t.tgrelid::pg_catalog.regclass::text, ', ') FILTER (WHERE t.tgenabled OPERATOR(pg_catalog.<>) 'A'), 'all are ENABLE ALWAYS'),
+           'The worker puts them right and reconciles the table; look at sync.gaps.'
+      FROM pg_catalog.pg_trigger t WHERE t.tgfoid OPERATOR(pg_catalog.=) 'sync._capture()'::pg_catalog.regprocedure
+    UNION ALL
+    SELECT 'trigger order', pg_catalog.count(o.tgname) OPERATOR(pg_catalog.=) 0,
+           COALESCE('these fire before capture: ' OPERATOR(pg_catalog.||) pg_catalog.string_agg(DISTINCT o.tgname::text, ', '), 'capture fires first everywhere'),
+           'Rename the trigger so that its name does not sort before "!sync_ext".'
+      FROM pg_catalog.pg_trigger t
+      LEFT JOIN pg_catalog.pg_trigger o ON o.tgrelid OPERATOR(pg_catalog.=) t.tgrelid AND NOT o.tgisinternal
+                                       AND (o.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 3) OPERATOR(pg_catalog.=) 1
+                                       AND o.tgname OPERATOR(pg_catalog.<) t.tgname AND o.tgfoid OPERATOR(pg_catalog.<>) t.tgfoid
+     WHERE t.tgfoid OPERATOR(pg_catalog.=) 'sync._capture()'::pg_catalog.regprocedure
+    UNION ALL
+    SELECT 'prepared transactions', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
+           pg_catalog.format('%s older than an hour, whose changes wait for COMMIT PREPARED', pg_catalog.count(*)), 'SELECT * FROM pg_prepared_xacts; then COMMIT or ROLLBACK PREPARED.'
+      FROM pg_catalog.pg_prepared_xacts p WHERE p.prepared OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 hour')
+    UNION ALL
+    SELECT 'long transactions', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
+           pg_catalog.format('%s write transactions older than an hour', pg_catalog.count(*)), 'SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start;'
+      FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.xact_start OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 hour')
+    UNION ALL
+    SELECT 'log rotation', pg_catalog.count(*) FILTER (WHERE g.bytes OPERATOR(pg_catalog.=) 0) OPERATOR(pg_catalog.>) 0,
+           pg_catalog.format('the log takes %s, %s of %s segments are empty', pg_catalog.pg_size_pretty(pg_catalog.sum(g.bytes)),
+                             pg_catalog.count(*) FILTER (WHERE g.bytes OPERATOR(pg_catalog.=) 0), pg_catalog.count(*)),
+           'An old transaction has read or written the log and keeps it from being emptied: SELECT * FROM pg_locks WHERE relation::regclass::text LIKE ''sync.\_log\_v1%'';'
+      FROM (SELECT pg_catalog.pg_relation_size(c.oid::pg_catalog.regclass) AS bytes FROM pg_catalog.pg_class c
+             WHERE c.relnamespace OPERATOR(pg_catalog.=) 'sync'::pg_catalog.regnamespace AND c.relkind OPERATOR(pg_catalog.=) 'r'
+               AND pg_catalog.starts_with(c.relname::text, '_log_v1_')) g
+    UNION ALL
+    SELECT 'publications', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
+           COALESCE('FOR ALL TABLES: ' OPERATOR(pg_catalog.||) pg_catalog.string_agg(p.pubname::text, ', '), 'none FOR ALL TABLES'),
+           'Name the tables of the publication: with FOR ALL TABLES the configuration and the links of sync_ext are replicated too.'
+      FROM pg_catalog.pg_publication p WHERE p.puballtables
+    UNION ALL
+    SELECT 'fencing', COALESCE(e.state, 'active') OPERATOR(pg_catalog.<>) 'fenced', COALESCE(pg_catalog.format('%s: %s', e.state, e.reason), 'its worker has not started yet'), 'SELECT sync.activate(); if this database is meant to sync.'
+      FROM (SELECT 1) AS one LEFT JOIN LATERAL sync._epoch_now() AS e ON true
+    UNION ALL
+    SELECT 'syncs', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0, pg_catalog.format('%s syncs need attention', pg_catalog.count(*)), 'SELECT * FROM sync.status;'
+      FROM sync.status s WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['needs decision', 'failing', 'needs review', 'fenced'])
+    ) AS c (what, ok, detail, remedy)
+$$;
+COMMENT ON FUNCTION sync.doctor() IS 'looks for what would make a sync wrong or slow, and says what to do about it';
+
+-- Gives a role what it needs: "monitor" to look, "admin" to make and change syncs of its tables.
+CREATE FUNCTION sync."grant"(role regrole, level text DEFAULT 'admin') RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    item text;
+BEGIN
+    IF level OPERATOR(pg_catalog.<>) ALL (ARRAY['admin', 'monitor']) THEN
+        RAISE EXCEPTION 'level "%" is not known', level
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'It is "monitor" (to look) or "admin" (to make and change syncs).';
+    END IF;
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA sync TO %s', role);
+    FOR item IN SELECT c.oid::pg_catalog.regclass::text FROM pg_catalog.pg_class c
+                 WHERE c.relnamespace OPERATOR(pg_catalog.=) 'sync'::pg_catalog.regnamespace AND c.relkind OPERATOR(pg_catalog.=) 'v' LOOP
+        EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %s', item, role);
+    END LOOP;
+    FOREACH item IN ARRAY ARRAY['_payload(oid,tid,text)', '_key(oid,tid)', '_worker_state()', '_fence(uuid)', '_epoch_now()', '_wait(text,bigint)',
+                                'wait(text,interval)', 'trace(text,text)', 'doctor()'] LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
+    END LOOP;
+    IF level OPERATOR(pg_catalog.=) 'admin' THEN
+        FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'drop_sync(text)',
+                                    'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'retry(bigint)', 'discard(bigint,text)',
+                                    'register_table(regclass,text,text,text,text)'] LOOP
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
+        END LOOP;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION sync."grant"(regrole, text) IS 'gives a role the rights to look at syncs (monitor) or to make and change them (admin)';
+
+--------------------------------------------------------------------------------------------------
+-- Nothing is for everybody.
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sync FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA sync FROM PUBLIC;
+REVOKE ALL ON SCHEMA sync FROM PUBLIC;
+
+-- What a dump carries: the configuration and the state of the records; not the log, the cursors and
+-- the history, which mean nothing to another server.
+SELECT pg_catalog.pg_extension_config_dump('sync._sync', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._sync_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._capture', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._shape', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._queue', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._queue_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._conflict', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._conflict_id_seq', '');
+
+-- The mark by which the launcher finds this database.
+DO $$
+BEGIN
+    -- The worker of an extension that was dropped takes the mark off under the same lock.
+    PERFORM pg_catalog.pg_advisory_xact_lock(1937337955, 1);
+    EXECUTE pg_catalog.format('ALTER DATABASE %I SET sync_ext.installed = ''on''', pg_catalog.current_database());
+END
+$$;
+SELECT sync._created();

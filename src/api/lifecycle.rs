@@ -1,0 +1,200 @@
+//! Pausing, resuming, deciding; retrying and discarding single records; activating a copy.
+
+use super::{or_raise, owned, raise, refuse};
+use crate::capture::{attach, wake};
+use crate::engine::load;
+use crate::engine::sync::Verdict;
+use crate::settings;
+use crate::sql::{self, Arg};
+use crate::worker::{identity, slots};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// `sync.pause(name text) RETURNS void`
+#[pg_extern(sql = false)]
+fn pause(name: &str) {
+    let id = owned(name);
+    sql::as_extension(|| {
+        sql::query(
+            "UPDATE sync._sync SET state = 'paused', reason = NULL, changed_at = pg_catalog.clock_timestamp()
+              WHERE id OPERATOR(pg_catalog.=) $1 AND state OPERATOR(pg_catalog.=) 'running'",
+            &[Arg::Int4(id)],
+        )
+    });
+    attach::configuration_changed();
+}
+
+/// `sync.resume(name text, confirm bool, discard bool) RETURNS void`
+#[pg_extern(sql = false)]
+fn resume(name: &str, confirm: bool, discard: bool) {
+    let id = owned(name);
+    let row = sql::as_extension(|| {
+        sql::query(
+            "SELECT state, reason, decision FROM sync._sync WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+            &[Arg::Int4(id)],
+        )
+    });
+    let text = |n: usize| row.first().and_then(|r| r[n].clone()).unwrap_or_default();
+    if confirm && discard {
+        raise(&refuse(
+            "22023",
+            "\"confirm\" and \"discard\" exclude each other".into(),
+            "The first sends what waits for a decision, the second drops it.",
+            "Give one of them.",
+        ));
+    }
+    if text(0) == "needs decision" && !confirm && !discard {
+        raise(&refuse(
+            "55000",
+            format!("sync \"{name}\" needs a decision"),
+            &format!("It stopped because {}.", text(1)),
+            &format!(
+                "SELECT sync.resume({0}, confirm => true) to send the deletes, or sync.resume({0}, discard => true) to keep the rows on the other side.",
+                sql::literal(name)
+            ),
+        ));
+    }
+    let decision = text(2);
+    let asked = text(0) == "needs decision";
+    sql::as_extension(|| {
+        if asked {
+            let verdict = if discard { Verdict::Discarded } else { Verdict::Confirmed };
+            load::decided(id, verdict);
+        }
+        // What a reconcile found is decided with its load; a batch takes the verdict along until
+        // it is through. A pause in between changes nothing of that.
+        sql::query(
+            "UPDATE sync._sync SET state = 'running', reason = NULL, changed_at = pg_catalog.clock_timestamp(),
+                    decision = CASE WHEN NOT $2 THEN decision WHEN $3 THEN NULL WHEN $4 THEN 'discarded' ELSE 'confirmed' END
+              WHERE id OPERATOR(pg_catalog.=) $1",
+            &[Arg::Int4(id), Arg::Bool(asked), Arg::Bool(decision == "reconcile"), Arg::Bool(discard)],
+        );
+    });
+    attach::configuration_changed();
+}
+
+/// `sync.retry(id int8) RETURNS void`: tries a queued record now.
+#[pg_extern(sql = false)]
+fn retry(id: i64) {
+    queue_row(id);
+    sql::as_extension(|| {
+        sql::query(
+            "UPDATE sync._queue SET state = 'retrying', attempts = 0, next_at = pg_catalog.clock_timestamp() WHERE id OPERATOR(pg_catalog.=) $1",
+            &[Arg::Int(id)],
+        )
+    });
+    attach::configuration_changed();
+}
+
+/// `sync.discard(id int8, reason text) RETURNS void`: takes a record out of the queue; both sides
+/// stay as they are until it is edited again.
+#[pg_extern(sql = false)]
+fn discard(id: i64, reason: &str) {
+    queue_row(id);
+    sql::as_extension(|| {
+        sql::query(
+            "INSERT INTO sync._error (sync, side, key_text, attempt, sqlstate, message, detail)
+             SELECT q.sync, q.side, q.key_text, q.attempts, '00000', pg_catalog.format('discarded: %s', $2), q.message
+               FROM sync._queue q WHERE q.id OPERATOR(pg_catalog.=) $1",
+            &[Arg::Int(id), Arg::Text(reason)],
+        );
+        sql::query("DELETE FROM sync._queue WHERE id OPERATOR(pg_catalog.=) $1", &[Arg::Int(id)]);
+    });
+    attach::configuration_changed();
+}
+
+/// Refuses a queue row that is not there or not the caller's.
+fn queue_row(id: i64) {
+    let name = sql::as_extension(|| {
+        sql::one(
+            "SELECT s.name FROM sync._queue q JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) q.sync WHERE q.id OPERATOR(pg_catalog.=) $1",
+            &[Arg::Int(id)],
+        )
+    });
+    match name {
+        Some(name) => {
+            owned(&name);
+        }
+        None => raise(&refuse(
+            "02000",
+            format!("no queued record has the number {id}"),
+            "It may have been settled in the meantime.",
+            "SELECT id, sync, key, state FROM sync.queue;",
+        )),
+    }
+}
+
+/// `sync._activate() RETURNS void`: an active epoch for a database that was fenced, and a worker.
+#[pg_extern(sql = false)]
+fn activate() {
+    sql::as_extension(|| or_raise(identity::activate()));
+    attach::configuration_changed();
+    wake::arm_launcher();
+}
+
+/// `sync._created() RETURNS void`: the last statement of CREATE EXTENSION.
+#[pg_extern(sql = false)]
+fn extension_created() {
+    crate::capture::install();
+    wake::arm_launcher();
+    if slots::shared().is_none() {
+        super::warn(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "sync_ext was created, but its worker cannot start: the library was not loaded when the server started",
+            "Set shared_preload_libraries = 'sync_ext' and restart the server.",
+        );
+    } else if no_worker_slot() {
+        super::warn(
+            PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            "sync_ext was created, but its worker cannot start: all worker slots of the server are in use",
+            "Increase max_worker_processes and restart the server.",
+        );
+    }
+}
+
+/// Would the launcher find all worker slots in use? The server does not say how many are, so the
+/// processes are counted that its own kinds do not explain.
+fn no_worker_slot() -> bool {
+    if slots::all().any(|s| s.standing() == slots::Standing::NoWorkerSlot) {
+        return true;
+    }
+    let full = sql::as_extension(|| {
+        sql::one(
+            "SELECT pg_catalog.count(*) >= pg_catalog.current_setting('max_worker_processes')::int8
+               FROM pg_catalog.pg_stat_get_activity(NULL) a
+              WHERE a.backend_type NOT IN ('archiver', 'autovacuum launcher', 'autovacuum worker', 'background writer',
+                    'checkpointer', 'client backend', 'io worker', 'slotsync worker', 'startup', 'walreceiver',
+                    'walsender', 'walsummarizer', 'walwriter')",
+            &[],
+        )
+    });
+    full.as_deref() == Some("t")
+}
+
+/// `sync._worker_state() RETURNS text`
+#[pg_extern(sql = false)]
+fn worker_state() -> String {
+    use slots::Standing;
+    if slots::shared().is_none() {
+        return "not preloaded".into();
+    }
+    // SAFETY: state of this server.
+    if unsafe { pg_sys::RecoveryInProgress() } {
+        return "standby".into();
+    }
+    if !slots::launcher_seen() {
+        return "no launcher".into();
+    }
+    if !settings::ENABLED.get() {
+        return "switched off".into();
+    }
+    match slots::mine().map_or(Standing::None, slots::Slot::standing) {
+        Standing::Running if slots::mine().is_some_and(slots::Slot::served) => "running".into(),
+        Standing::Failing if slots::mine().is_some_and(slots::Slot::served) => "failing".into(),
+        Standing::Running | Standing::Failing => "restarting".into(),
+        Standing::Starting => "starting".into(),
+        Standing::BackingOff => "restarting".into(),
+        Standing::NoWorkerSlot => "no worker slot".into(),
+        Standing::NotWanted | Standing::None => "not started".into(),
+    }
+}

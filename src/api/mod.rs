@@ -1,0 +1,72 @@
+//! What users call. These functions check, translate and call; the work is done elsewhere. Their SQL
+//! declarations are in `sql/`, written by hand.
+
+mod image;
+mod lifecycle;
+mod syncs;
+mod wait;
+
+use crate::sql::{self, Arg};
+use crate::worker::transaction::{Failure, refuse};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+/// Raises a failure as PostgreSQL reports errors.
+pub(crate) fn raise(failure: &Failure) -> ! {
+    let code = failure
+        .sqlstate
+        .bytes()
+        .enumerate()
+        .fold(0i32, |code, (n, c)| code | (i32::from(c.wrapping_sub(b'0')) & 0x3F) << (6 * n));
+    let mut report =
+        ErrorReport::new(PgSqlErrorCode::from(code as isize), failure.message.clone(), "");
+    if let Some(detail) = &failure.detail {
+        report = report.set_detail(detail.clone());
+    }
+    if let Some(hint) = &failure.hint {
+        report = report.set_hint(hint.clone());
+    }
+    report.report(PgLogLevel::ERROR);
+    unreachable!("an ERROR was reported")
+}
+
+/// A warning with a hint.
+fn warn(code: PgSqlErrorCode, message: &'static str, hint: &'static str) {
+    ErrorReport::new(code, message, "").set_hint(hint).report(PgLogLevel::WARNING);
+}
+
+fn or_raise<T>(result: Result<T, Failure>) -> T {
+    result.unwrap_or_else(|failure| raise(&failure))
+}
+
+/// Number of a sync that the caller may change: he is a member of the role that owns it.
+fn owned(name: &str) -> i32 {
+    let row = sql::as_extension(|| {
+        sql::read(
+            "SELECT id, owner::pg_catalog.oid, owner::text FROM sync._sync WHERE name OPERATOR(pg_catalog.=) $1",
+            &[Arg::Text(name)],
+        )
+    });
+    let Some(row) = row.first() else {
+        let known = sql::as_extension(|| {
+            sql::one("SELECT pg_catalog.string_agg(name, ', ' ORDER BY name) FROM sync._sync", &[])
+        });
+        let hint = known.map_or_else(
+            || "There is no sync yet; create one with sync.create_sync.".to_owned(),
+            |names| format!("There are: {names}."),
+        );
+        raise(&refuse("42704", format!("sync \"{name}\" does not exist"), "", &hint));
+    };
+    let owner = row[1].as_deref().unwrap_or("0");
+    let member =
+        sql::one("SELECT pg_catalog.pg_has_role($1::pg_catalog.oid, 'USAGE')", &[Arg::Text(owner)]);
+    if member.as_deref() != Some("t") {
+        raise(&refuse(
+            "42501",
+            format!("permission denied for sync \"{name}\""),
+            &format!("It belongs to role {}.", row[2].as_deref().unwrap_or("")),
+            "Only members of that role can change it.",
+        ));
+    }
+    row[0].as_deref().and_then(|id| id.parse().ok()).unwrap_or(0)
+}

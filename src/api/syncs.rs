@@ -1,0 +1,403 @@
+//! Making, changing and ending a sync.
+
+use super::{or_raise, owned, refuse};
+use crate::capture::attach;
+use crate::engine::link;
+use crate::engine::load::{self, Kind};
+use crate::engine::plan::{self, Plan, Stored};
+use crate::sql::{self, Arg, identifier};
+use crate::worker::transaction::Failure;
+use document::{InitialSync, Severity};
+use merge::Side;
+use pgrx::JsonB;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::prelude::*;
+use serde_json::Value as Json;
+
+/// `sync.create_sync(name text, VARIADIC pieces jsonb[]) RETURNS text`
+#[pg_extern(sql = false)]
+fn create_sync(name: &str, pieces: VariadicArray<JsonB>) -> String {
+    or_raise(create(name, &pieces_of(&pieces)))
+}
+
+/// `sync.alter_sync(name text, VARIADIC pieces jsonb[]) RETURNS text`
+#[pg_extern(sql = false)]
+fn alter_sync(name: &str, pieces: VariadicArray<JsonB>) -> String {
+    or_raise(alter(name, &pieces_of(&pieces)))
+}
+
+/// `sync.drop_sync(name text) RETURNS void`
+#[pg_extern(sql = false)]
+fn drop_sync(name: &str) {
+    let id = owned(name);
+    let tables = sql::as_extension(|| {
+        let row = sql::query(
+            "SELECT source::pg_catalog.oid, target::pg_catalog.oid FROM sync._sync WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+            &[Arg::Int4(id)],
+        );
+        for table in ["_sync", "_cursor", "_load", "_queue", "_conflict", "_error", "_gap"] {
+            let column = if table == "_sync" { "id" } else { "sync" };
+            sql::query(
+                &format!("DELETE FROM sync.{table} WHERE {column} OPERATOR(pg_catalog.=) $1"),
+                &[Arg::Int4(id)],
+            );
+        }
+        sql::query(&format!("DROP TABLE IF EXISTS sync.{}", identifier(&link::partition(id))), &[]);
+        row
+    });
+    for oid in tables.iter().flatten().flatten().filter_map(|o| o.parse::<u32>().ok()) {
+        attach::watch(Oid::from(oid));
+    }
+    attach::configuration_changed();
+}
+
+/// `sync.show(name text) RETURNS jsonb`: the document as it is in force.
+#[pg_extern(sql = false)]
+fn show(name: &str) -> JsonB {
+    let id = owned(name);
+    JsonB(document_of(id))
+}
+
+fn pieces_of(pieces: &VariadicArray<JsonB>) -> Vec<Json> {
+    pieces.iter().map(|p| p.map_or(Json::Null, |j| j.0)).collect()
+}
+
+fn document_of(id: i32) -> Json {
+    sql::as_extension(|| {
+        sql::one(
+            "SELECT document FROM sync._sync WHERE id OPERATOR(pg_catalog.=) $1",
+            &[Arg::Int4(id)],
+        )
+    })
+    .and_then(|text| serde_json::from_str(&text).ok())
+    .unwrap_or(Json::Null)
+}
+
+fn say(notices: &[document::Notice]) {
+    for notice in notices {
+        let mut text = notice.message.clone();
+        if !notice.detail.is_empty() {
+            text = format!("{text}: {}", notice.detail);
+        }
+        match notice.severity {
+            Severity::Notice => pgrx::notice!("{text}"),
+            Severity::Warning => pgrx::warning!("{text}"),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Failure> {
+    let taken = sql::as_extension(|| {
+        sql::one(
+            "SELECT 1 FROM sync._sync WHERE name OPERATOR(pg_catalog.=) $1",
+            &[Arg::Text(name)],
+        )
+    });
+    if name.trim().is_empty() {
+        return Err(refuse(
+            "22023",
+            "a sync needs a name".into(),
+            "",
+            "Give it the name by which people speak of it.",
+        ));
+    }
+    if name.len() > 200 {
+        return Err(refuse(
+            "42622",
+            "the name of the sync is too long".into(),
+            "It has more than 200 bytes.",
+            "Choose a shorter one.",
+        ));
+    }
+    if taken.is_some() {
+        return Err(refuse(
+            "42710",
+            format!("sync \"{name}\" already exists"),
+            "",
+            "Change it with sync.alter_sync, or end it with sync.drop_sync first.",
+        ));
+    }
+    Ok(())
+}
+
+fn create(name: &str, pieces: &[Json]) -> Result<String, Failure> {
+    check_name(name)?;
+    let document = document::join_create(pieces)?;
+    let (config, notices) = plan::read_document(&document)?;
+    let source = plan::resolve(&config.source, "source")?;
+    let target = plan::resolve(&config.target, "target")?;
+    // SAFETY: the current user of this backend.
+    let owner = unsafe { pg_sys::GetUserId() };
+    let search_path =
+        sql::one("SELECT pg_catalog.current_setting('search_path')", &[]).unwrap_or_default();
+    let stored =
+        Stored { id: 0, name: name.to_owned(), owner, search_path, document, source, target };
+    let mut plan = plan::compile(stored.clone())?;
+    check(&plan)?;
+    say(&notices);
+    note_excluded(&plan);
+    plan.id = insert(&stored, &plan);
+    create_links(&plan);
+    attach_triggers(&plan);
+    for side in Side::BOTH {
+        attach::watch(plan.side(side).oid);
+    }
+    let from = if plan.flows_from(Side::Source) { Side::Source } else { Side::Target };
+    let what = match plan.config.initial {
+        InitialSync::FullLoad => "full_load",
+        InitialSync::MatchOnly => "match_only",
+        InitialSync::None => "",
+    };
+    if !what.is_empty() {
+        sql::as_extension(|| load::request(plan.id, from, Kind::Rows, what));
+    }
+    attach::configuration_changed();
+    // Too small for autovacuum ever to look at; unanalysed they make the views' plans expensive.
+    sql::as_extension(|| sql::query("ANALYZE sync._sync, sync._cursor, sync._shape", &[]));
+    warn_without_worker();
+    Ok(summary(&plan, "created"))
+}
+
+/// Puts the triggers on both sides at once: while we waited for one table, writers of the other would
+/// wait for us.
+fn attach_triggers(plan: &Plan) {
+    let captured = Side::BOTH.into_iter().filter(|&side| plan.captured(side));
+    attach::attach(&captured.map(|side| plan.side(side).oid).collect::<Vec<_>>());
+}
+
+/// What a catalog lookup says about a plan before anything is made of it.
+fn check(plan: &Plan) -> Result<(), Failure> {
+    if let Some(failure) = plan::missing_rights(plan) {
+        return Err(failure);
+    }
+    for side in Side::BOTH {
+        let table = plan.side(side);
+        if plan.captured(side) {
+            attach::check_tree(table.oid, &table.name)?;
+            let owner = sql::one(
+                "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
+                &[Arg::Oid(table.oid)],
+            );
+            if owner.as_deref() != Some("t") {
+                return Err(refuse(
+                    "42501",
+                    format!("must be owner of table {}", table.name),
+                    "Its changes are captured by a trigger, which only its owner can create.",
+                    "Create the sync as a member of the role that owns the table.",
+                ));
+            }
+        }
+    }
+    check_writers(plan)
+}
+
+/// Two syncs that write the same column of the same table would undo each other's work.
+fn check_writers(plan: &Plan) -> Result<(), Failure> {
+    let others = sql::as_extension(|| {
+        sql::read(
+            "SELECT s.id, s.name, s.owner::pg_catalog.oid, s.search_path, s.document::text, s.source::pg_catalog.oid, s.target::pg_catalog.oid
+               FROM sync._sync s WHERE s.id OPERATOR(pg_catalog.<>) $1 AND (ARRAY[s.source::pg_catalog.oid, s.target::pg_catalog.oid] OPERATOR(pg_catalog.&&) ARRAY[$2, $3])",
+            &[Arg::Int4(plan.id), Arg::Oid(plan.sides[0].oid), Arg::Oid(plan.sides[1].oid)],
+        )
+    });
+    for row in others {
+        let Some(other) = Stored::of(&row) else { continue };
+        let Ok(other) = plan::compile(other) else { continue };
+        for side in Side::BOTH {
+            for other_side in Side::BOTH {
+                let (mine, theirs) = (plan.side(side), other.side(other_side));
+                if mine.oid != theirs.oid {
+                    continue;
+                }
+                // Between the same tables nothing may be written twice. From different tables a key
+                // may (each brings columns of its own), and what both send back as well, because
+                // that converges; a chain writes its middle from two directions.
+                let twin = plan.side(side.other()).oid == other.side(other_side.other()).oid;
+                let same = written(plan, side).find_map(|(column, back)| {
+                    let (_, theirs_back) =
+                        written(&other, other_side).find(|(other, _)| *other == column)?;
+                    let key = mine.key_columns().any(|k| k.name == column);
+                    let clash = side == other_side && !key && !(back && theirs_back);
+                    (twin || clash).then_some(column)
+                });
+                if let Some(column) = same {
+                    return Err(refuse(
+                        "22023",
+                        format!(
+                            "column \"{column}\" of {} is written by sync \"{}\" already",
+                            mine.name, other.name
+                        ),
+                        "Two syncs that write the same column would overwrite each other for ever.",
+                        "Leave the column out of one of them, or let it go the other way only.",
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The columns of a side that a sync writes, and whether it sends them back too.
+fn written(plan: &Plan, side: Side) -> impl Iterator<Item = (&str, bool)> {
+    plan.fields.iter().filter_map(move |f| {
+        f.how[side.other() as usize].as_ref()?;
+        let column = plan.side(side).columns[f.column[side as usize]?].name.as_str();
+        Some((column, f.how[side as usize].is_some()))
+    })
+}
+
+/// Excluding a field that does not exist is worth a word, not an error.
+fn note_excluded(plan: &Plan) {
+    if let document::Fields::AllSame { exclude, .. } = &plan.config.fields {
+        for name in exclude {
+            let exists = [&plan.sides[0], &plan.sides[1]].iter().any(|t| {
+                sql::one(
+                    "SELECT 1 FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) $1 AND pg_catalog.lower(attname::text) OPERATOR(pg_catalog.=) pg_catalog.lower($2) AND NOT attisdropped LIMIT 1",
+                    &[Arg::Oid(t.oid), Arg::Text(name)],
+                )
+                .is_some()
+            });
+            if !exists {
+                pgrx::notice!("\"exclude_fields\" names \"{name}\", which neither side has");
+            }
+        }
+    }
+}
+
+fn insert(stored: &Stored, plan: &Plan) -> i32 {
+    let (source_columns, source_key) = plan::recorded(plan, Side::Source);
+    let (target_columns, target_key) = plan::recorded(plan, Side::Target);
+    sql::as_extension(|| {
+        let row = sql::query(
+            &format!(
+                "INSERT INTO sync._sync (name, owner, source, target, document, search_path, installation,
+                                         source_columns, source_key, target_columns, target_key)
+                 SELECT $1, $2, $3, $4, $5::pg_catalog.jsonb, $6, i.id, {source_columns}, {source_key}, {target_columns}, {target_key}
+                   FROM sync._installation i RETURNING id"
+            ),
+            &[
+                Arg::Text(&stored.name),
+                Arg::Oid(stored.owner),
+                Arg::Oid(stored.source),
+                Arg::Oid(stored.target),
+                Arg::Text(&stored.document.to_string()),
+                Arg::Text(&stored.search_path),
+            ],
+        );
+        let id: i32 =
+            row.first().and_then(|r| r[0].as_deref()).and_then(|i| i.parse().ok()).unwrap_or(0);
+        // From the oldest transaction that is still running: whatever it or a later one captures is
+        // this sync's. Our own id must not count as seen.
+        sql::query(
+            "INSERT INTO sync._cursor (sync, seen, seq, moved_at)
+             SELECT $1, pg_catalog.format('%s:%s:', x, x)::pg_catalog.pg_snapshot, 0, pg_catalog.clock_timestamp()
+               FROM (SELECT LEAST(pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()), pg_catalog.pg_current_xact_id())) AS t(x)",
+            &[Arg::Int4(id)],
+        );
+        id
+    })
+}
+
+fn create_links(plan: &Plan) {
+    let name = link::partition(plan.id);
+    sql::as_extension(|| {
+        sql::query(
+            &format!(
+                "CREATE TABLE sync.{name} PARTITION OF sync._link FOR VALUES IN ({}) WITH (fillfactor = 85)",
+                plan.id
+            ),
+            &[],
+        );
+        sql::query(&format!("CREATE INDEX {name}_key ON sync.{name} (key)"), &[]);
+        if !plan.same_key {
+            sql::query(&format!("CREATE INDEX {name}_remote ON sync.{name} (remote_id)"), &[]);
+        }
+    });
+}
+
+fn alter(name: &str, pieces: &[Json]) -> Result<String, Failure> {
+    let id = owned(name);
+    let before = document_of(id);
+    let document = document::merge_patch(&before, pieces)?;
+    let (config, notices) = plan::read_document(&document)?;
+    let Some(mut stored) = sql::as_extension(|| plan::stored(id)) else {
+        return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
+    };
+    let old = plan::compile(stored.clone()).ok();
+    let moved = plan::resolve(&config.source, "source")? != stored.source
+        || plan::resolve(&config.target, "target")? != stored.target;
+    if moved {
+        return Err(refuse(
+            "0A000",
+            format!("sync \"{name}\" cannot be moved to another table"),
+            "Its links belong to the tables it was created with.",
+            "Create a new sync for the other table, and end this one with sync.drop_sync.",
+        ));
+    }
+    stored.document = document;
+    let plan = plan::compile(stored.clone())?;
+    check(&plan)?;
+    say(&notices);
+    link::check_key(&plan)?;
+    let (source_columns, source_key) = plan::recorded(&plan, Side::Source);
+    let (target_columns, target_key) = plan::recorded(&plan, Side::Target);
+    sql::as_extension(|| {
+        sql::query(
+            &format!(
+                "UPDATE sync._sync SET document = $2::pg_catalog.jsonb, changed_at = pg_catalog.clock_timestamp(),
+                        source_columns = {source_columns}, source_key = {source_key},
+                        target_columns = {target_columns}, target_key = {target_key}
+                  WHERE id OPERATOR(pg_catalog.=) $1"
+            ),
+            &[Arg::Int4(id), Arg::Text(&stored.document.to_string())],
+        )
+    });
+    attach_triggers(&plan);
+    for side in Side::BOTH {
+        attach::watch(plan.side(side).oid);
+        // What travels now and did not before is compared once.
+        let wider = plan.flows_from(side)
+            && old.as_ref().is_none_or(|o| {
+                !o.flows_from(side) || o.fields != plan.fields || o.side(side) != plan.side(side)
+            });
+        if wider {
+            sql::as_extension(|| load::request(id, side, Kind::Rows, "the mapping was changed"));
+        }
+    }
+    attach::configuration_changed();
+    Ok(summary(&plan, "changed"))
+}
+
+fn summary(plan: &Plan, what: &str) -> String {
+    let arrow = match (plan.flows_from(Side::Source), plan.flows_from(Side::Target)) {
+        (true, true) => "<->",
+        (true, false) => "->",
+        _ => "<-",
+    };
+    format!(
+        "sync \"{}\" {what}: {} {arrow} {}, {} field{}",
+        plan.name,
+        plan.sides[0].name,
+        plan.sides[1].name,
+        plan.fields.len(),
+        if plan.fields.len() == 1 { "" } else { "s" }
+    )
+}
+
+/// A sync without a worker is worth a word at once.
+fn warn_without_worker() {
+    use crate::worker::slots::{self, Standing};
+    if slots::shared().is_none() {
+        super::warn(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "changes are captured but not synced: the library sync_ext was not loaded when the server started",
+            "Set shared_preload_libraries = 'sync_ext' and restart the server.",
+        );
+    } else if slots::mine().is_some_and(|s| s.standing() == Standing::NoWorkerSlot) {
+        super::warn(
+            PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            "changes are captured but not synced: all worker slots of the server are in use",
+            "Increase max_worker_processes and restart the server.",
+        );
+    }
+}

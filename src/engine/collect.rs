@@ -1,0 +1,330 @@
+//! Step 1: what a stretch of a batch says of each record of each side. Changes of one key are
+//! coalesced: only the last image counts, because it is compared with the base and not with the
+//! image before it.
+
+use super::plan::{Column, Plan};
+use super::shapes::Shapes;
+use crate::capture::row;
+use crate::log::batch::{Entry, Images};
+use bumpalo::Bump;
+use change::image::{self, Value};
+use change::shape::Shape;
+use merge::Side;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// What is known of one side of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen<'b> {
+    /// Nothing happened that we know of.
+    Nothing,
+    /// Something happened; the row has to be read.
+    Unread,
+    Gone,
+    /// The row, one value a column of the plan's table.
+    Row(Vec<Value<'b>>),
+}
+
+/// What happened to one key of one side.
+#[derive(Clone, Debug)]
+pub struct Half<'b> {
+    pub side: Side,
+    pub key: &'b [u8],
+    pub seen: Seen<'b>,
+    /// When the last change was captured (microseconds since 2000-01-01).
+    pub at: i64,
+    /// The key this row had before the batch, when its key was changed.
+    pub before: Option<&'b [u8]>,
+    /// The last change took the row away from this key, whatever the row is read to be now.
+    pub left: bool,
+    /// All changes came from this sync itself.
+    pub echo: bool,
+    /// Look at the other side's row too, whatever the link says.
+    pub both: bool,
+    /// The changes it was made of: numbers of entries.
+    pub entries: Vec<usize>,
+}
+
+impl<'b> Half<'b> {
+    /// A record that has to be read on this side, and on the other if it is linked.
+    pub fn unread(side: Side, key: &'b [u8], at: i64) -> Self {
+        Self {
+            side,
+            key,
+            seen: Seen::Unread,
+            at,
+            before: None,
+            left: false,
+            echo: false,
+            both: true,
+            entries: Vec::new(),
+        }
+    }
+}
+
+/// Whole-table events among the changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableEvent {
+    pub side: Side,
+    /// [`row::TRUNCATE`] or [`row::BYPASS`].
+    pub op: u8,
+}
+
+/// What a stretch of changes means for one sync.
+#[derive(Default)]
+pub struct Collected<'b> {
+    pub halves: Vec<Half<'b>>,
+    pub events: Vec<TableEvent>,
+}
+
+/// How the columns of a shape lie in a plan's table: for each column of the plan its place in the
+/// image. `None`: the image lacks one, or holds it as another type, so the row has to be read.
+struct Reading {
+    lengths: Vec<i16>,
+    places: Option<Vec<usize>>,
+    key: Option<Vec<usize>>,
+    key_lengths: Vec<i16>,
+    /// The table the rows lie in.
+    leaf: u32,
+}
+
+/// Turns changes into halves; keeps what it learned of shapes for one plan.
+pub struct Collector {
+    readings: HashMap<i64, Option<(Side, Rc<Reading>)>>,
+}
+
+impl Collector {
+    pub fn new() -> Self {
+        Self { readings: HashMap::new() }
+    }
+
+    /// Which side of the sync a change belongs to, if any.
+    pub fn side_of(&mut self, plan: &Plan, shapes: &mut Shapes, shape: i64) -> Option<Side> {
+        self.reading(plan, shapes, shape).map(|r| r.0)
+    }
+
+    fn reading(
+        &mut self,
+        plan: &Plan,
+        shapes: &mut Shapes,
+        id: i64,
+    ) -> Option<(Side, Rc<Reading>)> {
+        self.readings
+            .entry(id)
+            .or_insert_with(|| {
+                let shape = shapes.get(id)?;
+                let side = Side::BOTH
+                    .into_iter()
+                    .find(|&s| plan.side(s).oid.to_u32() == shape.relation)?;
+                Some((side, Rc::new(reading(&shape, plan, side))))
+            })
+            .clone()
+    }
+
+    /// Coalesces the changes that concern the sync. `unread` says for which entries the image must
+    /// not be trusted, because the row has been read at a later moment already.
+    pub fn collect<'b>(
+        &mut self,
+        bump: &'b Bump,
+        plan: &Plan,
+        shapes: &mut Shapes,
+        entries: &[Entry],
+        images: &Images,
+        unread: &dyn Fn(&Entry, Side, &[u8]) -> bool,
+    ) -> Collected<'b> {
+        let mut collected = Collected::default();
+        let mut places: HashMap<(Side, &'b [u8]), usize> = HashMap::new();
+        let mut values = Vec::new();
+        // The last delete of each transaction: PostgreSQL moves a row to another partition by a delete
+        // and an insert right after it, in one command.
+        let mut deleted: HashMap<u64, (u32, u32, &'b [u8])> = HashMap::new();
+        for (n, entry) in entries.iter().enumerate().take(images.count()) {
+            let Some((side, reading)) = self.reading(plan, shapes, entry.shape) else { continue };
+            if !plan.captured(side) {
+                continue;
+            }
+            if entry.op == row::TRUNCATE || entry.op == row::BYPASS {
+                collected.events.push(TableEvent { side, op: entry.op });
+                continue;
+            }
+            let echo = entry.origin == plan.origin(side);
+            let mut read = |bytes: Option<&[u8]>| -> Option<(Option<&'b [u8]>, Seen<'b>)> {
+                let bytes = bump.alloc_slice_copy(bytes?);
+                image::decode(bytes, &reading.lengths, &mut values).ok()?;
+                let key = reading.key.as_ref().and_then(|places| {
+                    image::encode_key(places.iter().map(|&p| values[p]), &reading.key_lengths)
+                });
+                let key = key.map(|k| &*bump.alloc_slice_copy(&k));
+                let row = match &reading.places {
+                    Some(places) if places.iter().all(|&p| values[p] != Value::Marker) => {
+                        Seen::Row(places.iter().map(|&p| values[p]).collect())
+                    }
+                    _ => Seen::Unread,
+                };
+                Some((key, row))
+            };
+            let old = read(images.old(n));
+            let new = read(images.new(n));
+            let old_key = old.as_ref().and_then(|o| o.0);
+            let new_key = new.as_ref().and_then(|o| o.0);
+            let mut put = |key: &'b [u8], seen: Seen<'b>, before: Option<&'b [u8]>| {
+                let left = seen == Seen::Gone;
+                let seen = if unread(entry, side, key) { Seen::Unread } else { seen };
+                match places.get(&(side, key)) {
+                    Some(&place) => {
+                        let half: &mut Half<'b> = &mut collected.halves[place];
+                        half.seen = follow(&half.seen, seen);
+                        half.left = left;
+                        half.at = entry.at;
+                        half.echo &= echo;
+                        half.entries.push(n);
+                        if half.before.is_none() {
+                            half.before = before;
+                        }
+                    }
+                    None => {
+                        places.insert((side, key), collected.halves.len());
+                        collected.halves.push(Half {
+                            side,
+                            key,
+                            seen,
+                            at: entry.at,
+                            before,
+                            left,
+                            echo,
+                            both: false,
+                            entries: vec![n],
+                        });
+                    }
+                }
+            };
+            let left = if deleted.is_empty() { None } else { deleted.remove(&entry.xid) };
+            // The key that the row had before, where it was changed.
+            let from = match (entry.op, old_key, new_key, left) {
+                (row::UPDATE, Some(old), Some(key), _) if old != key => {
+                    put(old, Seen::Gone, None);
+                    Some(old)
+                }
+                (row::INSERT, _, Some(key), Some((command, leaf, old)))
+                    if command == entry.command && leaf != reading.leaf && old != key =>
+                {
+                    Some(old)
+                }
+                _ => None,
+            };
+            match (entry.op, old_key, new_key) {
+                (row::DELETE, Some(key), _) => {
+                    put(key, Seen::Gone, None);
+                    deleted.insert(entry.xid, (entry.command, reading.leaf, key));
+                }
+                (row::INSERT | row::UPDATE, _, Some(key)) => {
+                    let row = new.map_or(Seen::Unread, |n| n.1);
+                    match from {
+                        Some(old) => {
+                            let row = if unread(entry, side, key) { Seen::Unread } else { row };
+                            // Where the row began, if it was renamed more than once.
+                            let first = collected_before(&places, &collected.halves, side, old)
+                                .unwrap_or(old);
+                            rename(
+                                &mut places,
+                                &mut collected.halves,
+                                entry,
+                                side,
+                                echo,
+                                n,
+                                key,
+                                row,
+                                Some(first),
+                            );
+                        }
+                        None => put(key, row, None),
+                    }
+                }
+                // An image whose key cannot be read says nothing about which row it was: the table
+                // is reconciled.
+                _ => collected.events.push(TableEvent { side, op: row::BYPASS }),
+            }
+        }
+        collected
+    }
+}
+
+fn collected_before<'b>(
+    places: &HashMap<(Side, &'b [u8]), usize>,
+    halves: &[Half<'b>],
+    side: Side,
+    key: &'b [u8],
+) -> Option<&'b [u8]> {
+    places.get(&(side, key)).and_then(|&p| halves[p].before)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn rename<'b>(
+    places: &mut HashMap<(Side, &'b [u8]), usize>,
+    halves: &mut Vec<Half<'b>>,
+    entry: &Entry,
+    side: Side,
+    echo: bool,
+    n: usize,
+    key: &'b [u8],
+    seen: Seen<'b>,
+    before: Option<&'b [u8]>,
+) {
+    if let Some(&place) = places.get(&(side, key)) {
+        let half = &mut halves[place];
+        half.seen = seen;
+        half.left = false;
+        half.at = entry.at;
+        half.echo &= echo;
+        half.before = before.filter(|b| *b != key);
+        half.entries.push(n);
+    } else {
+        places.insert((side, key), halves.len());
+        halves.push(Half {
+            side,
+            key,
+            seen,
+            at: entry.at,
+            before,
+            left: false,
+            echo,
+            both: false,
+            entries: vec![n],
+        });
+    }
+}
+
+/// The later of two sightings of a row. A value that the later image leaves out is the earlier's.
+fn follow<'b>(before: &Seen<'b>, now: Seen<'b>) -> Seen<'b> {
+    match (before, now) {
+        (Seen::Row(before), Seen::Row(mut now)) => {
+            for (now, before) in now.iter_mut().zip(before) {
+                if *now == Value::Absent {
+                    *now = *before;
+                }
+            }
+            Seen::Row(now)
+        }
+        (Seen::Unread, Seen::Row(now)) if now.contains(&Value::Absent) => Seen::Unread,
+        (_, now) => now,
+    }
+}
+
+fn reading(shape: &Shape, plan: &Plan, side: Side) -> Reading {
+    let table = plan.side(side);
+    let place = |column: &Column| {
+        shape.columns.iter().position(|c| {
+            c.name == column.name
+                && (c.type_oid == column.type_oid.to_u32()
+                    || c.type_oid == column.base_type.to_u32())
+                && c.length == column.length
+        })
+    };
+    Reading {
+        lengths: shape.lengths(),
+        places: table.columns.iter().map(place).collect(),
+        key: table.key_columns().map(place).collect(),
+        key_lengths: table.key_lengths(),
+        leaf: shape.leaf,
+    }
+}

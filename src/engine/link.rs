@@ -1,0 +1,344 @@
+//! Links: which record belongs to which, and what both sides last agreed on.
+
+use super::labels;
+use super::plan::Plan;
+use super::queue::mark;
+use super::shapes::Shapes;
+use super::store::{self, Finder, Found, Row, Table};
+use crate::log::segments;
+use crate::worker::transaction::Failure;
+use bumpalo::Bump;
+use change::image::{self, Value};
+use merge::{Base, Side};
+use pgrx::pg_sys;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+/// Columns of a link partition, in order.
+const LAYOUT: usize = 1;
+const DELETED_AT: usize = 2;
+const KEY: usize = 3;
+const REMOTE: usize = 4;
+const BASE: usize = 5;
+const COLUMNS: usize = 7;
+
+/// A link as it was found.
+#[derive(Clone, Debug)]
+pub struct Link<'b> {
+    pub tid: pg_sys::ItemPointerData,
+    /// The source's key.
+    pub key: &'b [u8],
+    /// The target's key.
+    pub remote: &'b [u8],
+    /// Both records are gone, or the delete of one was discarded: nothing is paired any more, the
+    /// row only remembers that they were there.
+    pub deleted: bool,
+    pub base: Option<Base<'b>>,
+}
+
+impl<'b> Link<'b> {
+    pub fn key_of(&self, side: Side) -> &'b [u8] {
+        match side {
+            Side::Source => self.key,
+            Side::Target => self.remote,
+        }
+    }
+}
+
+/// Where links were last seen, so that most are found without an index. A hint: what lies there is
+/// checked to be the link that is looked for.
+#[derive(Default)]
+pub struct Places {
+    known: HashMap<u64, pg_sys::ItemPointerData, BuildHasherDefault<Marked>>,
+}
+
+/// Most links whose places are remembered: about 24 bytes each.
+const MOST_PLACES: usize = 500_000;
+
+impl Places {
+    /// Is it worth reading all links once, before a batch of so many changes?
+    pub fn wants_all(&self, changes: usize) -> bool {
+        changes >= 20_000 && self.known.len() < changes / 2
+    }
+
+    /// Notes where all links of a sync lie, in one pass over them: a tenth of what as many descents
+    /// of the index cost.
+    pub fn read_all(&mut self, plan: &Plan) {
+        if estimate(plan) > MOST_PLACES as u64 {
+            return;
+        }
+        let table = Table::open(store::relation(&partition(plan.id)));
+        table.scan(|found| {
+            if found.is_null(DELETED_AT) {
+                let place = found.tid();
+                found.with_bytes(KEY, |key| self.note(mark(Side::Source, key), place));
+                if !plan.same_key {
+                    found.with_bytes(REMOTE, |remote| self.note(mark(Side::Target, remote), place));
+                }
+            }
+        });
+        table.close();
+    }
+
+    fn note(&mut self, mark: u64, tid: pg_sys::ItemPointerData) {
+        if self.known.len() >= MOST_PLACES {
+            self.known.clear();
+        }
+        self.known.insert(mark, tid);
+    }
+}
+
+/// Marks are hashes already.
+#[derive(Default)]
+pub struct Marked(u64);
+
+impl Hasher for Marked {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.0 = self.0.rotate_left(8) ^ u64::from(*b));
+    }
+    fn write_u64(&mut self, mark: u64) {
+        self.0 = mark;
+    }
+}
+
+/// The links of one sync, open for one transaction.
+pub struct Links<'p> {
+    plan: &'p Plan,
+    places: &'p mut Places,
+    table: Table,
+    by_key: Finder,
+    by_remote: Option<Finder>,
+    layout: i64,
+}
+
+/// Name of a sync's partition.
+pub fn partition(sync: i32) -> String {
+    format!("_link_{sync}")
+}
+
+/// Refuses a plan whose keys are paired otherwise than when the sync was made: its links could not be
+/// found any more.
+///
+/// # Errors
+/// Says what to do about it.
+pub fn check_key(plan: &Plan) -> Result<(), Failure> {
+    let name = partition(plan.id);
+    let made_same = segments::named(&format!("{name}_remote")).is_none();
+    if segments::named(&name).is_none() || made_same == plan.same_key {
+        return Ok(());
+    }
+    let [source, target] = &plan.sides;
+    Err(Failure {
+        sqlstate: "0A000".into(),
+        message: format!(
+            "the key of {} is no longer paired with the key of {} as when the sync was made",
+            source.name, target.name
+        ),
+        detail: Some("A key column was renamed or replaced, or its mapping was changed; the links between the records are kept by it.".into()),
+        hint: Some("Rename the column back, say in \"field_mappings\" which column it is now, or create a new sync and end this one with sync.drop_sync.".into()),
+    })
+}
+
+impl<'p> Links<'p> {
+    pub fn open(plan: &'p Plan, places: &'p mut Places) -> Self {
+        let name = partition(plan.id);
+        let table = Table::open(store::relation(&name));
+        let by_key = table.finder(store::relation(&format!("{name}_key")));
+        let by_remote =
+            (!plan.same_key).then(|| table.finder(store::relation(&format!("{name}_remote"))));
+        Self { plan, places, table, by_key, by_remote, layout: plan.base.id() }
+    }
+
+    pub fn close(self) {
+        self.by_key.close();
+        if let Some(by_remote) = self.by_remote {
+            by_remote.close();
+        }
+        self.table.close();
+    }
+
+    /// The link of the record that has this key on this side. A tombstone is returned only where
+    /// nothing living has the key.
+    pub fn find<'b>(
+        &mut self,
+        bump: &'b Bump,
+        shapes: &mut Shapes,
+        side: Side,
+        key: &[u8],
+    ) -> Option<Link<'b>> {
+        let plan = self.plan;
+        let layout = self.layout;
+        let mark = self.mark(side, key);
+        let mut link: Option<Link<'b>> = None;
+        let mut read = |found: &Found| -> Option<Link<'b>> {
+            let key = found.bytes(bump, KEY)?;
+            let remote = found.bytes(bump, REMOTE).unwrap_or(key);
+            let deleted = !found.is_null(DELETED_AT);
+            let base = if deleted {
+                None
+            } else {
+                found
+                    .bytes(bump, BASE)
+                    .and_then(|b| decode(bump, plan, shapes, found.int8(LAYOUT), layout, b))
+            };
+            Some(Link { tid: found.tid(), key, remote, deleted, base })
+        };
+        if let Some(&place) = self.places.known.get(&mark) {
+            self.table.at(place, |found| link = read(found));
+            if let Some(found) = &link
+                && found.key_of(side) == key
+                && !found.deleted
+            {
+                return link;
+            }
+            link = None;
+        }
+        let finder = match (side, &mut self.by_remote) {
+            (Side::Target, Some(by_remote)) => by_remote,
+            _ => &mut self.by_key,
+        };
+        finder.each(key, |found| {
+            link = read(found);
+            link.as_ref().is_none_or(|l| l.deleted)
+        });
+        if let Some(found) = &link {
+            self.places.note(mark, found.tid);
+        }
+        link
+    }
+
+    /// Writes a link: a new one, or over the one found.
+    pub fn put(&mut self, over: Option<&Link<'_>>, key: &[u8], remote: &[u8], base: &Base<'_>) {
+        let mut image = Vec::with_capacity(128);
+        encode(self.plan, base, &mut image);
+        let mut row = Row::new(COLUMNS);
+        row.datum(Some(pg_sys::Datum::from(self.plan.id)))
+            .datum(Some(pg_sys::Datum::from(self.layout)))
+            .datum(None)
+            .bytes(Some(key))
+            .bytes((!self.plan.same_key).then_some(remote))
+            .bytes(Some(&image))
+            .datum(None);
+        let tid = self.write(over, &mut row);
+        self.places.note(self.mark(Side::Source, key), tid);
+        if !self.plan.same_key {
+            self.places.note(self.mark(Side::Target, remote), tid);
+        }
+    }
+
+    /// By what a link's place is remembered.
+    fn mark(&self, side: Side, key: &[u8]) -> u64 {
+        mark(if self.plan.same_key { Side::Source } else { side }, key)
+    }
+
+    /// Notes that the records are no longer paired.
+    pub fn bury(&self, link: &Link<'_>) {
+        let mut row = Row::new(COLUMNS);
+        // SAFETY: reads the clock.
+        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        row.datum(Some(pg_sys::Datum::from(self.plan.id)))
+            .datum(Some(pg_sys::Datum::from(self.layout)))
+            .datum(Some(pg_sys::Datum::from(now)))
+            .bytes(Some(link.key))
+            .bytes((!self.plan.same_key).then_some(link.remote))
+            .datum(None)
+            .datum(None);
+        self.write(Some(link), &mut row);
+    }
+
+    fn write(&self, over: Option<&Link<'_>>, row: &mut Row<'_>) -> pg_sys::ItemPointerData {
+        let tid = match over {
+            Some(link) => self.table.update(link.tid, row),
+            None => self.table.insert(row),
+        };
+        row.clear();
+        tid
+    }
+}
+
+fn encode(plan: &Plan, base: &Base<'_>, out: &mut Vec<u8>) {
+    let mut values = vec![Value::Absent; plan.base.columns.len()];
+    for (field, places) in plan.base_places.iter().enumerate() {
+        for side in Side::BOTH {
+            if let Some(place) = places[side as usize]
+                && values[place] == Value::Absent
+            {
+                values[place] = base.side(side)[field];
+            }
+        }
+    }
+    let mut labelled: Vec<(usize, Vec<u8>)> = Vec::new();
+    for (n, value) in values.iter().enumerate() {
+        if let (Some(_), Value::Bytes(number)) = (plan.base_enums[n], value) {
+            labelled.push((n, labels::with_label(number)));
+        }
+    }
+    for (n, bytes) in &labelled {
+        values[*n] = Value::Bytes(bytes);
+    }
+    image::encode(&values, &plan.base.lengths(), out);
+}
+
+/// Reads a base image. One of an older layout is read by the names of its columns; a field that it
+/// lacks counts as never agreed on.
+fn decode<'b>(
+    bump: &'b Bump,
+    plan: &Plan,
+    shapes: &mut Shapes,
+    layout: i64,
+    current: i64,
+    bytes: &'b [u8],
+) -> Option<Base<'b>> {
+    let mut values = Vec::new();
+    if layout == current {
+        image::decode(bytes, &plan.base.lengths(), &mut values).ok()?;
+    } else {
+        let shape = shapes.get(layout)?;
+        let mut old = Vec::new();
+        image::decode(bytes, &shape.lengths(), &mut old).ok()?;
+        values = plan
+            .base
+            .columns
+            .iter()
+            .map(|c| {
+                shape
+                    .columns
+                    .iter()
+                    .position(|o| o.name == c.name && o.type_oid == c.type_oid)
+                    .map_or(Value::Marker, |p| old[p])
+            })
+            .collect();
+    }
+    for (n, value) in values.iter_mut().enumerate() {
+        if let (Some(enum_type), Value::Bytes(stored)) = (plan.base_enums[n], *value) {
+            *value = labels::number_here(enum_type, stored)
+                .map_or(Value::Marker, |number| Value::Bytes(bump.alloc_slice_copy(&number)));
+        }
+    }
+    let side = |side: Side| {
+        plan.base_places
+            .iter()
+            .map(|p| p[side as usize].map_or(Value::Null, |p| values[p]))
+            .collect()
+    };
+    Some(Base { source: side(Side::Source), target: side(Side::Target) })
+}
+
+/// Number of living links: counted where they are few, else as the planner's statistics have it.
+pub fn estimate(plan: &Plan) -> u64 {
+    let name = partition(plan.id);
+    crate::sql::one(
+        &format!(
+            "SELECT CASE WHEN pg_catalog.pg_relation_size(c.oid) < 1048576
+                         THEN (SELECT pg_catalog.count(*) FROM sync.{name} WHERE deleted_at IS NULL)
+                         ELSE GREATEST(c.reltuples::pg_catalog.int8, pg_catalog.pg_relation_size(c.oid) / 400) END
+               FROM pg_catalog.pg_class c WHERE c.oid = $1"
+        ),
+        &[crate::sql::Arg::Oid(store::relation(&name))],
+    )
+    .and_then(|n| n.parse().ok())
+    .unwrap_or(0)
+}

@@ -1,0 +1,352 @@
+//! Whole tables: the first load of a sync, and reconciling after a gap. A table's rows are taken in
+//! the order of its key, links in theirs, a piece at a time, each merged like a change.
+
+use super::collect::{Half, Seen};
+use super::link;
+use super::plan::{self, Column, Plan};
+use super::resolve::{fed_key, key_values};
+use super::settle::Origin;
+use super::shapes::Shapes;
+use super::statement::{FED, ORD, Statement};
+use super::sync::{Sync, Verdict};
+use crate::capture::attach;
+use crate::log::batch::Images;
+use crate::sql::{self, Arg, identifier};
+use crate::worker::transaction::{Failure, as_owner, transaction};
+use bumpalo::Bump;
+use change::image;
+use merge::Side;
+use pgrx::pg_sys;
+
+/// What is gone through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The rows of a side.
+    Rows,
+    /// The links whose row is gone from a side.
+    Links,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Kind::Rows => "rows",
+            Kind::Links => "links",
+        }
+    }
+}
+
+/// A table to go through, as `sync._load` has it.
+#[derive(Clone, Debug)]
+pub struct Load {
+    pub side: Side,
+    pub kind: Kind,
+    /// Rows are only paired.
+    pub match_only: bool,
+    /// A person has confirmed the deletes it will find.
+    pub confirmed: bool,
+    /// A person has decided that they are not sent.
+    pub discarded: bool,
+    pub last_key: Option<Vec<u8>>,
+    /// The transactions that may still write by the rules from before; asked for once.
+    writers: Option<Vec<String>>,
+}
+
+impl Load {
+    /// Is nobody left to wait for?
+    pub fn ready(&self) -> bool {
+        self.writers.as_ref().is_none_or(Vec::is_empty)
+    }
+}
+
+/// The loads of a sync that are not finished.
+pub fn read(sync: i32) -> Vec<Load> {
+    sql::read(
+        "SELECT side, kind, reason = 'match_only', confirmed, discarded, pg_catalog.encode(last_key, 'hex')
+           FROM sync._load WHERE sync = $1 ORDER BY kind DESC, side",
+        &[Arg::Int4(sync)],
+    )
+    .into_iter()
+    .map(|row| Load {
+        side: if row[0].as_deref() == Some("0") { Side::Source } else { Side::Target },
+        kind: if row[1].as_deref() == Some("rows") { Kind::Rows } else { Kind::Links },
+        match_only: row[2].as_deref() == Some("t"),
+        confirmed: row[3].as_deref() == Some("t"),
+        discarded: row[4].as_deref() == Some("t"),
+        last_key: row[5].as_deref().and_then(sql::from_hex),
+        writers: None,
+    })
+    .collect()
+}
+
+/// Asks for a side to be gone through. `reason` is what `sync.status` says.
+pub fn request(sync: i32, side: Side, kind: Kind, reason: &str) {
+    sql::query(
+        "INSERT INTO sync._load (sync, side, kind, reason) VALUES ($1, $2::int2, $3, $4)
+         ON CONFLICT (sync, kind, side) DO UPDATE SET last_key = NULL, done = 0, reason = EXCLUDED.reason,
+                confirmed = false, discarded = false",
+        &[Arg::Int4(sync), Arg::Int4(side as i32), Arg::Text(kind.name()), Arg::Text(reason)],
+    );
+}
+
+/// Notes what a person decided about the deletes that the loads of a sync will find.
+pub fn decided(sync: i32, verdict: Verdict) {
+    let discarded = verdict == Verdict::Discarded;
+    sql::query(
+        "UPDATE sync._load SET confirmed = NOT $2, discarded = $2 AND kind OPERATOR(pg_catalog.=) 'links'
+          WHERE sync OPERATOR(pg_catalog.=) $1",
+        &[Arg::Int4(sync), Arg::Bool(discarded)],
+    );
+}
+
+/// Has capture record what the sync wants now. Where a column came to both tables after the sync was
+/// made, its values were not recorded so far, and are compared once.
+pub fn widen(plan: &Plan) {
+    for side in Side::BOTH {
+        let (columns, key) = plan::recorded(plan, side);
+        let s = side.name();
+        let before = sql::query(
+            &format!(
+                "UPDATE sync._sync n SET {s}_columns = {columns}, {s}_key = {key} FROM sync._sync o
+                  WHERE n.id = $1 AND o.id = n.id
+                    AND (o.{s}_columns, o.{s}_key) IS DISTINCT FROM ({columns}, {key})
+                 RETURNING COALESCE({columns} <@ o.{s}_columns, false)"
+            ),
+            &[Arg::Int4(plan.id)],
+        );
+        if let Some(row) = before.first() {
+            attach::watch(plan.side(side).oid);
+            if plan.flows_from(side) && row[0].as_deref() != Some("t") {
+                request(plan.id, side, Kind::Rows, "a column was added");
+            }
+        }
+    }
+}
+
+/// Works on the next piece of the first load. True when there is more to do.
+pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Failure> {
+    if !writers_ended(sync)? {
+        return Ok(false);
+    }
+    let Some(load) = sync.loads.first().cloned() else { return Ok(false) };
+    let bump = Bump::new();
+    let (halves, last_key, complete) = match load.kind {
+        Kind::Rows => rows(sync, &bump, &load)?,
+        Kind::Links => match links(sync, &bump, &load)? {
+            Some(piece) => piece,
+            None => return Ok(false),
+        },
+    };
+    let count = halves.len() as i64;
+    let images = Images::default();
+    if !halves.is_empty() {
+        let origin = Origin { entries: &[], images: &images };
+        sync.loading = Some(load.clone());
+        let worked = sync.work(epoch, shapes, &bump, halves, origin, None);
+        sync.loading = None;
+        worked?;
+    }
+    let id = sync.plan.id;
+    transaction(|| {
+        if complete {
+            sql::query(
+                "DELETE FROM sync._load WHERE sync = $1 AND side = $2 AND kind = $3",
+                &[Arg::Int4(id), Arg::Int4(load.side as i32), Arg::Text(load.kind.name())],
+            );
+            sql::query(
+                "UPDATE sync._gap SET reconciled_at = pg_catalog.clock_timestamp()
+                  WHERE sync = $1 AND reconciled_at IS NULL
+                    AND NOT EXISTS (SELECT FROM sync._load l WHERE l.sync = $1)",
+                &[Arg::Int4(id)],
+            );
+        } else {
+            sql::query(
+                "UPDATE sync._load SET last_key = $4, done = done + $5
+                  WHERE sync = $1 AND side = $2 AND kind = $3",
+                &[
+                    Arg::Int4(id),
+                    Arg::Int4(load.side as i32),
+                    Arg::Text(load.kind.name()),
+                    Arg::Bytes(last_key.as_deref().unwrap_or_default()),
+                    Arg::Int(count),
+                ],
+            );
+        }
+        Ok(())
+    })?;
+    if complete {
+        sync.loads.remove(0);
+        // Everything in the log that is older than this moment is older than what was read.
+        // SAFETY: reads a counter.
+        let now = transaction(|| Ok(unsafe { pg_sys::ReadNextFullTransactionId().value }))?;
+        sync.known.below = [now; 2];
+    } else if let Some(first) = sync.loads.first_mut() {
+        first.last_key = last_key;
+    }
+    Ok(!sync.loads.is_empty())
+}
+
+/// A transaction that was writing to the table when the sync came to be may still commit what it
+/// did not record. Only when those have ended is the first row read; no lock is taken.
+fn writers_ended(sync: &mut Sync) -> Result<bool, Failure> {
+    if sync.loads.is_empty() {
+        return Ok(true);
+    }
+    // Of both sides: what a writer of the other side does not record would differ for ever.
+    let [source, target] = [&sync.plan.sides[0], &sync.plan.sides[1]].map(|t| t.oid);
+    let now = transaction(|| {
+        Ok(sql::read(
+            "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks l
+              WHERE l.locktype = 'relation' AND l.granted
+                AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+                AND l.relation IN (SELECT relid FROM pg_catalog.pg_partition_tree($1) UNION ALL SELECT relid FROM pg_catalog.pg_partition_tree($2)
+                                   UNION ALL SELECT $1 UNION ALL SELECT $2)
+                AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+                AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()",
+            &[Arg::Oid(source), Arg::Oid(target)],
+        )
+        .into_iter()
+        .filter_map(|row| row.into_iter().next().flatten())
+        .collect::<Vec<String>>())
+    })?;
+    let id = sync.plan.id;
+    let Some(load) = sync.loads.first_mut() else { return Ok(true) };
+    let before = load.writers.is_none();
+    let waits: Vec<String> = match &load.writers {
+        None => now,
+        Some(known) => known.iter().filter(|w| now.contains(w)).cloned().collect(),
+    };
+    let changed = load.writers.as_ref() != Some(&waits);
+    let ended = waits.is_empty();
+    if changed && !(before && ended) {
+        let list = waits.join(",");
+        transaction(|| {
+            sql::query(
+                "UPDATE sync._load SET waits_for = pg_catalog.string_to_array(NULLIF($2, ''), ',') WHERE sync = $1",
+                &[Arg::Int4(id), Arg::Text(&list)],
+            );
+            Ok(())
+        })
+        .ok();
+    }
+    load.writers = Some(waits);
+    Ok(ended)
+}
+
+type Piece<'b> = (Vec<Half<'b>>, Option<Vec<u8>>, bool);
+
+/// The next rows of a side, by key.
+fn rows<'b>(sync: &Sync, bump: &'b Bump, load: &Load) -> Result<Piece<'b>, Failure> {
+    let plan = &sync.plan;
+    let table = plan.side(load.side);
+    let limit = plan.config.batch_size as usize;
+    let lengths = table.key_lengths();
+    as_owner(plan.owner, &plan.search_path, false, || {
+        let columns: Vec<String> =
+            table.columns.iter().map(|c| format!("t.{}", identifier(&c.name))).collect();
+        let keys: Vec<String> =
+            table.key_columns().map(|c| format!("t.{}", identifier(&c.name))).collect();
+        let after = if load.last_key.is_some() {
+            let fed: Vec<String> = (0..keys.len()).map(|n| format!("f.k{n}")).collect();
+            format!("WHERE ({}) > ({})", keys.join(", "), fed.join(", "))
+        } else {
+            String::new()
+        };
+        let text = format!(
+            "SELECT f.{ORD}, r.* FROM {FED} AS f, LATERAL (SELECT {} FROM {} AS t {after} ORDER BY {} LIMIT {limit}) AS r",
+            columns.join(", "),
+            table.name,
+            keys.join(", ")
+        );
+        let statement = Statement::prepare(&text, FED, fed_key(table), false);
+        let fed = std::iter::once(key_values(load.last_key.as_deref(), &lengths));
+        let results: Vec<&Column> = table.columns.iter().collect();
+        let mut halves = Vec::with_capacity(limit);
+        let mut last = None;
+        statement.run(bump, fed, &results, |_, values| {
+            if let Some(key) = image::encode_key(table.key.iter().map(|&k| values[k]), &lengths) {
+                let mut half = Half::unread(load.side, bump.alloc_slice_copy(&key), i64::MIN);
+                half.seen = Seen::Row(values);
+                halves.push(half);
+                last = Some(key);
+            }
+        });
+        let complete = halves.len() < limit;
+        Ok((halves, last, complete))
+    })
+}
+
+/// The next links whose row is gone from a side. `None`: they are more than the sync may delete
+/// without asking, and it has asked.
+fn links<'b>(sync: &mut Sync, bump: &'b Bump, load: &Load) -> Result<Option<Piece<'b>>, Failure> {
+    let plan = &sync.plan;
+    let table = plan.side(load.side);
+    let name = link::partition(plan.id);
+    let last = load.last_key.clone().unwrap_or_default();
+    let limit = 5_000;
+    // Keys only, in pieces; the rows are looked for by the resolve step.
+    let keys: Vec<(Vec<u8>, Vec<u8>)> = transaction(|| {
+        Ok(sql::read(
+            &format!(
+                "SELECT pg_catalog.encode(key, 'hex'), pg_catalog.encode(COALESCE(remote_id, key), 'hex') FROM sync.{name}
+                  WHERE deleted_at IS NULL AND key > $1 ORDER BY key LIMIT {limit}"
+            ),
+            &[Arg::Bytes(&last)],
+        )
+        .into_iter()
+        .filter_map(|row| Some((sql::from_hex(row[0].as_deref()?)?, sql::from_hex(row[1].as_deref()?)?)))
+        .collect())
+    })?;
+    let complete = keys.len() < limit;
+    let end = keys.last().map(|k| k.0.clone());
+    let side_keys: Vec<&[u8]> = keys
+        .iter()
+        .map(
+            |(key, remote)| {
+                if load.side == Side::Source { key.as_slice() } else { remote.as_slice() }
+            },
+        )
+        .collect();
+    let lengths = table.key_lengths();
+    let mut present = vec![false; side_keys.len()];
+    as_owner(plan.owner, &plan.search_path, false, || {
+        let text = format!(
+            "SELECT f.{ORD} FROM {FED} AS f JOIN {} AS t ON {}",
+            table.name,
+            super::resolve::key_matches(table)
+        );
+        let statement = Statement::prepare(&text, FED, fed_key(table), false);
+        let fed = side_keys.iter().map(|k| key_values(Some(k), &lengths));
+        statement.run(bump, fed, &[], |ord, _| present[ord] = true);
+        Ok(())
+    })?;
+    let missing: Vec<&[u8]> =
+        side_keys.iter().zip(&present).filter(|(_, p)| !**p).map(|(k, _)| *k).collect();
+    if !load.confirmed && !load.discarded {
+        let limit = transaction(|| Ok(plan.delete_limit(link::estimate(plan))))?;
+        if missing.len() as u64 > limit {
+            let sentence = format!(
+                "{} or more rows are gone from {}, more than the limit of {limit}; nothing has been deleted from {}",
+                missing.len(),
+                table.name,
+                plan.side(load.side.other()).name
+            );
+            let id = plan.id;
+            transaction(|| {
+                sql::query(
+                    "UPDATE sync._sync SET state = 'needs decision', decision = 'reconcile', reason = $2, changed_at = pg_catalog.clock_timestamp()
+                      WHERE id = $1",
+                    &[Arg::Int4(id), Arg::Text(&sentence)],
+                );
+                Ok(())
+            })?;
+            super::mark_configuration_stale();
+            return Ok(None);
+        }
+    }
+    let halves = missing
+        .iter()
+        .map(|key| Half::unread(load.side, bump.alloc_slice_copy(key), i64::MIN))
+        .collect();
+    Ok(Some((halves, end, complete)))
+}

@@ -1,0 +1,34 @@
+//! The flow of a change from the log to the other side, one file a step:
+//! collect ▶ resolve ▶ (merge crate) ▶ apply ▶ settle. `stream` drives them for every sync,
+//! `load` feeds them with whole tables, `queue` with the records that were not settled.
+
+pub mod apply;
+pub mod backlog;
+pub mod classify;
+pub mod collect;
+pub mod gaps;
+pub mod guard;
+mod labels;
+pub mod link;
+pub mod load;
+pub mod plan;
+pub mod queue;
+pub mod resolve;
+pub mod settle;
+pub mod shapes;
+pub mod statement;
+pub mod store;
+pub mod sync;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The worker has to read the configuration again.
+static STALE: AtomicBool = AtomicBool::new(true);
+
+pub fn mark_configuration_stale() {
+    STALE.store(true, Ordering::Relaxed);
+}
+
+pub fn take_stale() -> bool {
+    STALE.swap(false, Ordering::Relaxed)
+}

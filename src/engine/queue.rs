@@ -1,0 +1,224 @@
+//! The records that are not settled: retrying, waiting for a parent, in review. One row each; gone
+//! when settled. They are always worked on by reading both rows, so later edits are taken along.
+
+use super::classify::{Class, class};
+use super::plan::Plan;
+use super::settle::key_text;
+use crate::sql::{self, Arg};
+use crate::worker::transaction::Failure;
+use merge::Side;
+use std::collections::HashSet;
+
+/// Why a record is put aside.
+#[derive(Clone, Debug)]
+pub enum Parked {
+    /// The row moved while we looked at it: merge again at once.
+    Again,
+    Failed(Failure),
+    /// Nothing a retry could help.
+    Review(Failure),
+}
+
+/// By what a key is known to be in the queue without asking the table. A false alarm costs one read.
+pub fn mark(side: Side, key: &[u8]) -> u64 {
+    const K: u64 = 0x9E37_79B9_7F4A_7C15;
+    // The side goes through the multiplication: with it in a single bit, a key of one side would have
+    // the mark of its neighbour on the other.
+    let mut hash = (2 * key.len() as u64 + 1 + side as u64).wrapping_mul(K);
+    for chunk in key.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash ^ u64::from_ne_bytes(word)).wrapping_mul(K);
+        hash ^= hash >> 29;
+    }
+    hash.wrapping_mul(K)
+}
+
+/// Puts a record aside, or updates why it is. `before` is what its row was called when its link
+/// was last written, if it has been renamed since.
+pub fn park(
+    plan: &Plan,
+    side: Side,
+    key: &[u8],
+    before: Option<&[u8]>,
+    at: i64,
+    why: &Parked,
+    queued: &mut HashSet<u64>,
+) {
+    let text = key_text(plan, side, key);
+    let retry = &plan.config.retry;
+    let empty = Failure::new("", "");
+    let (failure, kind) = match why {
+        Parked::Again => (&empty, "again"),
+        Parked::Review(f) => (f, "review"),
+        Parked::Failed(f) => (
+            f,
+            match class(f) {
+                Class::Busy => "busy",
+                Class::Parent => "parent",
+                _ => "failed",
+            },
+        ),
+    };
+    let delay = retry.initial_delay.as_secs_f64();
+    let (delay, factor) = (delay.to_string(), retry.backoff_factor.to_string());
+    let changed = if at == i64::MIN { None } else { Some(at.to_string()) };
+    sql::as_extension(|| {
+        // One attempt more for what this record was refused for; being busy or early is not its fault.
+        sql::query(
+            "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, attempts, changed_at, next_at, sqlstate, message, detail, hint, before)
+             SELECT $1, $2::int2, $3, $4,
+                    CASE WHEN $5 = 'review' OR ($5 = 'failed' AND $6 <= 1) THEN 'review'
+                         WHEN $5 = 'parent' THEN 'waiting for parent'
+                         WHEN $5 = 'again' THEN 'pending' ELSE 'retrying' END,
+                    CASE WHEN $5 IN ('failed', 'review') THEN 1 ELSE 0 END,
+                    COALESCE('2000-01-01 00:00:00+00'::timestamptz + ($7::float8 * interval '1 microsecond'), pg_catalog.clock_timestamp()),
+                    pg_catalog.clock_timestamp() + interval '1 second' *
+                        CASE $5 WHEN 'again' THEN 0 WHEN 'busy' THEN 0.05 WHEN 'parent' THEN 0.2 ELSE $8::float8 END,
+                    NULLIF($10, ''), NULLIF($11, ''), $12, $13, NULLIF($14, '')
+             ON CONFLICT (sync, side, key) DO UPDATE SET
+                    attempts = q.attempts + EXCLUDED.attempts,
+                    state = CASE WHEN EXCLUDED.state = 'retrying' AND $5 = 'failed'
+                                  AND q.attempts + 1 >= $6 THEN 'review'
+                                 WHEN EXCLUDED.state = 'waiting for parent'
+                                  AND q.since < pg_catalog.clock_timestamp() - interval '1 hour' THEN 'review'
+                                 ELSE EXCLUDED.state END,
+                    changed_at = EXCLUDED.changed_at,
+                    next_at = CASE $5
+                        WHEN 'failed' THEN pg_catalog.clock_timestamp() + LEAST(interval '1 hour',
+                             interval '1 second' * ($8::float8 * pg_catalog.power($9::float8, LEAST(q.attempts, 40)::float8)))
+                        WHEN 'parent' THEN pg_catalog.clock_timestamp() + LEAST(interval '30 seconds',
+                             interval '200 milliseconds' + (pg_catalog.clock_timestamp() - q.since) / 2::float8)
+                        WHEN 'busy' THEN pg_catalog.clock_timestamp() + LEAST(interval '1 second',
+                             interval '50 milliseconds' + (pg_catalog.clock_timestamp() - q.since) / 4::float8)
+                        ELSE EXCLUDED.next_at END,
+                    before = COALESCE(EXCLUDED.before, q.before),
+                    sqlstate = COALESCE(EXCLUDED.sqlstate, q.sqlstate), message = COALESCE(EXCLUDED.message, q.message),
+                    detail = COALESCE(EXCLUDED.detail, q.detail), hint = COALESCE(EXCLUDED.hint, q.hint)",
+            &[
+                Arg::Int4(plan.id),
+                Arg::Int4(side as i32),
+                Arg::Bytes(key),
+                Arg::Text(&text),
+                Arg::Text(kind),
+                Arg::Int4(retry.max_attempts as i32),
+                Arg::OptText(changed.as_deref()),
+                Arg::Text(&delay),
+                Arg::Text(&factor),
+                Arg::Text(&failure.sqlstate),
+                Arg::Text(&failure.message),
+                Arg::OptText(failure.detail.as_deref()),
+                Arg::OptText(failure.hint.as_deref()),
+                Arg::Bytes(before.unwrap_or_default()),
+            ],
+        );
+        if !matches!(kind, "again" | "busy") {
+            sql::query(
+                "INSERT INTO sync._error (sync, side, key_text, attempt, sqlstate, message, detail, hint)
+                 SELECT $1, $2::int2, $3, q.attempts, $4, $5, $6, $7 FROM sync._queue q
+                  WHERE q.sync = $1 AND q.side = $2 AND q.key = $8",
+                &[
+                    Arg::Int4(plan.id),
+                    Arg::Int4(side as i32),
+                    Arg::Text(&text),
+                    Arg::Text(&failure.sqlstate),
+                    Arg::Text(&failure.message),
+                    Arg::OptText(failure.detail.as_deref()),
+                    Arg::OptText(failure.hint.as_deref()),
+                    Arg::Bytes(key),
+                ],
+            );
+        }
+    });
+    queued.insert(mark(side, key));
+}
+
+/// A record is settled: out of the queue with it, if it was there.
+pub fn settled(plan: &Plan, side: Side, key: &[u8], queued: &mut HashSet<u64>) {
+    if queued.remove(&mark(side, key)) {
+        sql::as_extension(|| {
+            sql::query(
+                "DELETE FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3",
+                &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
+            )
+        });
+    }
+}
+
+/// A queue row that is due.
+pub struct Due {
+    pub side: Side,
+    pub key: Vec<u8>,
+    pub before: Option<Vec<u8>>,
+    pub changed_at: i64,
+}
+
+/// What the queue knows of one record.
+pub struct Waiting {
+    pub before: Option<Vec<u8>>,
+    pub changed_at: i64,
+}
+
+/// Looks one record up in the queue.
+pub fn waiting(plan: &Plan, side: Side, key: &[u8]) -> Option<Waiting> {
+    let rows = sql::as_extension(|| {
+        sql::read(
+            "SELECT pg_catalog.encode(before, 'hex'),
+                    (EXTRACT(epoch FROM changed_at) - 946684800)::numeric * 1000000
+               FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3",
+            &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
+        )
+    });
+    let row = rows.first()?;
+    Some(Waiting {
+        before: row[0].as_deref().and_then(sql::from_hex),
+        changed_at: row[1].as_deref()?.parse::<f64>().ok()? as i64,
+    })
+}
+
+/// The rows that are due now, the longest due first: one that comes back at once lets others pass.
+pub fn due(sync: i32, limit: i32) -> Vec<Due> {
+    sql::read(
+        "SELECT side, pg_catalog.encode(key, 'hex'),
+                (EXTRACT(epoch FROM changed_at) - 946684800)::numeric * 1000000,
+                pg_catalog.encode(before, 'hex')
+           FROM sync._queue
+          WHERE sync = $1 AND state <> 'review'
+            AND next_at <= pg_catalog.clock_timestamp()
+          ORDER BY next_at, id LIMIT $2",
+        &[Arg::Int4(sync), Arg::Int4(limit)],
+    )
+    .into_iter()
+    .filter_map(|row| {
+        let side = if row[0].as_deref()? == "0" { Side::Source } else { Side::Target };
+        let changed_at = row[2].as_deref()?.parse::<f64>().ok()? as i64;
+        let before = row[3].as_deref().and_then(sql::from_hex);
+        Some(Due { side, key: sql::from_hex(row[1].as_deref()?)?, before, changed_at })
+    })
+    .collect()
+}
+
+/// Milliseconds until the next row is due; `None` when none is waiting.
+pub fn next_due(sync: i32) -> Option<u64> {
+    sql::one(
+        "SELECT GREATEST(0, EXTRACT(epoch FROM pg_catalog.min(next_at) - pg_catalog.clock_timestamp()) * 1000)::int8
+           FROM sync._queue WHERE sync = $1 AND state <> 'review'",
+        &[Arg::Int4(sync)],
+    )?
+    .parse()
+    .ok()
+}
+
+/// The marks of all queued records of a sync.
+pub fn marks(sync: i32) -> HashSet<u64> {
+    sql::read(
+        "SELECT side, pg_catalog.encode(key, 'hex') FROM sync._queue WHERE sync = $1",
+        &[Arg::Int4(sync)],
+    )
+    .into_iter()
+    .filter_map(|row| {
+        let side = if row[0].as_deref()? == "0" { Side::Source } else { Side::Target };
+        Some(mark(side, &sql::from_hex(row[1].as_deref()?)?))
+    })
+    .collect()
+}

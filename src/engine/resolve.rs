@@ -1,0 +1,515 @@
+//! Step 2: from halves to records. Finds the links, reads the rows that are not known from the log,
+//! pairs rows that exist on both sides without a link, and evaluates what each side sends.
+
+use super::collect::{Half, Seen};
+use super::link::{Link, Links, Places};
+use super::plan::{Column, How, Plan, Table};
+use super::queue;
+use super::shapes::Shapes;
+use super::statement::{self, FED, Fed, ORD, Statement};
+use crate::sql::identifier;
+use crate::worker::transaction::Failure;
+use bumpalo::Bump;
+use change::image::{self, Value};
+use merge::{Now, Row, Side};
+use std::collections::{HashMap, HashSet};
+
+/// One record with all that is known of it.
+#[derive(Debug)]
+pub struct Record<'b> {
+    pub link: Option<Link<'b>>,
+    /// The key on each side, as it is now.
+    pub keys: [Option<&'b [u8]>; 2],
+    pub seen: [Seen<'b>; 2],
+    /// What each side sends, one value a field.
+    pub sent: [Vec<Value<'b>>; 2],
+    pub at: [i64; 2],
+    pub echo: bool,
+    /// All that is known of that side was written by this sync itself.
+    own: [bool; 2],
+    pub entries: Vec<(Side, usize)>,
+    /// Why this record cannot be synced without a person.
+    pub trouble: Option<Failure>,
+}
+
+impl<'b> Record<'b> {
+    fn new(link: Option<Link<'b>>) -> Self {
+        let keys = link.as_ref().map_or([None, None], |l| [Some(l.key), Some(l.remote)]);
+        Self {
+            link,
+            keys,
+            seen: [Seen::Nothing, Seen::Nothing],
+            sent: [Vec::new(), Vec::new()],
+            at: [i64::MIN; 2],
+            echo: true,
+            own: [false; 2],
+            entries: Vec::new(),
+            trouble: None,
+        }
+    }
+
+    /// The living link.
+    pub fn linked(&self) -> Option<&Link<'b>> {
+        self.link.as_ref().filter(|l| !l.deleted)
+    }
+
+    /// What the merge sees of a side.
+    pub fn now(&self, plan: &Plan, side: Side) -> Now<'b> {
+        match &self.seen[side as usize] {
+            Seen::Nothing | Seen::Unread => Now::Unchanged,
+            Seen::Gone => Now::Gone,
+            Seen::Row(values) => {
+                let sent = &self.sent[side as usize];
+                let own = plan
+                    .fields
+                    .iter()
+                    .enumerate()
+                    .map(|(i, f)| f.column[side as usize].map_or(sent[i], |c| values[c]))
+                    .collect();
+                Now::Row(Row { own, sent: sent.clone() })
+            }
+        }
+    }
+}
+
+/// The statements of one sync that read.
+#[derive(Default)]
+pub struct Readers {
+    read: [Option<Statement>; 2],
+    matched: [Option<Statement>; 2],
+    evaluate: [Option<Statement>; 2],
+}
+
+/// Turns halves into records. Inside a transaction and an SPI connection, as the sync's owner.
+pub fn resolve<'b>(
+    bump: &'b Bump,
+    plan: &Plan,
+    shapes: &mut Shapes,
+    readers: &mut Readers,
+    places: &mut Places,
+    queued: &HashSet<u64>,
+    halves: &[Half<'b>],
+) -> Vec<Record<'b>> {
+    let mut links = Links::open(plan, places);
+    let mut records = pair(bump, plan, shapes, readers, &mut links, queued, halves);
+    for side in Side::BOTH {
+        read(bump, plan, readers, side, &mut records);
+    }
+    for side in Side::BOTH {
+        evaluate(bump, plan, readers, side, &mut records);
+    }
+    for side in Side::BOTH {
+        if match_existing(bump, plan, shapes, readers, &mut links, side, &mut records) {
+            evaluate(bump, plan, readers, side, &mut records);
+        }
+    }
+    links.close();
+    records
+}
+
+/// Puts the halves that belong to one record together.
+fn pair<'b>(
+    bump: &'b Bump,
+    plan: &Plan,
+    shapes: &mut Shapes,
+    readers: &mut Readers,
+    links: &mut Links<'_>,
+    queued: &HashSet<u64>,
+    halves: &[Half<'b>],
+) -> Vec<Record<'b>> {
+    let mut records: Vec<Record<'b>> = Vec::with_capacity(halves.len());
+    let mut by_link: HashMap<(u32, u16), usize> = HashMap::new();
+    let mut by_key: HashMap<(Side, &'b [u8]), usize> = HashMap::new();
+    let taken: HashSet<(Side, &'b [u8])> =
+        halves.iter().filter_map(|h| Some((h.side, h.before?))).collect();
+    // Keys that their row has left; one that comes from the queue says so by its successor.
+    let gone: HashMap<(Side, &'b [u8]), usize> = halves
+        .iter()
+        .enumerate()
+        .filter(|(_, h)| h.left || h.both && taken.contains(&(h.side, h.key)))
+        .map(|(n, h)| ((h.side, h.key), n))
+        .collect();
+    let present: HashSet<(Side, &'b [u8])> = if taken.is_empty() && queued.is_empty() {
+        HashSet::new()
+    } else {
+        halves.iter().map(|h| (h.side, h.key)).collect()
+    };
+    let waits =
+        |side: Side, key: &[u8]| !queued.is_empty() && queued.contains(&queue::mark(side, key));
+    let mut moved = vec![false; halves.len()];
+    let mut found: Vec<Option<Link<'b>>> = Vec::with_capacity(halves.len());
+    for half in halves {
+        let mut link = links.find(bump, shapes, half.side, half.key);
+        if link.as_ref().is_none_or(|l| l.deleted) && !taken.contains(&(half.side, half.key)) {
+            let (side, mut key) = (half.side, half.key);
+            let mut before = half.before;
+            // A row that was renamed while it waited says in the queue what it was called; a row
+            // renamed again and again is followed back only so far.
+            for _ in 0..8 {
+                if before.is_none() && waits(side, key) {
+                    before = queue::waiting(plan, side, key)
+                        .and_then(|w| w.before)
+                        .map(|b| &*bump.alloc_slice_copy(&b));
+                }
+                let Some(old) = before.take() else { break };
+                if let Some(renamed) = links.find(bump, shapes, side, old).filter(|l| !l.deleted) {
+                    // Unless somebody else has the old key by now, the link goes along.
+                    if let Some(&place) = gone.get(&(side, old)) {
+                        moved[place] = true;
+                        link = Some(renamed);
+                    } else if !present.contains(&(side, old))
+                        && read_rows(bump, plan, readers, side, &[Some(old)])[0].is_none()
+                    {
+                        link = Some(renamed);
+                    }
+                    break;
+                }
+                key = old;
+            }
+        }
+        found.push(link);
+    }
+    for (n, (half, link)) in halves.iter().zip(found).enumerate() {
+        if moved[n] {
+            continue;
+        }
+        let same_key = if plan.same_key { half.side.other() } else { half.side };
+        let place = match &link {
+            Some(link) => {
+                let block = link.tid.ip_blkid;
+                let id = (u32::from(block.bi_hi) << 16 | u32::from(block.bi_lo), link.tid.ip_posid);
+                *by_link.entry(id).or_insert(records.len())
+            }
+            None => by_key.get(&(same_key, half.key)).copied().unwrap_or(records.len()),
+        };
+        if place == records.len() {
+            records.push(Record::new(link));
+        }
+        by_key.insert((half.side, half.key), place);
+        let record = &mut records[place];
+        let side = half.side as usize;
+        record.keys[side] = Some(half.key);
+        record.seen[side] = half.seen.clone();
+        record.at[side] = half.at;
+        record.echo &= half.echo;
+        record.own[side] = half.echo;
+        record.entries.extend(half.entries.iter().map(|&e| (half.side, e)));
+        let other = half.side.other() as usize;
+        if record.seen[other] == Seen::Nothing && (half.both || !queued.is_empty()) {
+            let key = match &record.link {
+                Some(link) if !link.deleted => Some(link.key_of(half.side.other())),
+                _ => plan.same_key.then_some(half.key),
+            };
+            if let Some(key) = key {
+                if half.both {
+                    record.keys[other] = Some(key);
+                    record.seen[other] = Seen::Unread;
+                }
+                if waits(half.side.other(), key) {
+                    // What waits on the other side is merged now, or it would be forgotten when
+                    // this record is settled.
+                    record.keys[other] = Some(key);
+                    record.seen[other] = Seen::Unread;
+                    if let Some(waiting) = queue::waiting(plan, half.side.other(), key) {
+                        record.at[other] = waiting.changed_at;
+                    }
+                }
+            }
+        }
+    }
+    for record in &mut records {
+        for side in Side::BOTH {
+            if record.own[side as usize] && !agrees(plan, record, side) {
+                // What we wrote comes back from the log later than what we wrote after it: such an
+                // image is no news, and where it differs only the row itself can tell why.
+                record.seen[side as usize] = Seen::Unread;
+            }
+        }
+    }
+    // A value left out because it did not change is what the base says; without a base, or where an
+    // expression needs it, the row is read.
+    for record in &mut records {
+        for side in Side::BOTH {
+            if let Seen::Row(values) = &record.seen[side as usize]
+                && values.contains(&Value::Absent)
+                && (record.linked().is_none()
+                    || plan.evaluates()
+                    || record.seen[side.other() as usize] != Seen::Nothing)
+            {
+                record.seen[side as usize] = Seen::Unread;
+            }
+        }
+    }
+    records
+}
+
+/// Is a side what the link says it is?
+fn agrees(plan: &Plan, record: &Record<'_>, side: Side) -> bool {
+    let base = record.linked().and_then(|l| l.base.as_ref());
+    match (&record.seen[side as usize], base) {
+        (Seen::Row(values), Some(base)) => plan.fields.iter().enumerate().all(|(i, field)| {
+            field.column[side as usize]
+                .is_none_or(|c| values[c] == Value::Absent || values[c] == base.side(side)[i])
+        }),
+        (Seen::Gone, None) => true,
+        (Seen::Nothing | Seen::Unread, _) => true,
+        _ => false,
+    }
+}
+
+/// Reads the rows that are not known from the log.
+fn read<'b>(
+    bump: &'b Bump,
+    plan: &Plan,
+    readers: &mut Readers,
+    side: Side,
+    records: &mut [Record<'b>],
+) {
+    let wanted: Vec<usize> = (0..records.len())
+        .filter(|&n| {
+            records[n].seen[side as usize] == Seen::Unread
+                && records[n].keys[side as usize].is_some()
+        })
+        .collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let keys: Vec<_> = wanted.iter().map(|&n| records[n].keys[side as usize]).collect();
+    let rows = read_rows(bump, plan, readers, side, &keys);
+    for (&n, row) in wanted.iter().zip(rows) {
+        records[n].seen[side as usize] = row.map_or(Seen::Gone, Seen::Row);
+    }
+}
+
+/// The rows of a side that have these keys.
+fn read_rows<'b>(
+    bump: &'b Bump,
+    plan: &Plan,
+    readers: &mut Readers,
+    side: Side,
+    keys: &[Option<&[u8]>],
+) -> Vec<Option<Vec<Value<'b>>>> {
+    let table = plan.side(side);
+    let statement = readers.read[side as usize].get_or_insert_with(|| {
+        let columns: Vec<String> =
+            table.columns.iter().map(|c| format!("t.{}", identifier(&c.name))).collect();
+        let text = format!(
+            "SELECT f.{ORD}, {} FROM {FED} AS f JOIN {} AS t ON {}",
+            columns.join(", "),
+            table.name,
+            key_matches(table)
+        );
+        Statement::prepare(&text, FED, fed_key(table), false)
+    });
+    let lengths = table.key_lengths();
+    let rows = keys.iter().map(|&key| key_values(key, &lengths)).collect::<Vec<_>>();
+    let mut read: Vec<Option<Vec<Value<'b>>>> = vec![None; keys.len()];
+    let columns: Vec<&Column> = table.columns.iter().collect();
+    statement.run(bump, rows.into_iter(), &columns, |ord, values| read[ord] = Some(values));
+    read
+}
+
+/// The condition under which a row of `t` has the key of a fed row `f`.
+pub fn key_matches(table: &Table) -> String {
+    table
+        .key_columns()
+        .zip(&table.key_equals)
+        .enumerate()
+        .map(|(n, (column, equals))| {
+            format!("t.{} OPERATOR({equals}) f.k{n}", identifier(&column.name))
+        })
+        .collect::<Vec<_>>()
+        .join(" AND ")
+}
+
+pub fn fed_key(table: &Table) -> Vec<Fed> {
+    table.key_columns().enumerate().map(|(n, c)| Fed::of(format!("k{n}"), c)).collect()
+}
+
+/// The values of a key, to be fed to a statement.
+pub fn key_values<'k>(key: Option<&'k [u8]>, lengths: &[i16]) -> Vec<Value<'k>> {
+    key.and_then(|k| image::decode_key(k, lengths)).map_or_else(
+        || vec![Value::Null; lengths.len()],
+        |v| v.into_iter().map(Value::Bytes).collect(),
+    )
+}
+
+/// Fills in what a side sends: copies, and one statement for all expressions of all rows.
+fn evaluate<'b>(
+    bump: &'b Bump,
+    plan: &Plan,
+    readers: &mut Readers,
+    side: Side,
+    records: &mut [Record<'b>],
+) {
+    let (s, table, other) = (side as usize, plan.side(side), plan.side(side.other()));
+    let mut pending = Vec::new();
+    for (n, record) in records.iter_mut().enumerate() {
+        let Seen::Row(values) = &record.seen[s] else { continue };
+        if !record.sent[s].is_empty() {
+            continue;
+        }
+        record.sent[s] = plan
+            .fields
+            .iter()
+            .map(|f| match (&f.how[s], f.column[s]) {
+                (Some(How::Copy), Some(c)) => values[c],
+                _ => Value::Absent,
+            })
+            .collect();
+        pending.push(n);
+    }
+    let evaluated: Vec<(usize, &str)> = plan
+        .fields
+        .iter()
+        .enumerate()
+        .filter_map(|(i, f)| match &f.how[s] {
+            Some(How::Evaluate(text)) => Some((i, text.as_str())),
+            _ => None,
+        })
+        .collect();
+    if pending.is_empty() || evaluated.is_empty() {
+        return;
+    }
+    // The rows are fed under the name "source" with the table's own column names, which is how
+    // expressions name them.
+    let statement = readers.evaluate[s].get_or_insert_with(|| {
+        let expressions: Vec<&str> = evaluated.iter().map(|e| e.1).collect();
+        let fed: Vec<Fed> = table.columns.iter().map(|c| Fed::of(c.name.clone(), c)).collect();
+        let ord = statement::ord(&fed);
+        let text = format!("SELECT source.{ord}, {} FROM source AS source", expressions.join(", "));
+        Statement::prepare(&text, "source", fed, false)
+    });
+    let results: Vec<&Column> = evaluated
+        .iter()
+        .filter_map(|(i, _)| {
+            plan.fields[*i].column[side.other() as usize].map(|c| &other.columns[c])
+        })
+        .collect();
+    let rows: Vec<Vec<Value<'b>>> = pending
+        .iter()
+        .map(|&n| match &records[n].seen[s] {
+            Seen::Row(values) => values.clone(),
+            _ => Vec::new(),
+        })
+        .collect();
+    statement.run(bump, rows.into_iter(), &results, |ord, values| {
+        for ((field, _), value) in evaluated.iter().zip(values) {
+            records[pending[ord]].sent[s][*field] = value;
+        }
+    });
+}
+
+/// For records about to be created on `side`: is their row there already? Pairs what matches once;
+/// what matches twice, or is another record's, goes to a person. True when rows were found.
+fn match_existing<'b>(
+    bump: &'b Bump,
+    plan: &Plan,
+    shapes: &mut Shapes,
+    readers: &mut Readers,
+    links: &mut Links<'_>,
+    side: Side,
+    records: &mut [Record<'b>],
+) -> bool {
+    let (s, from) = (side as usize, side.other());
+    if plan.match_on.is_empty() || !plan.flows_from(from) {
+        return false;
+    }
+    let table = plan.side(side);
+    // The value each pair is looked up by: what the field between the two columns sends.
+    let pairs: Vec<(usize, Option<usize>, usize)> = plan
+        .match_on
+        .iter()
+        .map(|&(source, target)| {
+            let (own, theirs) =
+                if side == Side::Source { (source, target) } else { (target, source) };
+            let field = plan.fields.iter().position(|f| {
+                f.column[s] == Some(own)
+                    && f.column[from as usize] == Some(theirs)
+                    && f.how[from as usize].is_some()
+            });
+            (own, field, theirs)
+        })
+        .collect();
+    let value = |record: &Record<'b>, pair: &(usize, Option<usize>, usize)| match (
+        &record.seen[from as usize],
+        pair.1,
+    ) {
+        (Seen::Row(_), Some(field)) => record.sent[from as usize][field],
+        (Seen::Row(values), None) => values[pair.2],
+        _ => Value::Null,
+    };
+    let wanted: Vec<usize> = (0..records.len())
+        .filter(|&n| {
+            let record = &records[n];
+            record.linked().is_none()
+                && record.trouble.is_none()
+                && record.seen[s] == Seen::Nothing
+                && matches!(record.seen[from as usize], Seen::Row(_))
+                && pairs.iter().all(|p| matches!(value(record, p), Value::Bytes(_)))
+        })
+        .collect();
+    if wanted.is_empty() {
+        return false;
+    }
+    let statement = readers.matched[s].get_or_insert_with(|| {
+        let columns: Vec<String> =
+            table.columns.iter().map(|c| format!("t.{}", identifier(&c.name))).collect();
+        let on: Vec<String> = pairs
+            .iter()
+            .enumerate()
+            .map(|(n, (own, ..))| format!("t.{} = f.m{n}", identifier(&table.columns[*own].name)))
+            .collect();
+        let text = format!(
+            "SELECT f.{ORD}, {} FROM {FED} AS f JOIN {} AS t ON {}",
+            columns.join(", "),
+            table.name,
+            on.join(" AND ")
+        );
+        let fed = pairs
+            .iter()
+            .enumerate()
+            .map(|(n, (own, ..))| Fed::of(format!("m{n}"), &table.columns[*own]))
+            .collect();
+        Statement::prepare(&text, FED, fed, false)
+    });
+    let rows: Vec<Vec<Value<'b>>> =
+        wanted.iter().map(|&n| pairs.iter().map(|p| value(&records[n], p)).collect()).collect();
+    let columns: Vec<&Column> = table.columns.iter().collect();
+    let mut matches: Vec<Vec<Vec<Value<'b>>>> = vec![Vec::new(); wanted.len()];
+    statement.run(bump, rows.into_iter(), &columns, |ord, values| matches[ord].push(values));
+    let mut any = false;
+    for (&n, mut rows) in wanted.iter().zip(matches) {
+        let Some(row) = rows.pop() else { continue };
+        let trouble = |detail: &str| {
+            Some(Failure {
+                sqlstate: "21000".into(),
+                message: format!("the row cannot be paired with one of {}", table.name),
+                detail: Some(detail.into()),
+                hint: Some(
+                    "Make the columns of \"match_on\" unique, then retry the record.".into(),
+                ),
+            })
+        };
+        if !rows.is_empty() {
+            records[n].trouble = trouble(
+                "More than one row matches it; which one belongs to it is not for the sync to guess.",
+            );
+            continue;
+        }
+        let lengths = table.key_lengths();
+        let Some(key) = image::encode_key(table.key.iter().map(|&k| row[k]), &lengths) else {
+            continue;
+        };
+        let key = &*bump.alloc_slice_copy(&key);
+        if links.find(bump, shapes, side, key).is_some_and(|l| !l.deleted) {
+            records[n].trouble =
+                trouble("The row that matches it belongs to another record already.");
+            continue;
+        }
+        records[n].keys[s] = Some(key);
+        records[n].seen[s] = Seen::Row(row);
+        any = true;
+    }
+    any
+}

@@ -1,0 +1,318 @@
+//! Direct access to the worker's own tables on the path of every change: links, history, cursors.
+//! Below SQL, because inside an apply the current user is the sync's owner, who has no rights here
+//! and whose search path must not matter, and because it is twice as fast.
+
+use crate::log::segments;
+use bumpalo::Bump;
+use pgrx::pg_sys::{self, Datum, Oid};
+use pgrx::prelude::*;
+use std::ffi::c_void;
+
+/// A private table opened for this transaction, with one index to look rows up by.
+pub struct Table {
+    relation: pg_sys::Relation,
+    indexes: pg_sys::CatalogIndexState,
+    slot: *mut pg_sys::TupleTableSlot,
+    /// Blocks when it was opened.
+    blocks: u32,
+}
+
+/// Lets a slot go of its row.
+unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
+    // SAFETY: a slot of ours.
+    unsafe {
+        if let Some(clear) = (*(*slot).tts_ops).clear {
+            clear(slot);
+        }
+    }
+}
+
+impl Table {
+    /// Opens a table of the schema sync by OID. The lock is kept to the end of the transaction.
+    pub fn open(oid: Oid) -> Self {
+        // SAFETY: inside a transaction; closed below or by the transaction's abort.
+        unsafe {
+            let relation = pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32);
+            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+            let blocks =
+                pg_sys::RelationGetNumberOfBlocksInFork(relation, pg_sys::ForkNumber::MAIN_FORKNUM);
+            Self { relation, indexes: pg_sys::CatalogOpenIndexes(relation), slot, blocks }
+        }
+    }
+
+    pub fn close(self) {
+        // SAFETY: opened by us.
+        unsafe {
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::CatalogCloseIndexes(self.indexes);
+            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
+        }
+    }
+
+    /// Returns where the row lies.
+    pub fn insert(&self, row: &mut Row<'_>) -> pg_sys::ItemPointerData {
+        // SAFETY: the row has one value a column.
+        unsafe {
+            let tuple = row.tuple(self.relation);
+            pg_sys::CatalogTupleInsertWithInfo(self.relation, tuple, self.indexes);
+            let tid = (*tuple).t_self;
+            pg_sys::heap_freetuple(tuple);
+            tid
+        }
+    }
+
+    /// Returns where the new version lies.
+    pub fn update(
+        &self,
+        tid: pg_sys::ItemPointerData,
+        row: &mut Row<'_>,
+    ) -> pg_sys::ItemPointerData {
+        // SAFETY: the worker alone writes this table, so the row is where it was found.
+        unsafe {
+            let tuple = row.tuple(self.relation);
+            let mut tid = tid;
+            pg_sys::CatalogTupleUpdateWithInfo(self.relation, &raw mut tid, tuple, self.indexes);
+            let tid = (*tuple).t_self;
+            pg_sys::heap_freetuple(tuple);
+            tid
+        }
+    }
+
+    /// Reads the row that lies at a place, if this snapshot sees one there. The place is only where
+    /// the row was last seen: the caller checks that it is the one he looks for.
+    pub fn at(&self, tid: pg_sys::ItemPointerData, read: impl FnOnce(&Found)) {
+        // SAFETY: an open relation; a place beyond its end is not looked at.
+        unsafe {
+            let block = u32::from(tid.ip_blkid.bi_hi) << 16 | u32::from(tid.ip_blkid.bi_lo);
+            if block >= self.blocks {
+                return;
+            }
+            // As an index scan would: makes room for the next version on the same page.
+            let buffer = pg_sys::ReadBuffer(self.relation, block);
+            pg_sys::heap_page_prune_opt(self.relation, buffer);
+            let mut tid = tid;
+            let found =
+                (*(*self.relation).rd_tableam).tuple_fetch_row_version.is_some_and(|fetch| {
+                    fetch(self.relation, &raw mut tid, pg_sys::GetActiveSnapshot(), self.slot)
+                });
+            pg_sys::ReleaseBuffer(buffer);
+            if found {
+                pg_sys::slot_getsomeattrs_int(self.slot, (*(*self.relation).rd_att).natts);
+                read(&Found { slot: self.slot });
+                clear(self.slot);
+            }
+        }
+    }
+
+    /// Reads all rows, in the order in which they lie.
+    pub fn scan(&self, mut read: impl FnMut(&Found)) {
+        // SAFETY: an open relation; the slot holds each row while it is read.
+        unsafe {
+            let flags = pg_sys::ScanOptions::SO_TYPE_SEQSCAN
+                | pg_sys::ScanOptions::SO_ALLOW_STRAT
+                | pg_sys::ScanOptions::SO_ALLOW_PAGEMODE;
+            let routine = &*(*self.relation).rd_tableam;
+            let (Some(begin), Some(next), Some(end)) =
+                (routine.scan_begin, routine.scan_getnextslot, routine.scan_end)
+            else {
+                return;
+            };
+            let none = std::ptr::null_mut();
+            let scan = begin(
+                self.relation,
+                pg_sys::GetActiveSnapshot(),
+                0,
+                none,
+                std::ptr::null_mut(),
+                flags as _,
+            );
+            let columns = (*(*self.relation).rd_att).natts;
+            while next(scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot) {
+                pg_sys::slot_getsomeattrs_int(self.slot, columns);
+                read(&Found { slot: self.slot });
+            }
+            clear(self.slot);
+            end(scan);
+        }
+    }
+
+    /// Starts looking rows up by an index of this table.
+    pub fn finder(&self, index: Oid) -> Finder {
+        // SAFETY: the index belongs to the table; the snapshot is active as long as we are.
+        unsafe {
+            let index = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
+            let snapshot = pg_sys::GetActiveSnapshot();
+            #[cfg(feature = "pg18")]
+            let scan =
+                pg_sys::index_beginscan(self.relation, index, snapshot, std::ptr::null_mut(), 1, 0);
+            #[cfg(not(feature = "pg18"))]
+            let scan = pg_sys::index_beginscan(self.relation, index, snapshot, 1, 0);
+            Finder { index, scan, slot: self.slot }
+        }
+    }
+}
+
+/// Looks rows up by one bytea column, one after the other.
+pub struct Finder {
+    index: pg_sys::Relation,
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Finder {
+    /// Calls `read` with every row whose indexed column equals `key`, until it says stop.
+    pub fn each(&mut self, key: &[u8], mut read: impl FnMut(&Found) -> bool) {
+        // SAFETY: the key datum lives until the next rescan; the slot holds the row while it is read.
+        unsafe {
+            let key = key.into_datum().unwrap_or(Datum::null());
+            let mut scan_key = pg_sys::ScanKeyData::default();
+            pg_sys::ScanKeyInit(
+                &raw mut scan_key,
+                1,
+                pg_sys::BTEqualStrategyNumber as u16,
+                pg_sys::F_BYTEAEQ.into(),
+                key,
+            );
+            pg_sys::index_rescan(self.scan, &raw mut scan_key, 1, std::ptr::null_mut(), 0);
+            while pg_sys::index_getnext_slot(
+                self.scan,
+                pg_sys::ScanDirection::ForwardScanDirection,
+                self.slot,
+            ) {
+                let columns = (*(*self.slot).tts_tupleDescriptor).natts;
+                pg_sys::slot_getsomeattrs_int(self.slot, columns);
+                let found = Found { slot: self.slot };
+                if !read(&found) {
+                    break;
+                }
+            }
+            pg_sys::pfree(key.cast_mut_ptr::<c_void>());
+        }
+    }
+
+    pub fn close(self) {
+        // SAFETY: opened by `Table::finder`.
+        unsafe {
+            clear(self.slot);
+            pg_sys::index_endscan(self.scan);
+            pg_sys::index_close(self.index, pg_sys::NoLock as i32);
+        }
+    }
+}
+
+/// A row that a [`Finder`] stands on.
+pub struct Found {
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Found {
+    pub fn tid(&self) -> pg_sys::ItemPointerData {
+        // SAFETY: a filled slot.
+        unsafe { (*self.slot).tts_tid }
+    }
+
+    pub fn is_null(&self, column: usize) -> bool {
+        // SAFETY: deformed completely by the finder.
+        unsafe { *(*self.slot).tts_isnull.add(column) }
+    }
+
+    pub fn datum(&self, column: usize) -> Datum {
+        // SAFETY: as above.
+        unsafe { *(*self.slot).tts_values.add(column) }
+    }
+
+    pub fn int8(&self, column: usize) -> i64 {
+        self.datum(column).value() as i64
+    }
+
+    /// A copy of the bytes of a bytea column.
+    pub fn bytes<'b>(&self, bump: &'b Bump, column: usize) -> Option<&'b [u8]> {
+        if self.is_null(column) {
+            return None;
+        }
+        // SAFETY: a bytea column.
+        Some(unsafe { super::statement::from_datum(bump, self.datum(column), -1, false) })
+    }
+}
+
+impl Found {
+    /// The bytes of a bytea column that is stored in line, without a copy.
+    pub fn with_bytes(&self, column: usize, read: impl FnOnce(&[u8])) {
+        if self.is_null(column) {
+            return;
+        }
+        // SAFETY: a bytea column; the slot keeps it in place while it is read.
+        unsafe {
+            let raw = pg_sys::pg_detoast_datum_packed(self.datum(column).cast_mut_ptr());
+            read(pgrx::varlena_to_byte_slice(raw));
+        }
+    }
+}
+
+/// The values of a row about to be written.
+pub struct Row<'a> {
+    values: Vec<Datum>,
+    nulls: Vec<bool>,
+    own: Vec<*mut c_void>,
+    _bytes: std::marker::PhantomData<&'a [u8]>,
+}
+
+impl<'a> Row<'a> {
+    pub fn new(columns: usize) -> Self {
+        Self {
+            values: Vec::with_capacity(columns),
+            nulls: Vec::with_capacity(columns),
+            own: Vec::new(),
+            _bytes: std::marker::PhantomData,
+        }
+    }
+
+    pub fn clear(&mut self) {
+        for own in self.own.drain(..) {
+            // SAFETY: allocated by `bytes`.
+            unsafe { pg_sys::pfree(own) };
+        }
+        self.values.clear();
+        self.nulls.clear();
+    }
+
+    pub fn datum(&mut self, datum: Option<Datum>) -> &mut Self {
+        self.nulls.push(datum.is_none());
+        self.values.push(datum.unwrap_or(Datum::null()));
+        self
+    }
+
+    pub fn bytes(&mut self, bytes: Option<&'a [u8]>) -> &mut Self {
+        let datum = bytes.and_then(IntoDatum::into_datum);
+        if let Some(datum) = datum {
+            self.own.push(datum.cast_mut_ptr());
+        }
+        self.datum(datum)
+    }
+
+    unsafe fn tuple(&mut self, relation: pg_sys::Relation) -> pg_sys::HeapTuple {
+        // SAFETY: the callers fill one value a column; checked here all the same.
+        unsafe {
+            let columns = (*(*relation).rd_att).natts as usize;
+            assert_eq!(self.values.len(), columns, "a row of another width than its table");
+            pg_sys::heap_form_tuple(
+                (*relation).rd_att,
+                self.values.as_mut_ptr(),
+                self.nulls.as_mut_ptr(),
+            )
+        }
+    }
+}
+
+/// OID of a private relation, or an error that says what is wrong.
+pub fn relation(name: &str) -> Oid {
+    segments::named(name).unwrap_or_else(|| {
+        ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            format!("relation \"sync.{name}\" does not exist")
+        );
+        #[allow(unreachable_code)]
+        pg_sys::InvalidOid
+    })
+}

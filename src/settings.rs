@@ -1,0 +1,159 @@
+//! Every setting, with its unit, its range, and why it is what it is.
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::ffi::CString;
+
+/// Off: the session's changes go past capture and leave a mark instead.
+pub static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// Values above this many kB are not kept in the log; the worker reads the row instead. Large
+/// enough for nearly all columns, small enough that a row of such values can always be captured.
+pub static CAPTURE_INLINE_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(64);
+/// The mark CREATE EXTENSION leaves on its database (ALTER DATABASE … SET), by which the launcher
+/// finds it.
+pub static INSTALLED: GucSetting<bool> = GucSetting::<bool>::new(false);
+/// Off: no worker works; they stay connected and idle.
+pub static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// Names the installation across its servers. Set outside the data directory, the same on primary
+/// and standby: then a promoted standby goes on by itself.
+pub static INSTANCE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Seconds that a sync may hold back the log's rotation. What it is owed then becomes one queue
+/// row a key.
+pub static LOG_KEEP: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
+/// MB that the log may take before the same happens.
+pub static LOG_MAX_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024);
+/// MB at which the log moves on to its next segment.
+pub static LOG_SEGMENT_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64);
+/// Seconds between two rotations at least: the log is scanned whole after a restart, so small
+/// segments gain nothing.
+pub static LOG_ROTATE_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
+/// Most changes of a batch that are read at once: what each one is and where it lies takes about
+/// 100 bytes of the worker's memory. A larger batch is read in parts.
+pub static READ_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(500_000);
+/// Milliseconds that one statement of an apply may take, user triggers included.
+pub static APPLY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+/// Days that history is kept.
+pub static HISTORY_KEEP: GucSetting<i32> = GucSetting::<i32>::new(30);
+
+pub fn register() {
+    use GucContext::{Sighup, Suset};
+    let flags = GucFlags::default();
+    // A setting that only a start can change cannot be defined later: the server would end the
+    // session. Without preloading nobody reads this one.
+    // SAFETY: a plain global of the server.
+    let preloading = unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress };
+    let instance = if preloading { GucContext::Postmaster } else { Sighup };
+    GucRegistry::define_bool_guc(
+        c"sync_ext.capture",
+        c"Records changes of synced tables.",
+        c"When off, changes made by the session are not recorded; each table they touch is marked and reconciled.",
+        &CAPTURE,
+        Suset,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.capture_inline_limit",
+        c"Largest column value that is kept in the log.",
+        c"Larger values are read from the row when they are needed.",
+        &CAPTURE_INLINE_LIMIT,
+        1,
+        1024,
+        Suset,
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_bool_guc(
+        c"sync_ext.installed",
+        c"Marks a database that has the extension.",
+        c"Set by CREATE EXTENSION with ALTER DATABASE; not meant to be set by hand.",
+        &INSTALLED,
+        Suset,
+        GucFlags::NO_SHOW_ALL,
+    );
+    GucRegistry::define_bool_guc(
+        c"sync_ext.enabled",
+        c"Lets the workers work.",
+        c"When off, changes are still captured and are synced once it is on again.",
+        &ENABLED,
+        Sighup,
+        flags,
+    );
+    GucRegistry::define_string_guc(
+        c"sync_ext.instance",
+        c"Name of this installation, the same on a primary and its standbys.",
+        c"Set it outside the data directory. A standby promoted under the same name goes on by itself; a copy under another name is fenced.",
+        &INSTANCE,
+        instance,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.log_keep",
+        c"Longest time that a paused or slow sync holds back the log.",
+        c"After that its pending changes are kept as one queue row a record.",
+        &LOG_KEEP,
+        1,
+        7 * 24 * 3600,
+        Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.log_max_size",
+        c"Largest size of the log of changes.",
+        c"Above it the pending changes of the syncs that lag are kept as one queue row a record.",
+        &LOG_MAX_SIZE,
+        1,
+        1024 * 1024,
+        Sighup,
+        GucFlags::UNIT_MB,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.log_segment_size",
+        c"Size at which the log moves on to its next segment.",
+        c"",
+        &LOG_SEGMENT_SIZE,
+        1,
+        16 * 1024,
+        Sighup,
+        GucFlags::UNIT_MB,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.log_rotate_interval",
+        c"Shortest time between two rotations of the log.",
+        c"",
+        &LOG_ROTATE_INTERVAL,
+        0,
+        24 * 3600,
+        Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.read_limit",
+        c"Most changes of the log that the worker holds in memory at once.",
+        c"A larger batch is read in parts.",
+        &READ_LIMIT,
+        100,
+        10_000_000,
+        Sighup,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.apply_timeout",
+        c"Longest time that one statement of the worker on a user's table may take.",
+        c"Triggers and functions of the user's included.",
+        &APPLY_TIMEOUT,
+        10,
+        24 * 3600 * 1000,
+        Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.history_keep_days",
+        c"Days that the history of synced changes is kept.",
+        c"",
+        &HISTORY_KEEP,
+        1,
+        3650,
+        Sighup,
+        flags,
+    );
+    // SAFETY: a literal.
+    unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"sync_ext".as_ptr()) };
+}

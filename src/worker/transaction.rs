@@ -1,0 +1,177 @@
+//! Transactions of the worker: an SQL error ends the transaction, never the worker.
+
+use super::environment;
+use crate::{capture, settings, sql};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
+use pgrx::prelude::*;
+use std::panic::AssertUnwindSafe;
+
+/// What PostgreSQL said when something failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub sqlstate: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (SQLSTATE {})", self.message, self.sqlstate)
+    }
+}
+
+impl Failure {
+    fn from_report(report: &ErrorReportWithLevel) -> Self {
+        let code = report.sql_error_code() as i32;
+        Self {
+            sqlstate: (0..5)
+                .map(|i| char::from((((code >> (6 * i)) & 0x3F) + 0x30) as u8))
+                .collect(),
+            message: report.message().to_owned(),
+            detail: report.detail().map(str::to_owned),
+            hint: report.hint().map(str::to_owned),
+        }
+    }
+
+    pub fn new(sqlstate: &str, message: impl Into<String>) -> Self {
+        Self { sqlstate: sqlstate.into(), message: message.into(), detail: None, hint: None }
+    }
+}
+
+/// A failure of our own wording, as PostgreSQL words its errors; an empty detail or hint is none.
+pub fn refuse(sqlstate: &str, message: String, detail: &str, hint: &str) -> Failure {
+    Failure {
+        sqlstate: sqlstate.into(),
+        message,
+        detail: (!detail.is_empty()).then(|| detail.to_owned()),
+        hint: (!hint.is_empty()).then(|| hint.to_owned()),
+    }
+}
+
+fn caught(error: &CaughtError) -> Failure {
+    match error {
+        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+            Failure::from_report(report)
+        }
+        CaughtError::RustPanic { ereport, .. } => Failure::from_report(ereport),
+    }
+}
+
+/// Runs `work` in a transaction of its own with a snapshot. Commits when it returns `Ok`; rolls
+/// back when it returns `Err` or raises, at commit too.
+///
+/// # Errors
+/// Whatever `work`, a deferred trigger or the commit raised.
+pub fn transaction<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| {
+        // SAFETY: the worker is between transactions.
+        unsafe {
+            pg_sys::SetCurrentStatementStartTimestamp();
+            pg_sys::StartTransactionCommand();
+            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        }
+        let value = work()?;
+        // SAFETY: closes what was opened above.
+        unsafe {
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+        }
+        Ok(value)
+    }))
+    .catch_others(|error| Err(caught(&error)))
+    .execute();
+    if result.is_err() {
+        // SAFETY: ends whatever is left of the transaction and its resources.
+        unsafe {
+            pg_sys::AbortCurrentTransaction();
+            pg_sys::FlushErrorState();
+        }
+    }
+    result
+}
+
+unsafe extern "C-unwind" {
+    // utils/timeout.h and storage/lock.h; not among pgrx's bindings.
+    fn enable_timeout_after(id: i32, milliseconds: i32);
+    fn disable_timeout(id: i32, keep_indicator: bool);
+}
+
+/// `STATEMENT_TIMEOUT` of utils/timeout.h, the same in 15 to 18.
+const STATEMENT_TIMEOUT: i32 = 3;
+
+/// Runs `work` in a transaction of its own as a sync's owner, from right after its start until after
+/// its commit: restored earlier, the owner's deferred triggers would run as superuser. With
+/// `restricted` nothing can be written and nothing survives.
+///
+/// # Errors
+/// As [`transaction`].
+pub fn as_owner<T>(
+    owner: pg_sys::Oid,
+    search_path: &str,
+    restricted: bool,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: plain state of this process.
+    unsafe { pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context) };
+    let result = transaction(|| {
+        let mut flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE;
+        if restricted {
+            flags |= pg_sys::SECURITY_RESTRICTED_OPERATION;
+        }
+        // SAFETY: inside the transaction just begun. A background worker's statements are not timed
+        // by the server, so the timer is ours.
+        unsafe {
+            pg_sys::XactReadOnly |= restricted;
+            pg_sys::SetUserIdAndSecContext(owner, context | flags as i32);
+            let level = pg_sys::NewGUCNestLevel();
+            sql::set_local("search_path", search_path);
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                enable_timeout_after(STATEMENT_TIMEOUT, settings::APPLY_TIMEOUT.get());
+            });
+            pg_sys::SPI_connect();
+            let value = work()?;
+            pg_sys::SPI_finish();
+            if !restricted {
+                // Deferred triggers too run with the sync's search path, and what they set is
+                // undone with it; at commit both would be gone.
+                sql::query("SET CONSTRAINTS ALL IMMEDIATE", &[]);
+            }
+            pg_sys::AtEOXact_GUC(false, level);
+            Ok(value)
+        }
+    });
+    capture::set_origin(0);
+    // SAFETY: between transactions; what user code has changed of this session is put back.
+    unsafe {
+        disable_timeout(STATEMENT_TIMEOUT, false);
+        // It may have gone off after the last statement: that must not hit the next transaction.
+        pg_sys::QueryCancelPending = 0;
+        pg_sys::SetUserIdAndSecContext(user, context);
+        pg_sys::LockReleaseSession(pg_sys::USER_LOCKMETHOD as u16);
+        pg_sys::DropAllPreparedStatements();
+    }
+    environment::assert_all();
+    forget_temporary_objects();
+    result
+}
+
+/// Temporary tables and functions come first in any search path: those of one owner must not be
+/// found by the next, who may be another.
+fn forget_temporary_objects() {
+    let (mut tables, mut toast) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+    // SAFETY: reads two variables of this process.
+    unsafe { pg_sys::GetTempNamespaceState(&raw mut tables, &raw mut toast) };
+    if tables == pg_sys::InvalidOid {
+        return;
+    }
+    let result = transaction(|| {
+        // SAFETY: inside a transaction, as the superuser.
+        unsafe { pg_sys::ResetTempTableNamespace() };
+        Ok(())
+    });
+    if let Err(failure) = result {
+        pgrx::warning!("sync_ext worker cannot drop temporary objects: {failure}");
+    }
+}

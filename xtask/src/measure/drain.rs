@@ -1,0 +1,190 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use cluster::postgres::Client;
+use cluster::{Cluster, Options, poll, processes};
+
+use super::bench::{self, DATABASE, Kind, SEVEN_COLUMNS, SEVEN_VALUES};
+use super::{Budget, Figure, Run, median};
+
+const ROWS: u32 = 200_000;
+const CHANGES: u32 = 200_000;
+const CLIENTS: u32 = 8;
+const PUBLISHER: &str = "native_publisher";
+const SUBSCRIBER: &str = "native_subscriber";
+
+/// The same backlog of single-row transactions, keys drawn uniformly, drained by us and by native logical replication
+/// on the same server, in turns.
+pub(super) fn against_native(run: &Run) -> Result<Vec<Figure>> {
+    let rounds = if run.full { 7 } else { 3 };
+    let options =
+        Options::new("drain").conf("wal_level = logical").conf("max_worker_processes = 32");
+    let cluster = bench::cluster(options)?;
+    let mut client = cluster.connect(DATABASE)?;
+    for (table, kind) in [("one_way", Kind::OneWay), ("two_way", Kind::TwoWay)] {
+        bench::table(&mut client, table, SEVEN_COLUMNS, SEVEN_VALUES, ROWS)?;
+        bench::sync_with_peer(&mut client, table, SEVEN_COLUMNS, kind)?;
+    }
+    prepare_native(&cluster)?;
+
+    let (mut native, mut one_way, mut two_way) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        native.push(native_rate(&cluster)?);
+        one_way.push(our_rate(&cluster, &mut client, "one_way")?);
+        two_way.push(our_rate(&cluster, &mut client, "two_way")?);
+    }
+    let ratios = |ours: &[f64]| -> f64 {
+        median(
+            &mut ours.iter().zip(&native).map(|(ours, native)| ours / native).collect::<Vec<_>>(),
+        )
+    };
+    let (one_way_ratio, two_way_ratio) = (ratios(&one_way), ratios(&two_way));
+    Ok(vec![
+        Figure::new("drain_one_way", one_way_ratio, "ratio", Budget::AtLeast(2.0)),
+        Figure::new("drain_two_way", two_way_ratio, "ratio", Budget::AtLeast(1.5)),
+        Figure::new("drain_one_way_rate", median(&mut one_way), "changes/s", Budget::None),
+        Figure::new("drain_two_way_rate", median(&mut two_way), "changes/s", Budget::None),
+        Figure::new("drain_native_rate", median(&mut native), "changes/s", Budget::None),
+    ])
+}
+
+/// Commits the backlog.
+fn write(cluster: &Cluster, database: &str, table: &str) -> Result<()> {
+    let script = format!(
+        "\\set id random(1, {ROWS})\nUPDATE {table} SET counter = counter + 1 WHERE id = :id;\n"
+    );
+    let clients = format!("--client={CLIENTS}");
+    let transactions = format!("--transactions={}", CHANGES / CLIENTS);
+    let arguments = [&clients, &transactions, "--jobs=2", "--protocol=prepared"];
+    bench::pgbench(cluster, database, &script, "off", &arguments.map(|argument| argument as &str))?;
+    Ok(())
+}
+
+fn our_rate(cluster: &Cluster, client: &mut Client, sync: &str) -> Result<f64> {
+    bench::pause(client, sync)?;
+    write(cluster, DATABASE, sync)?;
+    settle(client, &[sync, &format!("peer.{sync}")])?;
+    // The last transaction tells when all before it have arrived; polled for as the native one is, with no snapshot
+    // held in between.
+    let last: i32 = client
+        .query_one(
+            &format!("UPDATE {sync} SET counter = counter + 1 WHERE id = 1 RETURNING counter"),
+            &[],
+        )?
+        .get(0);
+    let look = client.prepare(&format!("SELECT counter FROM peer.{sync} WHERE id = 1"))?;
+    let started = Instant::now();
+    bench::resume(client, sync)?;
+    let arrived = poll(Duration::from_secs(600), || {
+        client.query_one(&look, &[]).is_ok_and(|row| row.get::<_, i32>(0) == last)
+    });
+    if !arrived {
+        bail!("the drain did not finish; the server's log:\n{}", cluster.log_tail(20));
+    }
+    let rate = f64::from(CHANGES) / started.elapsed().as_secs_f64();
+    bench::wait(client, sync)?;
+    bench::check_equal(client, sync)?;
+    Ok(rate)
+}
+
+/// No autovacuum and no checkpoint of the writes falls into the drain.
+fn settle(client: &mut Client, tables: &[&str]) -> Result<()> {
+    for table in tables {
+        client.batch_execute(&format!("VACUUM ANALYZE {table}"))?;
+    }
+    client.batch_execute("CHECKPOINT").map_err(Into::into)
+}
+
+fn prepare_native(cluster: &Cluster) -> Result<()> {
+    cluster.psql("postgres", &format!("CREATE DATABASE {PUBLISHER}"))?;
+    let mut publisher = cluster.connect(PUBLISHER)?;
+    bench::table(&mut publisher, "account", SEVEN_COLUMNS, SEVEN_VALUES, ROWS)?;
+    publisher.batch_execute(
+        "INSERT INTO account VALUES (0, 0, 'the last one', null, null, null, null)",
+    )?;
+    drop(publisher);
+    cluster.psql("postgres", &format!("CREATE DATABASE {SUBSCRIBER} TEMPLATE {PUBLISHER}"))?;
+    let mut publisher = cluster.connect(PUBLISHER)?;
+    publisher.batch_execute("CREATE PUBLICATION native FOR TABLE account")?;
+    // Within one server the subscription cannot make its slot itself: it would wait for its own transaction.
+    publisher.query("SELECT pg_create_logical_replication_slot('native', 'pgoutput')", &[])?;
+    cluster.connect(SUBSCRIBER)?.batch_execute(&format!(
+        "CREATE SUBSCRIPTION native CONNECTION 'host={} user=postgres dbname={PUBLISHER}' PUBLICATION native \
+         WITH (create_slot = false, slot_name = 'native', copy_data = false, enabled = false)",
+        cluster.sockets().display()
+    ))?;
+    Ok(())
+}
+
+fn native_rate(cluster: &Cluster) -> Result<f64> {
+    let mut publisher = cluster.connect(PUBLISHER)?;
+    let mut subscriber = cluster.connect(SUBSCRIBER)?;
+    write(cluster, PUBLISHER, "account")?;
+    settle(&mut publisher, &["account"])?;
+    settle(&mut subscriber, &["account"])?;
+    // The last transaction tells when all before it have arrived.
+    let last: i32 = publisher
+        .query_one("UPDATE account SET counter = counter + 1 WHERE id = 0 RETURNING counter", &[])?
+        .get(0);
+    let look = subscriber.prepare("SELECT counter FROM account WHERE id = 0")?;
+    let started = Instant::now();
+    subscriber.batch_execute("ALTER SUBSCRIPTION native ENABLE")?;
+    let arrived = poll(Duration::from_secs(600), || {
+        subscriber.query_one(&look, &[]).is_ok_and(|row| row.get::<_, i32>(0) == last)
+    });
+    if !arrived {
+        bail!("native replication did not finish; the server's log:\n{}", cluster.log_tail(20));
+    }
+    let rate = f64::from(CHANGES) / started.elapsed().as_secs_f64();
+    subscriber.batch_execute("ALTER SUBSCRIPTION native DISABLE")?;
+    let stopped = poll(Duration::from_secs(60), || {
+        let sql = "SELECT active FROM pg_replication_slots WHERE slot_name = 'native'";
+        publisher.query_one(sql, &[]).is_ok_and(|row| !row.get::<_, bool>(0))
+    });
+    if !stopped {
+        bail!("the subscription does not stop");
+    }
+    Ok(rate)
+}
+
+/// The worker's peak while it drains what five updates of a whole table have left.
+pub(super) fn memory(_: &Run) -> Result<Vec<Figure>> {
+    const ROUNDS: u32 = 5;
+    let cluster = bench::cluster(Options::new("memory"))?;
+    let mut client = cluster.connect(DATABASE)?;
+    bench::table(&mut client, "account", SEVEN_COLUMNS, SEVEN_VALUES, ROWS)?;
+    bench::sync_with_peer(&mut client, "account", SEVEN_COLUMNS, Kind::OneWay)?;
+    bench::pause(&mut client, "account")?;
+    for _ in 0..ROUNDS {
+        client.batch_execute("UPDATE account SET counter = counter + 1")?;
+    }
+    let worker = bench::worker(&cluster)?;
+    let before = processes::anonymous_memory(worker)?;
+    let done = AtomicBool::new(false);
+    let peak = std::thread::scope(|scope| -> Result<u64> {
+        let watch = scope.spawn(|| -> Result<u64> {
+            let mut peak = 0;
+            while !done.load(Ordering::Relaxed) {
+                peak = peak.max(processes::anonymous_memory(worker).context("the worker is gone")?);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Ok(peak)
+        });
+        let drained = bench::resume(&mut client, "account")
+            .and_then(|()| bench::wait(&mut client, "account"));
+        done.store(true, Ordering::Relaxed);
+        let peak = match watch.join() {
+            Ok(peak) => peak,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        drained?;
+        peak
+    })?;
+    bench::check_equal(&mut client, "account")?;
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    Ok(vec![
+        Figure::new("memory", megabytes(peak), "MB", Budget::AtMost(150.0)),
+        Figure::new("memory_before", megabytes(before), "MB", Budget::None),
+    ])
+}
