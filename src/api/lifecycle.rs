@@ -4,7 +4,6 @@ use super::{or_raise, owned, raise, refuse};
 use crate::capture::{attach, wake};
 use crate::engine::load;
 use crate::engine::sync::Verdict;
-use crate::settings;
 use crate::sql::{self, Arg};
 use crate::worker::{identity, slots};
 use pgrx::pg_sys;
@@ -185,7 +184,7 @@ fn worker_state() -> String {
     if !slots::launcher_seen() {
         return "no launcher".into();
     }
-    if !settings::ENABLED.get() {
+    if slots::switched_off() {
         return "switched off".into();
     }
     match slots::mine().map_or(Standing::None, slots::Slot::standing) {

@@ -1,7 +1,6 @@
 //! `sync.wait`: until everything that was committed before is settled.
 
 use super::{owned, raise, refuse};
-use crate::settings;
 use crate::sql::{self, Arg};
 use crate::worker::slots::{self, Standing};
 use pgrx::pg_sys;
@@ -22,7 +21,7 @@ fn wait_for(name: &str, milliseconds: i64) -> bool {
             "Commit first, then wait.",
         ));
     }
-    no_worker();
+    no_worker(false);
     let Some(slot) = slots::mine() else { return wait_for_slot(id, name, milliseconds) };
     // Twice: what the first round applies may have something to send back (a key that was given, a
     // column that a trigger changed), and the second takes that along.
@@ -43,13 +42,14 @@ fn wait_for(name: &str, milliseconds: i64) -> bool {
             slot.wake();
         }
         if begun.elapsed() >= limit {
+            no_worker(true);
             stopped(id, name);
             return false;
         }
         // Whoever cannot go on says so at once instead of letting the time run out.
         if checked.elapsed() > Duration::from_millis(200) {
             checked = Instant::now();
-            no_worker();
+            no_worker(begun.elapsed() > RELOAD);
             stopped(id, name);
         }
         let pause = if begun.elapsed() < Duration::from_millis(50) { 1 } else { 5 };
@@ -77,8 +77,11 @@ fn wait_for_slot(id: i32, name: &str, milliseconds: i64) -> bool {
 /// How long after the server's start the launcher may take to appear.
 const LAUNCH: Duration = Duration::from_secs(3);
 
-/// Raises if no worker can come.
-fn no_worker() {
+/// How long a worker may take to read a setting that was changed just before.
+const RELOAD: Duration = Duration::from_secs(1);
+
+/// Raises if no worker can come. `settled`: whoever is to read a changed setting has had the time.
+fn no_worker(settled: bool) {
     let (detail, hint) = if slots::shared().is_none() {
         (
             "The library sync_ext was not loaded when the server started.",
@@ -87,7 +90,7 @@ fn no_worker() {
     // SAFETY: state of this server.
     } else if unsafe { pg_sys::RecoveryInProgress() } {
         ("This server is a standby.", "Wait on the primary.")
-    } else if !settings::ENABLED.get() {
+    } else if settled && slots::switched_off() {
         (
             "sync_ext.enabled is off.",
             "ALTER SYSTEM SET sync_ext.enabled = on; SELECT pg_reload_conf();",

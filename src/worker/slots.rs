@@ -3,7 +3,7 @@
 
 use pgrx::pg_sys;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// Databases that can have a worker at the same time.
 pub const DATABASES: usize = 64;
@@ -67,6 +67,8 @@ pub struct Slot {
     wake: AtomicU32,
     /// Prepared transactions that captured something, since the worker last looked into them.
     pub prepared: AtomicU32,
+    /// The worker has read that `sync_ext.enabled` is off.
+    pub switched_off: AtomicBool,
     /// Rises with every change of the configuration.
     pub configuration: AtomicU64,
     /// The segment that capture writes to. A hint: readers read all of them.
@@ -163,6 +165,15 @@ pub fn of(database: pg_sys::Oid) -> Option<&'static Slot> {
 pub fn mine() -> Option<&'static Slot> {
     // SAFETY: a plain global of the backend.
     of(unsafe { pg_sys::MyDatabaseId })
+}
+
+/// Is the work in this database switched off? The worker's word, because a session may not have read a
+/// changed setting yet; its own setting where there is no worker.
+pub fn switched_off() -> bool {
+    match mine().filter(|slot| slot.served()) {
+        Some(slot) => slot.switched_off.load(Ordering::Acquire),
+        None => !crate::settings::ENABLED.get(),
+    }
 }
 
 /// The slot of a database, taken if it had none; `None` when all are in use.

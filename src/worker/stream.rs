@@ -255,6 +255,8 @@ impl Worker {
         unsafe { pg_sys::AcceptInvalidationMessages() };
         let asked = self.slot.asked.load(Ordering::Acquire);
         let woken = self.slot.clear_wake();
+        let enabled = settings::ENABLED.get();
+        self.slot.switched_off.store(!enabled, Ordering::Release);
         // A sync that could not be compiled is tried again when a table has changed, and now and then.
         let touched = |oid: &Oid| *oid != pg_sys::InvalidOid;
         if !self.broken.is_empty()
@@ -270,10 +272,7 @@ impl Worker {
             engine::mark_configuration_stale();
             return Err(failure);
         }
-        if !settings::ENABLED.get()
-            || self.epoch.standing == Standing::Fenced
-            || self.syncs.is_empty()
-        {
+        if !enabled || self.epoch.standing == Standing::Fenced || self.syncs.is_empty() {
             self.look_at_log()?;
             self.look_after_log()?;
             return Ok(OFFER);
