@@ -9,8 +9,8 @@ use crate::log::batch::{Entry, Images};
 use bumpalo::Bump;
 use change::image::{self, Value};
 use change::shape::Shape;
+use foldhash::{HashMap, HashMapExt};
 use merge::Side;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// What is known of one side of a record.

@@ -20,7 +20,6 @@ const DELETED_AT: usize = 2;
 const KEY: usize = 3;
 const REMOTE: usize = 4;
 const BASE: usize = 5;
-const COLUMNS: usize = 7;
 
 /// A link as it was found.
 #[derive(Clone, Debug)]
@@ -112,6 +111,13 @@ pub struct Links<'p> {
     by_key: Finder,
     by_remote: Option<Finder>,
     layout: i64,
+    row: Row,
+}
+
+/// Where a row lies, as a number that rises with its place.
+pub fn place(tid: pg_sys::ItemPointerData) -> u64 {
+    let block = u64::from(tid.ip_blkid.bi_hi) << 16 | u64::from(tid.ip_blkid.bi_lo);
+    block << 16 | u64::from(tid.ip_posid)
 }
 
 /// Name of a sync's partition.
@@ -149,7 +155,7 @@ impl<'p> Links<'p> {
         let by_key = table.finder(store::relation(&format!("{name}_key")));
         let by_remote =
             (!plan.same_key).then(|| table.finder(store::relation(&format!("{name}_remote"))));
-        Self { plan, places, table, by_key, by_remote, layout: plan.base.id() }
+        Self { plan, places, table, by_key, by_remote, layout: plan.base.id(), row: Row::default() }
     }
 
     pub fn close(self) {
@@ -158,6 +164,30 @@ impl<'p> Links<'p> {
             by_remote.close();
         }
         self.table.close();
+    }
+
+    /// The links of many records, one for each key. They are read in the order in which they lie.
+    pub fn find_all<'b>(
+        &mut self,
+        bump: &'b Bump,
+        shapes: &mut Shapes,
+        keys: &[(Side, &[u8])],
+    ) -> Vec<Option<Link<'b>>> {
+        let mut order: Vec<(u64, usize)> = keys
+            .iter()
+            .enumerate()
+            .map(|(n, &(side, key))| {
+                let known = self.places.known.get(&self.mark(side, key));
+                (known.map_or(u64::MAX, |&tid| place(tid)), n)
+            })
+            .collect();
+        order.sort_unstable();
+        let mut links = vec![None; keys.len()];
+        for (_, n) in order {
+            let (side, key) = keys[n];
+            links[n] = self.find(bump, shapes, side, key);
+        }
+        links
     }
 
     /// The link of the record that has this key on this side. A tombstone is returned only where
@@ -214,7 +244,7 @@ impl<'p> Links<'p> {
     pub fn put(&mut self, over: Option<&Link<'_>>, key: &[u8], remote: &[u8], base: &Base<'_>) {
         let mut image = Vec::with_capacity(128);
         encode(self.plan, base, &mut image);
-        let mut row = Row::new(COLUMNS);
+        let mut row = std::mem::take(&mut self.row);
         row.datum(Some(pg_sys::Datum::from(self.plan.id)))
             .datum(Some(pg_sys::Datum::from(self.layout)))
             .datum(None)
@@ -222,7 +252,7 @@ impl<'p> Links<'p> {
             .bytes((!self.plan.same_key).then_some(remote))
             .bytes(Some(&image))
             .datum(None);
-        let tid = self.write(over, &mut row);
+        let tid = self.write(over, row);
         self.places.note(self.mark(Side::Source, key), tid);
         if !self.plan.same_key {
             self.places.note(self.mark(Side::Target, remote), tid);
@@ -235,8 +265,8 @@ impl<'p> Links<'p> {
     }
 
     /// Notes that the records are no longer paired.
-    pub fn bury(&self, link: &Link<'_>) {
-        let mut row = Row::new(COLUMNS);
+    pub fn bury(&mut self, link: &Link<'_>) {
+        let mut row = std::mem::take(&mut self.row);
         // SAFETY: reads the clock.
         let now = unsafe { pg_sys::GetCurrentTimestamp() };
         row.datum(Some(pg_sys::Datum::from(self.plan.id)))
@@ -246,15 +276,16 @@ impl<'p> Links<'p> {
             .bytes((!self.plan.same_key).then_some(link.remote))
             .datum(None)
             .datum(None);
-        self.write(Some(link), &mut row);
+        self.write(Some(link), row);
     }
 
-    fn write(&self, over: Option<&Link<'_>>, row: &mut Row<'_>) -> pg_sys::ItemPointerData {
+    fn write(&mut self, over: Option<&Link<'_>>, mut row: Row) -> pg_sys::ItemPointerData {
         let tid = match over {
-            Some(link) => self.table.update(link.tid, row),
-            None => self.table.insert(row),
+            Some(link) => self.table.update(link.tid, &mut row),
+            None => self.table.insert(&mut row),
         };
         row.clear();
+        self.row = row;
         tid
     }
 }

@@ -6,8 +6,8 @@ use super::plan::Plan;
 use super::settle::key_text;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
+use foldhash::HashSet;
 use merge::Side;
-use std::collections::HashSet;
 
 /// Why a record is put aside.
 #[derive(Clone, Debug)]

@@ -11,8 +11,8 @@ use crate::sql::identifier;
 use crate::worker::transaction::Failure;
 use bumpalo::Bump;
 use change::image::{self, Value};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use merge::{Now, Row, Side};
-use std::collections::{HashMap, HashSet};
 
 /// One record with all that is known of it.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ fn pair<'b>(
     halves: &[Half<'b>],
 ) -> Vec<Record<'b>> {
     let mut records: Vec<Record<'b>> = Vec::with_capacity(halves.len());
-    let mut by_link: HashMap<(u32, u16), usize> = HashMap::new();
+    let mut by_link: HashMap<u64, usize> = HashMap::new();
     let mut by_key: HashMap<(Side, &'b [u8]), usize> = HashMap::new();
     let taken: HashSet<(Side, &'b [u8])> =
         halves.iter().filter_map(|h| Some((h.side, h.before?))).collect();
@@ -137,9 +137,9 @@ fn pair<'b>(
     let waits =
         |side: Side, key: &[u8]| !queued.is_empty() && queued.contains(&queue::mark(side, key));
     let mut moved = vec![false; halves.len()];
-    let mut found: Vec<Option<Link<'b>>> = Vec::with_capacity(halves.len());
-    for half in halves {
-        let mut link = links.find(bump, shapes, half.side, half.key);
+    let keys: Vec<(Side, &[u8])> = halves.iter().map(|h| (h.side, h.key)).collect();
+    let mut found = links.find_all(bump, shapes, &keys);
+    for (half, link) in halves.iter().zip(&mut found) {
         if link.as_ref().is_none_or(|l| l.deleted) && !taken.contains(&(half.side, half.key)) {
             let (side, mut key) = (half.side, half.key);
             let mut before = half.before;
@@ -156,18 +156,17 @@ fn pair<'b>(
                     // Unless somebody else has the old key by now, the link goes along.
                     if let Some(&place) = gone.get(&(side, old)) {
                         moved[place] = true;
-                        link = Some(renamed);
+                        *link = Some(renamed);
                     } else if !present.contains(&(side, old))
                         && read_rows(bump, plan, readers, side, &[Some(old)])[0].is_none()
                     {
-                        link = Some(renamed);
+                        *link = Some(renamed);
                     }
                     break;
                 }
                 key = old;
             }
         }
-        found.push(link);
     }
     for (n, (half, link)) in halves.iter().zip(found).enumerate() {
         if moved[n] {
@@ -175,11 +174,7 @@ fn pair<'b>(
         }
         let same_key = if plan.same_key { half.side.other() } else { half.side };
         let place = match &link {
-            Some(link) => {
-                let block = link.tid.ip_blkid;
-                let id = (u32::from(block.bi_hi) << 16 | u32::from(block.bi_lo), link.tid.ip_posid);
-                *by_link.entry(id).or_insert(records.len())
-            }
+            Some(link) => *by_link.entry(super::link::place(link.tid)).or_insert(records.len()),
             None => by_key.get(&(same_key, half.key)).copied().unwrap_or(records.len()),
         };
         if place == records.len() {
@@ -226,6 +221,8 @@ fn pair<'b>(
             }
         }
     }
+    // Links are written in the order in which they lie.
+    records.sort_by_key(|r| r.link.as_ref().map(|l| super::link::place(l.tid)));
     // A value left out because it did not change is what the base says; without a base, or where an
     // expression needs it, the row is read.
     for record in &mut records {

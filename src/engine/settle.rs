@@ -12,8 +12,8 @@ use crate::log::batch::{Entry, Images};
 use crate::log::history::{self, Line};
 use crate::sql::{self, Arg};
 use change::image::{self, Value};
+use foldhash::HashSet;
 use merge::{Base, Decision, Side, Write};
-use std::collections::HashSet;
 
 /// The log's side of a piece of work: what its records were made of. Empty for work that does not
 /// come from the log.

@@ -3,7 +3,7 @@
 use crate::log::segments;
 use crate::sql::{self, Arg};
 use change::shape::Shape;
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::rc::Rc;
 
 /// Shapes already read; they never change.

@@ -121,7 +121,7 @@ impl Statement {
             let store = pg_sys::tuplestore_begin_heap(false, false, 4096);
             let mut values = vec![Datum::null(); self.columns.len() + 1];
             let mut nulls = vec![false; self.columns.len() + 1];
-            let mut own: Vec<*mut std::ffi::c_void> = Vec::new();
+            let mut scratch = Bump::new();
             let mut count = 0;
             for row in rows {
                 values[0] = Datum::from(count as i32);
@@ -130,7 +130,7 @@ impl Statement {
                     values[n + 1] = Datum::null();
                     if let Value::Bytes(bytes) = value {
                         nulls[n + 1] = false;
-                        values[n + 1] = to_datum(bytes, column.length, column.by_value, &mut own);
+                        values[n + 1] = to_datum(bytes, column.length, column.by_value, &scratch);
                     }
                 }
                 pg_sys::tuplestore_putvalues(
@@ -139,9 +139,7 @@ impl Statement {
                     values.as_mut_ptr(),
                     nulls.as_mut_ptr(),
                 );
-                for own in own.drain(..) {
-                    pg_sys::pfree(own);
-                }
+                scratch.reset();
                 count += 1;
             }
             register(&self.name, self.descriptor, store, count);
@@ -227,13 +225,8 @@ unsafe fn register(
     }
 }
 
-/// The datum of a value in its stored bytes; memory it takes is noted in `own`.
-pub unsafe fn to_datum(
-    bytes: &[u8],
-    length: i16,
-    by_value: bool,
-    own: &mut Vec<*mut std::ffi::c_void>,
-) -> Datum {
+/// The datum of a value in its stored bytes; it lives as long as `scratch` is not reset.
+pub unsafe fn to_datum(bytes: &[u8], length: i16, by_value: bool, scratch: &Bump) -> Datum {
     // SAFETY: copies into memory of the right size.
     unsafe {
         if by_value {
@@ -250,8 +243,9 @@ pub unsafe fn to_datum(
         }
         let header = if length == -1 { 4 } else { 0 };
         let tail = usize::from(length == -2);
-        let raw = pg_sys::palloc(header + bytes.len() + tail).cast::<u8>();
-        own.push(raw.cast());
+        let words = (header + bytes.len() + tail).div_ceil(8);
+        // Aligned as the strictest type asks for.
+        let raw = scratch.alloc_slice_fill_copy(words, 0u64).as_mut_ptr().cast::<u8>();
         if length == -1 {
             raw.cast::<u32>().write(((bytes.len() + 4) as u32) << 2);
         }
@@ -292,8 +286,8 @@ pub unsafe fn from_datum(bump: &Bump, datum: Datum, length: i16, by_value: bool)
 pub fn render(bytes: &[u8], column: &Column) -> String {
     // SAFETY: a value that this server wrote, of this type.
     unsafe {
-        let mut own = Vec::new();
-        let datum = to_datum(bytes, column.length, column.by_value, &mut own);
+        let scratch = Bump::new();
+        let datum = to_datum(bytes, column.length, column.by_value, &scratch);
         render_datum(datum, column.type_oid)
     }
 }

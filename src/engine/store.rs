@@ -50,7 +50,7 @@ impl Table {
     }
 
     /// Returns where the row lies.
-    pub fn insert(&self, row: &mut Row<'_>) -> pg_sys::ItemPointerData {
+    pub fn insert(&self, row: &mut Row) -> pg_sys::ItemPointerData {
         // SAFETY: the row has one value a column.
         unsafe {
             let tuple = row.tuple(self.relation);
@@ -62,11 +62,7 @@ impl Table {
     }
 
     /// Returns where the new version lies.
-    pub fn update(
-        &self,
-        tid: pg_sys::ItemPointerData,
-        row: &mut Row<'_>,
-    ) -> pg_sys::ItemPointerData {
+    pub fn update(&self, tid: pg_sys::ItemPointerData, row: &mut Row) -> pg_sys::ItemPointerData {
         // SAFETY: the worker alone writes this table, so the row is where it was found.
         unsafe {
             let tuple = row.tuple(self.relation);
@@ -87,19 +83,30 @@ impl Table {
             if block >= self.blocks {
                 return;
             }
-            // As an index scan would: makes room for the next version on the same page.
-            let buffer = pg_sys::ReadBuffer(self.relation, block);
-            pg_sys::heap_page_prune_opt(self.relation, buffer);
             let mut tid = tid;
             let found =
                 (*(*self.relation).rd_tableam).tuple_fetch_row_version.is_some_and(|fetch| {
                     fetch(self.relation, &raw mut tid, pg_sys::GetActiveSnapshot(), self.slot)
                 });
-            pg_sys::ReleaseBuffer(buffer);
             if found {
                 pg_sys::slot_getsomeattrs_int(self.slot, (*(*self.relation).rd_att).natts);
                 read(&Found { slot: self.slot });
+                self.make_room();
                 clear(self.slot);
+            }
+        }
+    }
+
+    /// Prunes the page of the row in the slot when the next versions would not fit on it. An index scan
+    /// does so on every visit as soon as a tenth of the page is used, each time for one dead row; here
+    /// it happens once for several. The row in the slot is no longer to be read.
+    unsafe fn make_room(&self) {
+        // SAFETY: a filled slot of a heap holds its page pinned, once.
+        unsafe {
+            let slot = &*self.slot.cast::<pg_sys::BufferHeapTupleTableSlot>();
+            let versions = 4 * (*slot.base.tuple).t_len as usize;
+            if pg_sys::PageGetHeapFreeSpace(pg_sys::BufferGetPage(slot.buffer)) < versions {
+                pg_sys::heap_page_prune_opt(self.relation, slot.buffer);
             }
         }
     }
@@ -149,6 +156,74 @@ impl Table {
             let scan = pg_sys::index_beginscan(self.relation, index, snapshot, 1, 0);
             Finder { index, scan, slot: self.slot }
         }
+    }
+}
+
+/// Most rows, and bytes of rows, that are written to a table at once.
+const MANY: usize = 100;
+const MANY_BYTES: usize = 64 << 10;
+
+/// Rows on their way into a table without indexes: written many at a time, a page and a WAL record
+/// for all that fit.
+pub struct Inserter {
+    table: Table,
+    slots: Vec<*mut pg_sys::TupleTableSlot>,
+    filled: usize,
+    bytes: usize,
+}
+
+impl Inserter {
+    /// Opens a table without indexes.
+    pub fn open(oid: Oid) -> Self {
+        Self { table: Table::open(oid), slots: Vec::new(), filled: 0, bytes: 0 }
+    }
+
+    pub fn add(&mut self, row: &mut Row) {
+        // SAFETY: the row has one value a column; the slot owns the tuple until it is cleared.
+        unsafe {
+            let tuple = row.tuple(self.table.relation);
+            if self.filled == self.slots.len() {
+                self.slots.push(pg_sys::MakeSingleTupleTableSlot(
+                    (*self.table.relation).rd_att,
+                    &raw const pg_sys::TTSOpsHeapTuple,
+                ));
+            }
+            self.bytes += (*tuple).t_len as usize;
+            pg_sys::ExecStoreHeapTuple(tuple, self.slots[self.filled], true);
+        }
+        self.filled += 1;
+        if self.filled == MANY || self.bytes >= MANY_BYTES {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        // SAFETY: as many filled slots as said; the relation is open.
+        unsafe {
+            pg_sys::heap_multi_insert(
+                self.table.relation,
+                self.slots.as_mut_ptr(),
+                self.filled as i32,
+                pg_sys::GetCurrentCommandId(true),
+                0,
+                std::ptr::null_mut(),
+            );
+            for &slot in &self.slots[..self.filled] {
+                clear(slot);
+            }
+        }
+        (self.filled, self.bytes) = (0, 0);
+    }
+
+    pub fn finish(mut self) {
+        if self.filled > 0 {
+            self.flush();
+        }
+        for &slot in &self.slots {
+            // SAFETY: made by `add`.
+            unsafe { pg_sys::ExecDropSingleTupleTableSlot(slot) };
+        }
+        self.table.close();
     }
 }
 
@@ -249,29 +324,17 @@ impl Found {
     }
 }
 
-/// The values of a row about to be written.
-pub struct Row<'a> {
+/// The values of a row about to be written; one is used for many rows.
+#[derive(Default)]
+pub struct Row {
     values: Vec<Datum>,
     nulls: Vec<bool>,
-    own: Vec<*mut c_void>,
-    _bytes: std::marker::PhantomData<&'a [u8]>,
+    scratch: Bump,
 }
 
-impl<'a> Row<'a> {
-    pub fn new(columns: usize) -> Self {
-        Self {
-            values: Vec::with_capacity(columns),
-            nulls: Vec::with_capacity(columns),
-            own: Vec::new(),
-            _bytes: std::marker::PhantomData,
-        }
-    }
-
+impl Row {
     pub fn clear(&mut self) {
-        for own in self.own.drain(..) {
-            // SAFETY: allocated by `bytes`.
-            unsafe { pg_sys::pfree(own) };
-        }
+        self.scratch.reset();
         self.values.clear();
         self.nulls.clear();
     }
@@ -282,11 +345,10 @@ impl<'a> Row<'a> {
         self
     }
 
-    pub fn bytes(&mut self, bytes: Option<&'a [u8]>) -> &mut Self {
-        let datum = bytes.and_then(IntoDatum::into_datum);
-        if let Some(datum) = datum {
-            self.own.push(datum.cast_mut_ptr());
-        }
+    pub fn bytes(&mut self, bytes: Option<&[u8]>) -> &mut Self {
+        // SAFETY: the datum is read before the scratch memory is reset.
+        let datum =
+            bytes.map(|b| unsafe { super::statement::to_datum(b, -1, false, &self.scratch) });
         self.datum(datum)
     }
 

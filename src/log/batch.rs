@@ -9,8 +9,8 @@ use super::segments::{self, LogRelations};
 use crate::worker::slots::{self, SEGMENTS, Slot};
 use change::order::Ordered;
 use change::snapshot::{Snapshot, Span};
+use foldhash::HashMap;
 use pgrx::pg_sys;
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 /// A change in the log, without its images: what the order and the dispatch need.

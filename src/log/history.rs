@@ -3,7 +3,7 @@
 
 use super::batch::Entry;
 use super::segments;
-use crate::engine::store::{Row, Table};
+use crate::engine::store::{Inserter, Row};
 use crate::settings;
 use crate::sql::{self, Arg};
 use merge::Side;
@@ -16,8 +16,6 @@ pub const UNCHANGED: u8 = b'u';
 pub const CONFLICT: u8 = b'c';
 pub const PARKED: u8 = b'p';
 pub const AGAIN: u8 = b'a';
-
-const COLUMNS: usize = 12;
 
 /// One line of history.
 pub struct Line<'a> {
@@ -56,7 +54,8 @@ impl<'a> Line<'a> {
 
 /// Writes lines into today's partition.
 pub struct Writer {
-    table: Option<Table>,
+    table: Option<Inserter>,
+    row: Row,
     epoch: i32,
     sync: i32,
     now: i64,
@@ -67,22 +66,22 @@ impl Writer {
         // SAFETY: reads the clock. The start of the transaction, so that a batch has one time and
         // falls into one partition.
         let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
-        Self { table: None, epoch, sync, now }
+        Self { table: None, row: Row::default(), epoch, sync, now }
     }
 
     pub fn add(&mut self, line: &Line<'_>) {
         let now = self.now;
         if self.table.is_none() {
-            self.table = segments::named(&partition_of(now)).map(Table::open);
+            self.table = segments::named(&partition_of(now)).map(Inserter::open);
         }
-        let Some(table) = &self.table else {
+        let Some(table) = &mut self.table else {
             ereport!(
                 ERROR,
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
                 format!("the history partition \"sync.{}\" does not exist", partition_of(now))
             );
         };
-        let mut row = Row::new(COLUMNS);
+        let row = &mut self.row;
         row.datum(Some(Datum::from(now)))
             .datum(Some(Datum::from(line.captured_at)))
             .datum(Some(Datum::from(line.seq)))
@@ -95,13 +94,13 @@ impl Writer {
             .datum(Some(Datum::from(line.outcome as i8)))
             .bytes(line.old)
             .bytes(line.new);
-        table.insert(&mut row);
+        table.add(row);
         row.clear();
     }
 
     pub fn finish(self) {
         if let Some(table) = self.table {
-            table.close();
+            table.finish();
         }
     }
 }
