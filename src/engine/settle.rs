@@ -194,34 +194,37 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
         .map(|k| key_text(plan, Side::Source, k))
         .or_else(|| record.keys[1].map(|k| key_text(plan, Side::Target, k)))
         .unwrap_or_default();
-    let held = |side: Side, field: usize| {
-        let column = plan.fields[field].column[side as usize];
-        let value = match (&record.seen[side as usize], column) {
-            (Seen::Row(values), Some(c)) => values[c],
-            (Seen::Row(_), None) => {
-                return text_of(
-                    record.sent[side as usize][field],
-                    plan.side(side.other()),
-                    plan.fields[field].column[side.other() as usize],
-                );
-            }
-            _ => Value::Null,
-        };
-        text_of(value, plan.side(side), column)
+    let number = conflict.field;
+    let held = |side: Side| {
+        let column = plan.fields[number].column[side as usize];
+        match (&record.seen[side as usize], column) {
+            (Seen::Row(values), Some(c)) => text_of(values[c], plan.side(side), column),
+            (Seen::Row(_), None) => text_of(
+                record.sent[side as usize][number],
+                plan.side(side.other()),
+                plan.fields[number].column[side.other() as usize],
+            ),
+            _ => None,
+        }
     };
-    let base = conflict.field.and_then(|field| {
-        let base = record.linked()?.base.as_ref()?;
-        match plan.fields[field].column[1] {
-            Some(c) => text_of(base.target[field], plan.side(Side::Target), Some(c)),
-            None => None,
-        }
+    let base = record.linked().and_then(|l| l.base.as_ref()).and_then(|base| {
+        let column = plan.fields[number].column[1];
+        column.and_then(|_| text_of(base.target[number], plan.side(Side::Target), column))
     });
-    let (kind, reason) = match conflict.field {
-        None => ("update_deleted", "one side deleted the record, the other changed it"),
-        Some(_) if record.linked().is_none() => {
-            ("insert_exists", "both sides had the record before it was linked")
+    let deleted = Side::BOTH.into_iter().find(|&s| record.seen[s as usize] == Seen::Gone);
+    let (kind, reason) = match deleted {
+        Some(side) => (
+            "update_deleted",
+            format!(
+                "the {} deleted the record, the {} changed the field",
+                side.name(),
+                side.other().name()
+            ),
+        ),
+        None if record.linked().is_none() => {
+            ("insert_exists", "both sides had the record before it was linked".into())
         }
-        Some(_) => ("update_origin_differs", "both sides changed the field"),
+        None => ("update_origin_differs", "both sides changed the field".into()),
     };
     let times = record.at.iter().all(|&t| t != i64::MIN);
     let why = if !times {
@@ -231,13 +234,8 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
     } else {
         format!("{reason}; the {winner}'s change is the later one")
     };
-    let field = conflict.field.map(|f| plan.fields[f].name(plan));
-    let (source, target) = match conflict.field {
-        Some(f) => (held(Side::Source, f), held(Side::Target, f)),
-        None => {
-            (Some(presence(&record.seen[0]).to_owned()), Some(presence(&record.seen[1]).to_owned()))
-        }
-    };
+    let field = plan.fields[number].name(plan);
+    let (source, target) = (held(Side::Source), held(Side::Target));
     sql::as_extension(|| {
         sql::query(
             "INSERT INTO sync._conflict (sync, key_text, kind, field, base, source_value, target_value, winner, reason)
@@ -246,7 +244,7 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
                 Arg::Int4(plan.id),
                 Arg::Text(&key),
                 Arg::Text(kind),
-                Arg::OptText(field),
+                Arg::Text(field),
                 Arg::OptText(base.as_deref()),
                 Arg::OptText(source.as_deref()),
                 Arg::OptText(target.as_deref()),
@@ -255,10 +253,6 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
             ],
         )
     });
-}
-
-fn presence(seen: &Seen<'_>) -> &'static str {
-    if *seen == Seen::Gone { "deleted" } else { "changed" }
 }
 
 /// A key as people read it: its value, or its values in parentheses.

@@ -100,11 +100,11 @@ pub enum Write {
     Delete,
 }
 
-/// A field that both sides moved away from the base to different values, or (`field` is `None`) a
-/// record that one side deleted and the other edited.
+/// A field that both sides moved away from the base to different values, or that one side edited while
+/// the other deleted the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    pub field: Option<usize>,
+    pub field: usize,
     pub winner: Side,
 }
 
@@ -242,7 +242,7 @@ fn both<'a>(
         };
         let differs = row.sent[field] != held;
         if changed == [true, true] && differs {
-            decision.conflicts.push(Conflict { field: Some(field), winner });
+            decision.conflicts.push(Conflict { field, winner });
         }
         if let Some(agreed) = &mut decision.base {
             agreed.set(winner, field, row.own[field]);
@@ -269,20 +269,20 @@ fn deleted_and_present<'a>(
     times: Times,
 ) -> Decision<'a> {
     let holder = side.other();
-    let edited = base.is_none_or(|b| {
-        flows
-            .iter()
-            .enumerate()
-            .any(|(i, f)| f.from(holder) && moved(row.own[i], b.side(holder)[i]))
-    });
+    let edits: Vec<usize> = (0..flows.len())
+        .filter(|&i| {
+            flows[i].from(holder) && base.is_none_or(|b| moved(row.own[i], b.side(holder)[i]))
+        })
+        .collect();
     let delete_travels = flows_from(flows, side) && base.is_some();
     let edit_travels = flows_from(flows, holder);
     // A delete that does not travel leaves a copy missing; what travels towards it restores it.
-    let restore = edit_travels && (!delete_travels || (edited && later(times) == holder));
+    let restore =
+        edit_travels && (!delete_travels || (!edits.is_empty() && later(times) == holder));
     let mut decision = settled(None);
-    if delete_travels && edit_travels && edited {
+    if delete_travels {
         let winner = if restore { holder } else { side };
-        decision.conflicts.push(Conflict { field: None, winner });
+        decision.conflicts = edits.into_iter().map(|field| Conflict { field, winner }).collect();
     }
     if restore {
         decision.write[side as usize] = Write::Insert;

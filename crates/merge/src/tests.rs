@@ -37,7 +37,7 @@ fn the_later_of_two_edits_wins_and_the_source_wins_a_tie() {
             &[Now::Row(row(&["s"])), Now::Row(row(&["t"]))],
             times,
         );
-        assert_eq!(d.conflicts, [Conflict { field: Some(0), winner }]);
+        assert_eq!(d.conflicts, [Conflict { field: 0, winner }]);
         assert_eq!(d.write[winner as usize], Write::Nothing);
         assert_eq!(d.write[winner.other() as usize], Write::Update(vec![0]));
     }
@@ -82,10 +82,20 @@ fn delete_against_edit_goes_by_time_and_is_recorded() {
     let b = base(&["a"]);
     let d = merge(&[TWO_WAY], Some(&b), &[Now::Gone, Now::Row(row(&["e"]))], [1, 2]);
     assert_eq!(d.write, [Write::Insert, Write::Nothing]);
-    assert_eq!(d.conflicts, [Conflict { field: None, winner: Side::Target }]);
+    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Side::Target }]);
     let d = merge(&[TWO_WAY], Some(&b), &[Now::Gone, Now::Row(row(&["e"]))], [2, 1]);
     assert_eq!(d.write, [Write::Nothing, Write::Delete]);
-    assert_eq!(d.conflicts, [Conflict { field: None, winner: Side::Source }]);
+    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Side::Source }]);
+}
+
+#[test]
+fn of_a_record_deleted_against_edits_each_edited_field_is_recorded() {
+    let b = base(&["a", "b", "c"]);
+    let edited = Now::Row(row(&["a", "x", "y"]));
+    let d = merge(&[TWO_WAY; 3], Some(&b), &[edited, Now::Gone], [1, 2]);
+    assert_eq!(d.write, [Write::Delete, Write::Nothing]);
+    let lost = |field| Conflict { field, winner: Side::Target };
+    assert_eq!(d.conflicts, [lost(1), lost(2)]);
 }
 
 #[test]
@@ -112,7 +122,7 @@ fn rows_that_exist_on_both_sides_without_a_link_are_joined() {
         [2, 1],
     );
     assert_eq!(d.write, [Write::Nothing, Write::Update(vec![1])]);
-    assert_eq!(d.conflicts, [Conflict { field: Some(1), winner: Side::Source }]);
+    assert_eq!(d.conflicts, [Conflict { field: 1, winner: Side::Source }]);
     let d = merge(
         &[FORWARD; 2],
         None,

@@ -96,32 +96,26 @@ fn keys(lines: &[String]) -> Vec<String> {
 }
 
 /// P2: a value that a user committed is still there, or somebody who saw it replaced or deleted it, or
-/// it is in the conflicts: by itself, or as part of a record that was deleted against an edit. A record of
-/// the mapped pair is known by its other key until it has been given one.
+/// it is in the conflicts.
 const LOST: &str = "
     WITH there (value) AS MATERIALIZED (
         SELECT unnest(ARRAY[f, g]) FROM shop.one UNION SELECT unnest(ARRAY[f, g, h]) FROM shop.two
         UNION SELECT unnest(ARRAY[f, g, h]) FROM shop.mapped UNION SELECT f FROM shop.parts
         UNION SELECT f FROM shop.parent UNION SELECT f FROM shop.child),
     losers (value) AS MATERIALIZED (
-        SELECT ltrim(source_value, '+') FROM sync.conflicts WHERE field IS NOT NULL
-        UNION SELECT ltrim(target_value, '+') FROM sync.conflicts WHERE field IS NOT NULL),
+        SELECT ltrim(source_value, '+') FROM sync.conflicts
+        UNION SELECT ltrim(target_value, '+') FROM sync.conflicts),
     suspects AS MATERIALIZED (
         SELECT j.* FROM journal j
          WHERE j.new LIKE 'v%' AND j.op <> 'R'
            AND NOT EXISTS (SELECT FROM there t WHERE t.value = j.new)
            AND NOT EXISTS (SELECT FROM journal o WHERE o.old = j.new AND o.no > j.no)
            AND NOT EXISTS (SELECT FROM losers l WHERE l.value = j.new))
-    SELECT j.tab, j.key, j.field, j.new, j.peer, j.no FROM suspects j
-     WHERE NOT EXISTS (SELECT FROM sync.conflicts r JOIN journal k ON k.tab = r.sync AND k.key = r.key
-                        WHERE r.field IS NULL AND k.tab = j.tab AND j.new IN (k.new, k.old))
-       AND NOT EXISTS (SELECT FROM sync.conflicts r JOIN journal k ON k.tab = r.sync AND k.key = r.key
-                              JOIN journal o ON o.tab = k.tab AND k.old IN (o.old, o.new)
-                        WHERE r.field IS NULL AND r.sync = 'mapped' AND j.tab = 'mapped' AND o.key = j.key)
-     ORDER BY j.no LIMIT 20";
+    SELECT j.tab, j.key, j.field, j.new, j.peer, j.no FROM suspects j ORDER BY j.no LIMIT 20";
 
 /// P4: a value that a user deleted with its row is there again, nobody wrote it anew, and no conflict says
-/// that the record was restored because the other side had edited it.
+/// that the record was restored because the other side had edited it. A record of the mapped pair is known by
+/// its other key until it has been given one.
 const REVIVED: &str = "
     WITH there (tab, value) AS MATERIALIZED (
         SELECT 'one', f FROM shop.one UNION SELECT 'two', f FROM shop.two
@@ -133,10 +127,10 @@ const REVIVED: &str = "
            AND NOT EXISTS (SELECT FROM journal k WHERE k.new = j.old AND k.no > j.no))
     SELECT j.tab, j.key, j.field, j.old, j.peer, j.no FROM suspects j
      WHERE NOT EXISTS (SELECT FROM sync.conflicts c JOIN journal k ON k.tab = c.sync AND k.key = c.key
-                        WHERE c.field IS NULL AND c.sync = j.tab AND j.old IN (k.new, k.old))
+                        WHERE c.kind = 'update_deleted' AND c.sync = j.tab AND j.old IN (k.new, k.old))
        AND NOT EXISTS (SELECT FROM sync.conflicts r JOIN journal k ON k.tab = r.sync AND k.key = r.key
                               JOIN journal o ON o.tab = k.tab AND k.old IN (o.old, o.new)
-                        WHERE r.field IS NULL AND r.sync = 'mapped' AND j.tab = 'mapped' AND o.key = j.key)
+                        WHERE r.kind = 'update_deleted' AND r.sync = 'mapped' AND j.tab = 'mapped' AND o.key = j.key)
      ORDER BY j.no LIMIT 20";
 
 /// All that is known of a record: for whoever has to find out what went wrong.

@@ -37,7 +37,7 @@ fn both(c: &mut Client) -> String {
 }
 
 const CONFLICTS: &str =
-    "SELECT key, kind, COALESCE(field, 'record'), base, source_value, target_value, winner
+    "SELECT key, kind, field, base, source_value, target_value, winner
                            FROM sync.conflicts ORDER BY field";
 
 /// P3.
@@ -88,7 +88,23 @@ fn a_delete_after_an_edit_of_the_other_side_deletes() {
     let (_db, mut c) = pair();
     together(&mut c, &["UPDATE b SET x = 'edited'", "DELETE FROM a"]);
     assert_eq!(both(&mut c), "");
-    assert_eq!(rows(&mut c, CONFLICTS), ["1|update_deleted|record||deleted|changed|source"]);
+    assert_eq!(rows(&mut c, CONFLICTS), ["1|update_deleted|x|base||edited|source"]);
+}
+
+/// P2: what an edit wrote is not lost with the record that was deleted against it.
+#[test]
+fn a_record_deleted_against_edits_leaves_every_edited_value_in_the_conflicts() {
+    let (_db, mut c) = pair();
+    together(&mut c, &["UPDATE a SET x = 'lost', y = 'too'", "DELETE FROM b"]);
+    assert_eq!(both(&mut c), "");
+    assert_eq!(
+        rows(&mut c, CONFLICTS),
+        ["1|update_deleted|x|base|lost||target", "1|update_deleted|y|base|too||target"]
+    );
+    assert_eq!(
+        query_one(&mut c, "SELECT DISTINCT reason FROM sync.conflicts"),
+        "the target deleted the record, the source changed the field; the target's change is the later one"
+    );
 }
 
 #[test]
@@ -96,7 +112,7 @@ fn an_edit_after_a_delete_of_the_other_side_brings_the_record_back() {
     let (_db, mut c) = pair();
     together(&mut c, &["DELETE FROM a", "UPDATE b SET x = 'edited'"]);
     assert_eq!(both(&mut c), "1|edited|base|base");
-    assert_eq!(rows(&mut c, CONFLICTS), ["1|update_deleted|record||deleted|changed|target"]);
+    assert_eq!(rows(&mut c, CONFLICTS), ["1|update_deleted|x|base||edited|target"]);
 }
 
 #[test]

@@ -137,7 +137,10 @@ fn a_row_edited_while_its_delete_waits_is_a_conflict() {
     assert_eq!(rows(&mut c, "TABLE a"), ["1|later"]);
     assert_eq!(rows(&mut c, "TABLE b"), ["1|later"]);
     assert_eq!(
-        query_one(&mut c, "SELECT kind, source_value, target_value, winner FROM sync.conflicts"),
-        "update_deleted|deleted|changed|target"
+        query_one(
+            &mut c,
+            "SELECT kind, field, base, source_value, target_value, winner FROM sync.conflicts"
+        ),
+        "update_deleted|v|start||later|target"
     );
 }
