@@ -249,12 +249,12 @@ impl Sync {
     /// Trouble of the sync as a whole; a record's own trouble puts that record aside.
     pub fn step(&mut self, epoch: i32, shapes: &mut Shapes) -> Result<Step, Failure> {
         let Some(batch) = self.batch.clone() else { return Ok(Step::Done) };
-        if self.cursor.frozen.is_none() && self.place == 0 && self.verdict.is_none() {
+        if self.place == 0 && self.verdict.is_none() {
             let asked = transaction(|| {
                 guard::examine(&self.plan, &mut self.collector, shapes, &batch.entries)
             })?;
             if let Some(decision) = asked {
-                self.ask(&decision)?;
+                self.ask(&decision, &batch)?;
                 return Ok(Step::Stopped);
             }
         }
@@ -648,17 +648,23 @@ impl Sync {
         Ok(more)
     }
 
-    /// Stops and asks.
-    fn ask(&mut self, decision: &guard::Decision) -> Result<(), Failure> {
+    /// Stops and asks. The batch ends here for good: the answer holds for it, and what is committed
+    /// later is judged anew.
+    fn ask(&mut self, decision: &guard::Decision, batch: &Batch) -> Result<(), Failure> {
         let id = self.plan.id;
+        let cursor = Cursor { frozen: Some(batch.span.to.clone()), ..self.cursor.clone() };
         transaction(|| {
+            write_cursor(id, &cursor, false);
             sql::query(
                 "UPDATE sync._sync SET state = 'needs decision', decision = $2, reason = $3, changed_at = pg_catalog.clock_timestamp()
                   WHERE id = $1",
                 &[Arg::Int4(id), Arg::Text(decision.kind), Arg::Text(&decision.sentence)],
             );
             Ok(())
-        })
+        })?;
+        self.cursor = cursor;
+        self.unsaved = false;
+        Ok(())
     }
 
     /// Are the tables no longer what the plan was made for?

@@ -1,7 +1,10 @@
 //! The guard: what would delete more than a sync's share of the other side waits for a person, who
 //! sends it (`confirm`) or keeps the other side's rows (`discard`).
 
+use std::time::Duration;
+
 use cluster::postgres::Client;
+use cluster::{Cluster, Options, Stop, prepared_server};
 use pgrx_tests::{Db, query_one, refusal, rows, run};
 
 use super::{becomes, prepared, rest, synced};
@@ -79,6 +82,64 @@ fn a_discarded_mass_delete_keeps_the_rows_of_the_other_side() {
     run(&mut c, "DELETE FROM b WHERE id > 160");
     becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
     assert_eq!(query_one(&mut c, COUNTS), "151|159");
+}
+
+/// What is confirmed is what was asked about: a mass delete committed since asks for itself.
+#[test]
+fn what_is_deleted_after_the_question_is_judged_anew() {
+    let (db, mut c) = pair(600, "");
+    run(&mut c, "DELETE FROM a WHERE id <= 150");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    run(&mut c, "DELETE FROM a WHERE id BETWEEN 201 AND 350");
+    run(&mut c, "SELECT sync.resume('s', confirm => true)");
+    asks(
+        &db,
+        &mut c,
+        "150 rows were deleted from public.a, more than the limit of 100; nothing has been deleted from public.b",
+    );
+    assert_eq!(query_one(&mut c, COUNTS), "300|450");
+    // Kept: that one only; a few deletes after it are sent as ever.
+    run(&mut c, "DELETE FROM a WHERE id BETWEEN 401 AND 450");
+    run(&mut c, "SELECT sync.resume('s', discard => true)");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, COUNTS), "250|400");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM b WHERE id BETWEEN 201 AND 350"), "150");
+    assert_eq!(query_one(&mut c, LINKS), "250");
+}
+
+/// The question outlives the worker and the server.
+#[test]
+fn the_answer_holds_for_the_same_deletes_after_a_restart() {
+    let mut cluster =
+        Cluster::start_new(prepared_server().unwrap(), Options::new("guard")).unwrap();
+    run(&mut cluster.connect("postgres").unwrap(), "CREATE DATABASE asked");
+    let mut c = cluster.connect("asked").unwrap();
+    run(
+        &mut c,
+        r#"CREATE EXTENSION sync_ext;
+           CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text);
+           INSERT INTO a SELECT i, 'x' FROM generate_series(1, 600) i;
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b"}');"#,
+    );
+    synced(&mut c, "s");
+    run(&mut c, "DELETE FROM a WHERE id <= 150");
+    let asked = "SELECT state FROM sync.status";
+    cluster.wait_until(Duration::from_secs(30), "the question", || {
+        query_one(&mut c, asked) == "needs decision"
+    });
+    run(&mut c, "DELETE FROM a WHERE id BETWEEN 201 AND 350");
+    drop(c);
+    cluster.restart(Stop::Immediate).unwrap();
+    let mut c = cluster.connect("asked").unwrap();
+    assert_eq!(query_one(&mut c, asked), "needs decision");
+    run(&mut c, "SELECT sync.resume('s', confirm => true)");
+    cluster.wait_until(Duration::from_secs(30), "the second question", || {
+        query_one(&mut c, "SELECT count(*) FROM b") == "450"
+            && query_one(&mut c, asked) == "needs decision"
+    });
+    run(&mut c, "SELECT sync.resume('s', confirm => true)");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, COUNTS), "300|300");
 }
 
 #[test]

@@ -36,8 +36,7 @@ fn both(c: &mut Client) -> String {
     a
 }
 
-const CONFLICTS: &str =
-    "SELECT key, kind, field, base, source_value, target_value, winner
+const CONFLICTS: &str = "SELECT key, kind, field, base, source_value, target_value, winner
                            FROM sync.conflicts ORDER BY field";
 
 /// P3.
