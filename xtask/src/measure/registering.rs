@@ -96,9 +96,13 @@ pub(super) fn recovery(_: &Run) -> Result<Vec<Figure>> {
     let cluster = busy("recovery", 1000)?;
     bench::wait(&mut cluster.connect(DATABASE)?, "account")?;
     let worker = bench::worker(&cluster)?;
+    let mut thrown_out = cluster.connect(DATABASE)?;
     let started = Instant::now();
     processes::kill(worker)?;
-    // The server restarts all its processes; the first commit that it takes again is the one to be delivered.
+    // The server restarts all its processes; the first commit that it takes after that is the one to be delivered.
+    if !poll(GIVE_UP, || thrown_out.batch_execute("").is_err()) {
+        bail!("the server did not notice that its worker was killed");
+    }
     let written = poll(GIVE_UP, || {
         cluster.connect(DATABASE).is_ok_and(|mut client| {
             client.batch_execute("UPDATE account SET name = 'after the kill' WHERE id = 1").is_ok()
