@@ -156,7 +156,7 @@ fn insert<'b>(
         let mut keys: Vec<Option<Vec<u8>>> = Vec::with_capacity(wanted.len());
         capture::begin_statement();
         statement.run(bump, rows.into_iter(), &results, |_, values| {
-            keys.push(image::encode_key(values, &lengths));
+            keys.push(image::encode_key(values.iter().copied(), &lengths));
         });
         if keys.len() != wanted.len() {
             return Err(Failure {
@@ -262,7 +262,7 @@ fn update<'b>(
     capture::begin_statement();
     statement.run(bump, rows.into_iter(), &results, |ord, values| {
         hit[ord] = true;
-        if let Some(key) = image::encode_key(values, &lengths) {
+        if let Some(key) = image::encode_key(values.iter().copied(), &lengths) {
             outcomes[wanted[ord]].rekeyed[s] = Some(bump.alloc_slice_copy(&key));
         }
     });

@@ -22,7 +22,7 @@ pub enum Seen<'b> {
     Unread,
     Gone,
     /// The row, one value a column of the plan's table.
-    Row(Vec<Value<'b>>),
+    Row(&'b [Value<'b>]),
 }
 
 /// What happened to one key of one side.
@@ -157,7 +157,7 @@ impl Collector {
                 let key = key.map(|k| &*bump.alloc_slice_copy(&k));
                 let row = match &reading.places {
                     Some(places) if places.iter().all(|&p| values[p] != Value::Marker) => {
-                        Seen::Row(places.iter().map(|&p| values[p]).collect())
+                        Seen::Row(bump.alloc_slice_fill_iter(places.iter().map(|&p| values[p])))
                     }
                     _ => Seen::Unread,
                 };
@@ -173,7 +173,7 @@ impl Collector {
                 match places.get(&(side, key)) {
                     Some(&place) => {
                         let half: &mut Half<'b> = &mut collected.halves[place];
-                        half.seen = follow(&half.seen, seen);
+                        half.seen = follow(bump, &half.seen, seen);
                         half.left = left;
                         half.at = entry.at;
                         half.echo &= echo;
@@ -295,15 +295,11 @@ fn rename<'b>(
 }
 
 /// The later of two sightings of a row. A value that the later image leaves out is the earlier's.
-fn follow<'b>(before: &Seen<'b>, now: Seen<'b>) -> Seen<'b> {
+fn follow<'b>(bump: &'b Bump, before: &Seen<'b>, now: Seen<'b>) -> Seen<'b> {
     match (before, now) {
-        (Seen::Row(before), Seen::Row(mut now)) => {
-            for (now, before) in now.iter_mut().zip(before) {
-                if *now == Value::Absent {
-                    *now = *before;
-                }
-            }
-            Seen::Row(now)
+        (Seen::Row(before), Seen::Row(now)) if now.contains(&Value::Absent) => {
+            let later = |(&now, &before)| if now == Value::Absent { before } else { now };
+            Seen::Row(bump.alloc_slice_fill_iter(now.iter().zip(*before).map(later)))
         }
         (Seen::Unread, Seen::Row(now)) if now.contains(&Value::Absent) => Seen::Unread,
         (_, now) => now,

@@ -285,7 +285,7 @@ fn read_rows<'b>(
     readers: &mut Readers,
     side: Side,
     keys: &[Option<&[u8]>],
-) -> Vec<Option<Vec<Value<'b>>>> {
+) -> Vec<Option<&'b [Value<'b>]>> {
     let table = plan.side(side);
     let statement = readers.read[side as usize].get_or_insert_with(|| {
         let columns: Vec<String> =
@@ -300,7 +300,7 @@ fn read_rows<'b>(
     });
     let lengths = table.key_lengths();
     let rows = keys.iter().map(|&key| key_values(key, &lengths)).collect::<Vec<_>>();
-    let mut read: Vec<Option<Vec<Value<'b>>>> = vec![None; keys.len()];
+    let mut read: Vec<Option<&'b [Value<'b>]>> = vec![None; keys.len()];
     let columns: Vec<&Column> = table.columns.iter().collect();
     statement.run(bump, rows.into_iter(), &columns, |ord, values| read[ord] = Some(values));
     read
@@ -383,15 +383,15 @@ fn evaluate<'b>(
             plan.fields[*i].column[side.other() as usize].map(|c| &other.columns[c])
         })
         .collect();
-    let rows: Vec<Vec<Value<'b>>> = pending
+    let rows: Vec<&[Value<'b>]> = pending
         .iter()
         .map(|&n| match &records[n].seen[s] {
-            Seen::Row(values) => values.clone(),
-            _ => Vec::new(),
+            Seen::Row(values) => *values,
+            _ => &[][..],
         })
         .collect();
     statement.run(bump, rows.into_iter(), &results, |ord, values| {
-        for ((field, _), value) in evaluated.iter().zip(values) {
+        for ((field, _), &value) in evaluated.iter().zip(values) {
             records[pending[ord]].sent[s][*field] = value;
         }
     });
@@ -473,7 +473,7 @@ fn match_existing<'b>(
     let rows: Vec<Vec<Value<'b>>> =
         wanted.iter().map(|&n| pairs.iter().map(|p| value(&records[n], p)).collect()).collect();
     let columns: Vec<&Column> = table.columns.iter().collect();
-    let mut matches: Vec<Vec<Vec<Value<'b>>>> = vec![Vec::new(); wanted.len()];
+    let mut matches: Vec<Vec<&'b [Value<'b>]>> = vec![Vec::new(); wanted.len()];
     statement.run(bump, rows.into_iter(), &columns, |ord, values| matches[ord].push(values));
     let mut any = false;
     for (&n, mut rows) in wanted.iter().zip(matches) {

@@ -111,9 +111,9 @@ impl Statement {
     pub fn run<'v, 'b>(
         &self,
         bump: &'b Bump,
-        rows: impl Iterator<Item = Vec<Value<'v>>>,
+        rows: impl Iterator<Item = impl AsRef<[Value<'v>]>>,
         results: &[&Column],
-        mut each: impl FnMut(usize, Vec<Value<'b>>),
+        mut each: impl FnMut(usize, &'b [Value<'b>]),
     ) -> usize {
         // SAFETY: inside an SPI connection; the tuplestore copies what it is given; the result
         // tuples are read before the connection runs anything else.
@@ -125,7 +125,7 @@ impl Statement {
             let mut count = 0;
             for row in rows {
                 values[0] = Datum::from(count as i32);
-                for (n, (column, value)) in self.columns.iter().zip(row).enumerate() {
+                for (n, (column, value)) in self.columns.iter().zip(row.as_ref()).enumerate() {
                     nulls[n + 1] = true;
                     values[n + 1] = Datum::null();
                     if let Value::Bytes(bytes) = value {
@@ -171,10 +171,8 @@ impl Statement {
                         nulls.as_mut_ptr(),
                     );
                     let ord = if nulls[0] { n } else { values[0].value() as u32 as usize };
-                    let row = results
-                        .iter()
-                        .enumerate()
-                        .map(|(i, column)| {
+                    let row = bump.alloc_slice_fill_iter(results.iter().enumerate().map(
+                        |(i, column)| {
                             if nulls[i + 1] {
                                 Value::Null
                             } else {
@@ -185,8 +183,8 @@ impl Statement {
                                     column.by_value,
                                 ))
                             }
-                        })
-                        .collect();
+                        },
+                    ));
                     each(ord, row);
                 }
                 pg_sys::SPI_freetuptable(table);
