@@ -234,9 +234,10 @@ CREATE TABLE sync._gap (
 
 -- What the catalogs said of each captured table when they were last looked at.
 CREATE TABLE sync._catalog (
-    relation oid  NOT NULL CONSTRAINT _catalog_pkey PRIMARY KEY,
+    relation oid  NOT NULL,
     root     oid  NOT NULL,
-    facts    text NOT NULL
+    facts    text NOT NULL,
+    CONSTRAINT _catalog_pkey PRIMARY KEY (root, relation)
 );
 
 --------------------------------------------------------------------------------------------------

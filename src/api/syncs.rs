@@ -173,7 +173,6 @@ fn check(plan: &Plan) -> Result<(), Failure> {
     for side in Side::BOTH {
         let table = plan.side(side);
         if plan.captured(side) {
-            attach::check_tree(table.oid, &table.name)?;
             let owner = sql::one(
                 "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
                 &[Arg::Oid(table.oid)],

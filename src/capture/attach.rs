@@ -139,7 +139,7 @@ pub fn check_tree(table: Oid, name: &str) -> Result<(), Failure> {
             &format!(
                 "It belongs to the same partitioned table as {other}, which is synced already."
             ),
-            "Sync the partitioned table as a whole, or each of its partitions.",
+            "Sync the partitioned table as a whole, or each of its partitions; sync.drop_sync ends a sync.",
         )),
         None => Ok(()),
     }

@@ -66,9 +66,9 @@ pub fn look(sync: &mut Sync) -> Result<(), Failure> {
             for (oid, name, facts) in &now {
                 match known(oid) {
                     Some(old) if old == *facts => {}
-                    Some(_) => {
+                    Some(old) => {
                         changed = true;
-                        reasons.push(format!("{name} was rewritten or emptied"));
+                        reasons.extend(missed(&old, facts).map(|what| format!("{name} {what}")));
                     }
                     None if before.is_empty() => changed = true,
                     None => {
@@ -125,11 +125,31 @@ pub fn look(sync: &mut Sync) -> Result<(), Failure> {
     Ok(())
 }
 
-/// For a table and each of its partitions: OID, name, and what tells that its rows were replaced.
+/// What may have gone unseen between two states of a table's facts.
+fn missed(old: &str, new: &str) -> Option<String> {
+    let (old, new) = (parse(old), parse(new));
+    if old["file"] != new["file"] {
+        return Some("was rewritten or emptied".to_owned());
+    }
+    let (old, new) = (old["columns"].as_object()?, new["columns"].as_object()?);
+    let replaced = new.iter().find(|(name, number)| old.get(*name).is_some_and(|o| o != *number));
+    replaced.map(|(column, _)| {
+        format!("had its column \"{column}\" dropped and another of that name added")
+    })
+}
+
+fn parse(facts: &str) -> serde_json::Value {
+    serde_json::from_str(facts).unwrap_or_default()
+}
+
+/// For a table and each of its partitions: OID, name, and what tells that its rows or columns were
+/// replaced: the file they lie in, and the number behind each column's name.
 fn facts(table: pgrx::pg_sys::Oid) -> Vec<(String, String, String)> {
     sql::read(
         "SELECT c.oid, c.oid::pg_catalog.regclass::text,
-                COALESCE(pg_catalog.pg_relation_filenode(c.oid)::text, '')
+                pg_catalog.json_build_object('file', pg_catalog.pg_relation_filenode(c.oid), 'columns',
+                    (SELECT pg_catalog.json_object_agg(a.attname, a.attnum ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped))
            FROM (SELECT $1 AS relid UNION SELECT t.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) t) r
            JOIN pg_catalog.pg_class c ON c.oid = r.relid
           ORDER BY c.oid",

@@ -292,7 +292,7 @@ pub fn compile(stored: Stored) -> Result<Plan, Failure> {
     // The places in match_on moved with the columns: look them up again.
     let match_on = match_columns(&config, &source, &target, &fields)?;
     let (base, base_places, base_enums) = base_shape(&source, &target, &fields);
-    Ok(Plan {
+    let plan = Plan {
         id: stored.id,
         name: stored.name,
         owner: stored.owner,
@@ -306,7 +306,12 @@ pub fn compile(stored: Stored) -> Result<Plan, Failure> {
         base,
         base_places,
         base_enums,
-    })
+    };
+    // Attached to one another since they were synced, each change would be captured for one only.
+    for side in Side::BOTH.into_iter().filter(|&side| plan.captured(side)) {
+        attach::check_tree(plan.side(side).oid, &plan.side(side).name)?;
+    }
+    Ok(plan)
 }
 
 /// The key and all columns of a table.

@@ -71,6 +71,6 @@ pub(crate) fn building() -> Result<&'static str> {
     Ok(if built {
         "building sync_ext"
     } else {
-        "building sync_ext (this first time about 5 minutes)"
+        "building sync_ext (this first time about 3 minutes)"
     })
 }

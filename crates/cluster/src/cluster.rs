@@ -103,6 +103,8 @@ impl Cluster {
             ),
             "log_line_prefix = '%m [%p] %b %d '".to_owned(),
             "logging_collector = off".to_owned(),
+            // A server that is killed leaves nothing in /dev/shm.
+            "dynamic_shared_memory_type = mmap".to_owned(),
         ];
         lines.extend(self.options.conf.iter().cloned());
         let own = self.data().join("cluster.conf");

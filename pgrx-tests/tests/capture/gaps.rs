@@ -210,3 +210,59 @@ fn a_leaf_whose_trigger_was_switched_off_is_noticed() {
     reconciled(&db, &mut client, "a_1 was disabled");
     equal(&mut client, "s", "a", "b");
 }
+
+/// Each of them would be captured for one sync only: both say so and keep what they are owed.
+#[test]
+fn a_synced_table_attached_to_a_synced_one_stops_both_and_loses_nothing() {
+    let db = db();
+    let mut client = db.connect();
+    run(
+        &mut client,
+        r#"CREATE TABLE root (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+           CREATE TABLE first PARTITION OF root FOR VALUES FROM (0) TO (100);
+           CREATE TABLE root_copy (id int PRIMARY KEY, v text);
+           CREATE TABLE part (id int PRIMARY KEY, v text);
+           CREATE TABLE part_copy (id int PRIMARY KEY, v text);
+           INSERT INTO root VALUES (1, 'first'); INSERT INTO part VALUES (101, 'part');
+           SELECT sync.create_sync('root', '{"source": "root", "target": "root_copy"}');
+           SELECT sync.create_sync('part', '{"source": "part", "target": "part_copy"}');"#,
+    );
+    settle(&mut client, "root");
+    settle(&mut client, "part");
+    run(&mut client, "ALTER TABLE root ATTACH PARTITION part FOR VALUES FROM (100) TO (200)");
+    let states = "SELECT string_agg(DISTINCT state, ' ') FROM sync.status";
+    db.wait_until(Duration::from_secs(15), "both to stop", || {
+        query_one(&mut client, states) == "failing"
+    });
+    let told = query_one(&mut client, "SELECT detail FROM sync.status WHERE sync = 'root'");
+    assert!(
+        told.contains("belongs to the same partitioned table as public.part, which is synced"),
+        "{told}"
+    );
+    run(&mut client, "INSERT INTO root VALUES (2, 'meanwhile'), (102, 'meanwhile')");
+    run(&mut client, "SELECT sync.drop_sync('part')");
+    let same = "SELECT (SELECT array_agg(t ORDER BY id) FROM root t)::text = (SELECT array_agg(t ORDER BY id) FROM root_copy t)::text";
+    db.wait_until(Duration::from_secs(15), "the rows of the partition", || {
+        query_one(&mut client, same) == "t"
+    });
+    assert_eq!(query_one(&mut client, "SELECT count(*) FROM root_copy"), "4");
+    run(&mut client, "UPDATE part SET v = 'later'");
+    settle(&mut client, "root");
+    assert_eq!(query_one(&mut client, same), "t");
+}
+
+#[test]
+fn a_column_replaced_by_another_of_its_name_while_nobody_looks_is_noticed() {
+    let db = db();
+    let mut client = db.connect();
+    filled(&mut client);
+    // In one transaction: nobody sees the table without the column.
+    run(
+        &mut client,
+        "BEGIN; ALTER TABLE a DROP COLUMN v; ALTER TABLE a ADD COLUMN v text DEFAULT 'anew'; COMMIT",
+    );
+    reconciled(&db, &mut client, "dropped and another");
+    settle(&mut client, "s");
+    let arrived = "SELECT count(*) FROM a JOIN b USING (id, v, n) WHERE v = 'anew'";
+    assert_eq!(query_one(&mut client, arrived), "20");
+}
