@@ -657,7 +657,7 @@ impl Sync {
             write_cursor(id, &cursor, false);
             sql::query(
                 "UPDATE sync._sync SET state = 'needs decision', decision = $2, reason = $3, changed_at = pg_catalog.clock_timestamp()
-                  WHERE id = $1",
+                  WHERE id = $1 AND state = 'running'",
                 &[Arg::Int4(id), Arg::Text(decision.kind), Arg::Text(&decision.sentence)],
             );
             Ok(())
