@@ -5,12 +5,19 @@
 
 DO $$
 BEGIN
-    IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8' THEN
+    -- All text passes through UTF-8, by the server's own conversions.
+    IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8' AND (
+        SELECT pg_catalog.count(*) FROM pg_catalog.pg_conversion c
+         WHERE c.connamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace AND c.condefault
+           AND (pg_catalog.pg_encoding_to_char(c.conforencoding) OPERATOR(pg_catalog.=) pg_catalog.getdatabaseencoding()
+                AND pg_catalog.pg_encoding_to_char(c.contoencoding) OPERATOR(pg_catalog.=) 'UTF8'
+             OR pg_catalog.pg_encoding_to_char(c.contoencoding) OPERATOR(pg_catalog.=) pg_catalog.getdatabaseencoding()
+                AND pg_catalog.pg_encoding_to_char(c.conforencoding) OPERATOR(pg_catalog.=) 'UTF8')) OPERATOR(pg_catalog.<) 2 THEN
         RAISE EXCEPTION 'sync_ext cannot be used in a database whose encoding is %', pg_catalog.getdatabaseencoding()
             USING ERRCODE = 'feature_not_supported',
                   DETAIL = CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII'
                                 THEN 'SQL_ASCII stores bytes of unknown meaning, which cannot be compared with or sent to another system.'
-                                ELSE 'Names, documents and values are exchanged with other systems as UTF-8.' END,
+                                ELSE 'The server has no conversion between this encoding and UTF8, in which sync_ext works.' END,
                   HINT = 'Create a database with TEMPLATE template0 ENCODING ''UTF8'' and restore a dump of this one into it; pg_dump converts.';
     END IF;
     IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'sync') THEN
@@ -620,7 +627,7 @@ AS $$
         SELECT c.at, 'conflict', NULL, pg_catalog.format('%s: base %s, source %s, target %s; the %s won: %s', c.field, COALESCE(c.base, 'none'), COALESCE(c.source_value, 'none'), COALESCE(c.target_value, 'none'), c.winner, c.reason), NULL, NULL
           FROM sync.conflicts c WHERE c.sync OPERATOR(pg_catalog.=) trace.name AND c.key OPERATOR(pg_catalog.=) trace.key
         UNION ALL
-        SELECT e.at, 'failed attempt', NULL, pg_catalog.concat_ws(' — ', e.message, e.detail, e.hint), NULL, NULL
+        SELECT e.at, 'failed attempt', NULL, pg_catalog.concat_ws(' - ', e.message, e.detail, e.hint), NULL, NULL
           FROM sync.errors e WHERE e.sync OPERATOR(pg_catalog.=) trace.name AND e.key OPERATOR(pg_catalog.=) trace.key
         UNION ALL
         SELECT q.since, 'queued: ' OPERATOR(pg_catalog.||) q.state, q."table", q.message, NULL, NULL

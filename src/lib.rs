@@ -15,10 +15,12 @@
 #![allow(clippy::deref_addrof)]
 
 mod api;
+mod border;
 mod capture;
 mod engine;
 mod log;
 mod settings;
+mod speech;
 mod sql;
 mod worker;
 

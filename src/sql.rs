@@ -4,9 +4,10 @@
 //! Statements that run in the worker, or inside [`as_extension`], have `pg_catalog` as their search
 //! path and use plain operators. Those that run as the caller qualify every one.
 
+use crate::border;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 /// An argument of a statement.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +35,9 @@ impl Arg<'_> {
 
     fn datum(self) -> Option<pg_sys::Datum> {
         match self {
-            Arg::Text(t) => t.into_datum(),
-            Arg::OptText(t) => t.and_then(IntoDatum::into_datum),
+            // Laid out alike as bytea and text.
+            Arg::Text(t) => border::readable(t).as_ref().into_datum(),
+            Arg::OptText(t) => t.and_then(|t| border::readable(t).as_ref().into_datum()),
             Arg::Int(n) => n.into_datum(),
             Arg::Int4(n) => n.into_datum(),
             Arg::Oid(o) => o.into_datum(),
@@ -64,13 +66,7 @@ pub fn one(statement: &str, args: &[Arg<'_>]) -> Option<String> {
 }
 
 fn run(statement: &str, args: &[Arg<'_>], read_only: bool) -> Rows {
-    let Ok(text) = CString::new(statement) else {
-        ereport!(
-            ERROR,
-            PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
-            "a statement contains a zero byte"
-        );
-    };
+    let text = border::exact(statement);
     // SAFETY: one SPI connection from open to close; an error in between is cleaned up by the
     // abort of the transaction.
     unsafe {
@@ -99,6 +95,20 @@ fn run(statement: &str, args: &[Arg<'_>], read_only: bool) -> Rows {
     }
 }
 
+/// `ALTER DATABASE` for the one we are in. Its name need not be text of its own encoding, so it goes
+/// from the catalog into the statement as it is.
+pub fn on_this_database(action: &str) {
+    // SAFETY: inside a transaction; as in `run`.
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        let quoted = CStr::from_ptr(pg_sys::quote_identifier(name));
+        let text = [b"ALTER DATABASE ", quoted.to_bytes(), b" ", action.as_bytes(), b"\0"].concat();
+        check(pg_sys::SPI_connect());
+        check(pg_sys::SPI_execute(text.as_ptr().cast(), false, 0));
+        check(pg_sys::SPI_finish());
+    }
+}
+
 /// The rows of the last SPI statement.
 unsafe fn rows() -> Rows {
     // SAFETY: SPI_tuptable belongs to the statement just run.
@@ -114,8 +124,7 @@ unsafe fn rows() -> Rows {
                     .map(|column| {
                         let value =
                             pg_sys::SPI_getvalue(*(*table).vals.add(row), descriptor, column);
-                        (!value.is_null())
-                            .then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+                        (!value.is_null()).then(|| border::inwards_from(value))
                     })
                     .collect()
             })
@@ -166,7 +175,7 @@ pub fn set_session(name: &str, value: &str) {
 }
 
 fn set(name: &str, value: &str, action: pg_sys::GucAction::Type) {
-    let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return };
+    let (name, value) = (border::exact(name), border::exact(value));
     // SAFETY: plain strings; as the superuser, because the setting is ours and not the caller's.
     unsafe {
         pg_sys::set_config_option(
@@ -190,6 +199,28 @@ pub fn identifier(name: &str) -> String {
 /// A string constant as SQL wants it.
 pub fn literal(text: &str) -> String {
     pgrx::spi::quote_literal(text)
+}
+
+/// The elements of an array of one of the types that lie as `text` does; `None` for a null.
+///
+/// # Safety
+/// `array` is an array of that type.
+pub unsafe fn elements(array: pg_sys::Datum, element: Oid) -> Vec<Option<pg_sys::Datum>> {
+    let (mut elements, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+    // SAFETY: the caller's promise.
+    unsafe {
+        pg_sys::deconstruct_array(
+            pg_sys::pg_detoast_datum(array.cast_mut_ptr()).cast(),
+            element,
+            -1,
+            false,
+            pg_sys::TYPALIGN_INT as std::ffi::c_char,
+            &raw mut elements,
+            &raw mut nulls,
+            &raw mut count,
+        );
+        (0..count as usize).map(|n| (!*nulls.add(n)).then(|| *elements.add(n))).collect()
+    }
 }
 
 /// The bytes of what `encode(…, 'hex')` returned.

@@ -3,6 +3,7 @@
 mod capture;
 mod convergence;
 mod docs_match;
+mod encodings;
 mod kill;
 mod life;
 mod log;

@@ -1,12 +1,14 @@
 //! Reading images for people. No function takes bytes from its caller: a row of the log or of
 //! history is named by where it lies, fetched here, and shown only to who may read its table.
 
+use super::border;
 use crate::engine::plan::Column;
 use crate::engine::statement::render;
 use crate::engine::{shapes, store};
+use crate::speech;
 use change::image::{self, Value};
 use change::shape::Shape;
-use pgrx::JsonB;
+use pgrx::AnyElement;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -26,22 +28,26 @@ thread_local! {
 const MOST_SHAPES: usize = 1000;
 
 /// Which part of a change is asked for.
-const OLD: &str = "old";
-const NEW: &str = "new";
-const CHANGED: &str = "changed";
+const OLD: &[u8] = b"old";
+const NEW: &[u8] = b"new";
+const CHANGED: &[u8] = b"changed";
 
 /// `sync._payload(relation oid, row tid, part text) RETURNS jsonb`: `old`, `new`, or the names of the
 /// columns that `changed`. NULL to who may not read the table, or where there is nothing to show.
 #[pg_extern(sql = false)]
-fn payload(relation: Oid, row: pg_sys::ItemPointerData, part: &str) -> Option<JsonB> {
+fn payload(relation: Oid, row: pg_sys::ItemPointerData, part: &[u8]) -> Option<AnyElement> {
+    speech::function(|| border::jsonb(&part_of(relation, row, part)?))
+}
+
+fn part_of(relation: Oid, row: pg_sys::ItemPointerData, part: &[u8]) -> Option<serde_json::Value> {
     let (shape, old, new) = fetch(relation, row)?;
     if !may_read(Oid::from(shape.relation)) {
         return None;
     }
     let lengths = shape.lengths();
     match part {
-        OLD => Some(JsonB(object(&shape, &decoded(old.as_deref()?, &lengths)?))),
-        NEW => Some(JsonB(object(&shape, &decoded(new.as_deref()?, &lengths)?))),
+        OLD => Some(object(&shape, &decoded(old.as_deref()?, &lengths)?)),
+        NEW => Some(object(&shape, &decoded(new.as_deref()?, &lengths)?)),
         CHANGED => {
             let (old, new) =
                 (decoded(old.as_deref()?, &lengths)?, decoded(new.as_deref()?, &lengths)?);
@@ -52,7 +58,7 @@ fn payload(relation: Oid, row: pg_sys::ItemPointerData, part: &str) -> Option<Js
                 .filter(|(_, (o, n))| **o != Value::Absent && **n != Value::Absent && o != n)
                 .map(|(c, _)| serde_json::Value::from(c.name.clone()))
                 .collect();
-            Some(JsonB(serde_json::Value::Array(names)))
+            Some(serde_json::Value::Array(names))
         }
         _ => None,
     }
@@ -65,7 +71,11 @@ fn decoded<'a>(bytes: &'a [u8], lengths: &[i16]) -> Option<Vec<Value<'a>>> {
 
 /// `sync._key(relation oid, row tid) RETURNS text`: the key of a change, as people read it.
 #[pg_extern(sql = false)]
-fn change_key(relation: Oid, row: pg_sys::ItemPointerData) -> Option<String> {
+fn change_key(relation: Oid, row: pg_sys::ItemPointerData) -> Option<Vec<u8>> {
+    speech::function(|| Some(border::text(&key_of(relation, row)?)))
+}
+
+fn key_of(relation: Oid, row: pg_sys::ItemPointerData) -> Option<String> {
     let (shape, old, new) = fetch(relation, row)?;
     if !may_read(Oid::from(shape.relation)) {
         return None;

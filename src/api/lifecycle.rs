@@ -1,9 +1,11 @@
 //! Pausing, resuming, deciding; retrying and discarding single records; activating a copy.
 
 use super::{or_raise, owned, raise, refuse};
+use crate::border::inwards;
 use crate::capture::{attach, wake};
 use crate::engine::load;
 use crate::engine::sync::Verdict;
+use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::{identity, slots};
 use pgrx::pg_sys;
@@ -11,8 +13,11 @@ use pgrx::prelude::*;
 
 /// `sync.pause(name text) RETURNS void`
 #[pg_extern(sql = false)]
-fn pause(name: &str) {
-    let id = owned(name);
+fn pause(name: &[u8]) {
+    speech::function(|| pause_sync(owned(&inwards(name))));
+}
+
+fn pause_sync(id: i32) {
     sql::as_extension(|| {
         sql::query(
             "UPDATE sync._sync SET state = 'paused', reason = NULL, changed_at = pg_catalog.clock_timestamp()
@@ -25,7 +30,11 @@ fn pause(name: &str) {
 
 /// `sync.resume(name text, confirm bool, discard bool) RETURNS void`
 #[pg_extern(sql = false)]
-fn resume(name: &str, confirm: bool, discard: bool) {
+fn resume(name: &[u8], confirm: bool, discard: bool) {
+    speech::function(|| resume_sync(&inwards(name), confirm, discard));
+}
+
+fn resume_sync(name: &str, confirm: bool, discard: bool) {
     let id = owned(name);
     let row = sql::as_extension(|| {
         sql::query(
@@ -75,6 +84,10 @@ fn resume(name: &str, confirm: bool, discard: bool) {
 /// `sync.retry(id int8) RETURNS void`: tries a queued record now.
 #[pg_extern(sql = false)]
 fn retry(id: i64) {
+    speech::function(|| retry_row(id));
+}
+
+fn retry_row(id: i64) {
     queue_row(id);
     sql::as_extension(|| {
         sql::query(
@@ -88,7 +101,11 @@ fn retry(id: i64) {
 /// `sync.discard(id int8, reason text) RETURNS void`: takes a record out of the queue; both sides
 /// stay as they are until it is edited again.
 #[pg_extern(sql = false)]
-fn discard(id: i64, reason: &str) {
+fn discard(id: i64, reason: &[u8]) {
+    speech::function(|| discard_row(id, &inwards(reason)));
+}
+
+fn discard_row(id: i64, reason: &str) {
     queue_row(id);
     sql::as_extension(|| {
         sql::query(
@@ -126,14 +143,20 @@ fn queue_row(id: i64) {
 /// `sync._activate() RETURNS void`: an active epoch for a database that was fenced, and a worker.
 #[pg_extern(sql = false)]
 fn activate() {
-    sql::as_extension(|| or_raise(identity::activate()));
-    attach::configuration_changed();
-    wake::arm_launcher();
+    speech::function(|| {
+        sql::as_extension(|| or_raise(identity::activate()));
+        attach::configuration_changed();
+        wake::arm_launcher();
+    });
 }
 
 /// `sync._created() RETURNS void`: the last statement of CREATE EXTENSION.
 #[pg_extern(sql = false)]
 fn extension_created() {
+    speech::function(created);
+}
+
+fn created() {
     crate::capture::install();
     wake::arm_launcher();
     if slots::shared().is_none() {

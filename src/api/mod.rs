@@ -1,11 +1,13 @@
 //! What users call. These functions check, translate and call; the work is done elsewhere. Their SQL
 //! declarations are in `sql/`, written by hand.
 
+mod border;
 mod image;
 mod lifecycle;
 mod syncs;
 mod wait;
 
+use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -32,7 +34,7 @@ pub(crate) fn raise(failure: &Failure) -> ! {
 
 /// A warning with a hint.
 fn warn(code: PgSqlErrorCode, message: &'static str, hint: &'static str) {
-    ErrorReport::new(code, message, "").set_hint(hint).report(PgLogLevel::WARNING);
+    speech::say(PgLogLevel::WARNING, code, message.to_owned(), Some(hint));
 }
 
 fn or_raise<T>(result: Result<T, Failure>) -> T {

@@ -1,35 +1,42 @@
 //! Making, changing and ending a sync.
 
-use super::{or_raise, owned, refuse};
+use super::{border, or_raise, owned, refuse};
+use crate::border::inwards;
 use crate::capture::attach;
 use crate::engine::link;
 use crate::engine::load::{self, Kind};
 use crate::engine::plan::{self, Plan, Stored};
+use crate::speech;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::Failure;
 use document::{InitialSync, Severity};
 use merge::Side;
-use pgrx::JsonB;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
+use pgrx::{AnyArray, AnyElement};
 use serde_json::Value as Json;
 
 /// `sync.create_sync(name text, VARIADIC pieces jsonb[]) RETURNS text`
 #[pg_extern(sql = false)]
-fn create_sync(name: &str, pieces: VariadicArray<JsonB>) -> String {
-    or_raise(create(name, &pieces_of(&pieces)))
+fn create_sync(name: &[u8], pieces: AnyArray) -> Vec<u8> {
+    speech::function(|| {
+        border::text(&or_raise(create(&inwards(name), &border::documents(&pieces))))
+    })
 }
 
 /// `sync.alter_sync(name text, VARIADIC pieces jsonb[]) RETURNS text`
 #[pg_extern(sql = false)]
-fn alter_sync(name: &str, pieces: VariadicArray<JsonB>) -> String {
-    or_raise(alter(name, &pieces_of(&pieces)))
+fn alter_sync(name: &[u8], pieces: AnyArray) -> Vec<u8> {
+    speech::function(|| border::text(&or_raise(alter(&inwards(name), &border::documents(&pieces)))))
 }
 
 /// `sync.drop_sync(name text) RETURNS void`
 #[pg_extern(sql = false)]
-fn drop_sync(name: &str) {
-    let id = owned(name);
+fn drop_sync(name: &[u8]) {
+    speech::function(|| end(owned(&inwards(name))));
+}
+
+fn end(id: i32) {
     let tables = sql::as_extension(|| {
         let row = sql::query(
             "SELECT source::pg_catalog.oid, target::pg_catalog.oid FROM sync._sync WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
@@ -53,13 +60,8 @@ fn drop_sync(name: &str) {
 
 /// `sync.show(name text) RETURNS jsonb`: the document as it is in force.
 #[pg_extern(sql = false)]
-fn show(name: &str) -> JsonB {
-    let id = owned(name);
-    JsonB(document_of(id))
-}
-
-fn pieces_of(pieces: &VariadicArray<JsonB>) -> Vec<Json> {
-    pieces.iter().map(|p| p.map_or(Json::Null, |j| j.0)).collect()
+fn show(name: &[u8]) -> Option<AnyElement> {
+    speech::function(|| border::jsonb(&document_of(owned(&inwards(name)))))
 }
 
 fn document_of(id: i32) -> Json {
@@ -80,8 +82,8 @@ fn say(notices: &[document::Notice]) {
             text = format!("{text}: {}", notice.detail);
         }
         match notice.severity {
-            Severity::Notice => pgrx::notice!("{text}"),
-            Severity::Warning => pgrx::warning!("{text}"),
+            Severity::Notice => speech::notice(text),
+            Severity::Warning => speech::warning(text),
         }
     }
 }
@@ -257,7 +259,9 @@ fn note_excluded(plan: &Plan) {
                 .is_some()
             });
             if !exists {
-                pgrx::notice!("\"exclude_fields\" names \"{name}\", which neither side has");
+                speech::notice(format!(
+                    "\"exclude_fields\" names \"{name}\", which neither side has"
+                ));
             }
         }
     }

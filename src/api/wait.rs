@@ -1,6 +1,8 @@
 //! `sync.wait`: until everything that was committed before is settled.
 
 use super::{owned, raise, refuse};
+use crate::border::inwards;
+use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::slots::{self, Standing};
 use pgrx::pg_sys;
@@ -10,7 +12,11 @@ use std::time::{Duration, Instant};
 
 /// `sync._wait(name text, milliseconds int8) RETURNS bool`: false when the time was up.
 #[pg_extern(sql = false)]
-fn wait_for(name: &str, milliseconds: i64) -> bool {
+fn wait_for(name: &[u8], milliseconds: i64) -> bool {
+    speech::function(|| wait_for_sync(&inwards(name), milliseconds))
+}
+
+fn wait_for_sync(name: &str, milliseconds: i64) -> bool {
     let id = owned(name);
     // SAFETY: state of this backend.
     if unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId {
@@ -63,7 +69,7 @@ fn wait_for_slot(id: i32, name: &str, milliseconds: i64) -> bool {
     while begun.elapsed() < Duration::from_millis(milliseconds.max(0) as u64) {
         pgrx::check_for_interrupts!();
         if slots::mine().is_some() {
-            return wait_for(name, milliseconds - begun.elapsed().as_millis() as i64);
+            return wait_for_sync(name, milliseconds - begun.elapsed().as_millis() as i64);
         }
         stopped(id, name);
         if begun.elapsed() > LAUNCH && !slots::launcher_seen() {

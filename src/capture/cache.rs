@@ -4,12 +4,13 @@
 
 use super::wake;
 use crate::log::segments::{self, LogRelations};
+use crate::{border, speech};
 use change::shape;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use std::collections::HashMap;
-use std::ffi::{CStr, c_void};
+use std::ffi::c_void;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// One watched column.
@@ -103,7 +104,7 @@ unsafe extern "C-unwind" fn build(relation: pg_sys::Relation) -> *const Captured
     // SAFETY: an open relation.
     let relid = unsafe { (*relation).rd_id.to_u32() };
     install();
-    let (captured, fresh) = match unsafe { read(relation) } {
+    let (captured, fresh) = match speech::function(|| unsafe { read(relation) }) {
         Some((captured, fresh)) => (Some(captured), fresh),
         None => (None, false),
     };
@@ -128,19 +129,18 @@ unsafe fn read(relation: pg_sys::Relation) -> Option<(Captured, bool)> {
         let mut columns = Vec::new();
         for position in 0..(*descriptor).natts {
             let attribute = segments::attribute(descriptor, position);
-            let name = CStr::from_ptr((*attribute).attname.data.as_ptr());
-            let Ok(name) = name.to_str() else { continue };
-            if (*attribute).attisdropped || !watched.holds(name) {
+            let name = border::inwards_from((*attribute).attname.data.as_ptr());
+            if (*attribute).attisdropped || !watched.holds(&name) {
                 continue;
             }
             columns.push(shape::Column {
-                name: name.to_owned(),
+                key: watched.keys.contains(&name),
+                name,
                 attnum: (*attribute).attnum,
                 type_oid: (*attribute).atttypid.to_u32(),
                 typmod: (*attribute).atttypmod,
                 length: (*attribute).attlen,
                 by_value: (*attribute).attbyval,
-                key: watched.keys.iter().any(|k| k == name),
             });
         }
         let shape = shape::Shape { relation: root.to_u32(), leaf: leaf.to_u32(), columns };

@@ -1,5 +1,6 @@
 //! A sync as the engine runs it: its document, resolved against the catalogs.
 
+use crate::border;
 use crate::capture::attach;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, refuse};
@@ -291,6 +292,11 @@ pub fn compile(stored: Stored) -> Result<Plan, Failure> {
     keep_used(&mut target, &mut fields, Side::Target, &match_on);
     // The places in match_on moved with the columns: look them up again.
     let match_on = match_columns(&config, &source, &target, &fields)?;
+    for table in [&source, &target] {
+        for column in &table.columns {
+            check_name(&column.name, "column", &table.name)?;
+        }
+    }
     let (base, base_places, base_enums) = base_shape(&source, &target, &fields);
     let plan = Plan {
         id: stored.id,
@@ -330,6 +336,7 @@ pub fn read_table(oid: Oid, which: &str) -> Result<Table, Failure> {
             "Restore the table, or end the sync with sync.drop_sync.",
         )
     })?;
+    check_name(&name, "table", "the sync")?;
     let rows = sql::read(
         "SELECT a.attname, a.attnum, a.atttypid, a.atttypmod, a.attcollation, a.attlen, a.attbyval,
                 a.attgenerated OPERATOR(pg_catalog.<>) '', a.attidentity OPERATOR(pg_catalog.=) 'a'
@@ -378,6 +385,18 @@ pub fn read_table(oid: Oid, which: &str) -> Result<Table, Failure> {
     let key =
         key.iter().filter_map(|attnum| columns.iter().position(|c| c.attnum == *attnum)).collect();
     Ok(Table { oid, name, columns, key, key_equals })
+}
+
+/// Refuses a name that could not be written into a statement.
+fn check_name(name: &str, what: &str, of: &str) -> Result<(), Failure> {
+    border::check(name).map_err(|why| {
+        refuse(
+            "22P05",
+            format!("the name of a {what} of {of} {why}"),
+            &format!("It reads \"{name}\"."),
+            "Rename it, or leave it out of the sync.",
+        )
+    })
 }
 
 fn find<'a>(table: &'a Table, name: &str, path: &str) -> Result<(usize, &'a Column), Failure> {
@@ -584,7 +603,7 @@ fn columns_read(
     // SAFETY: an SPI connection of its own; the query tree is read while the plan exists.
     unsafe {
         let text = format!("SELECT {expression}\n FROM {} AS source", from.name);
-        let Ok(text) = std::ffi::CString::new(text) else { return Err(one_value) };
+        let text = border::exact(&text);
         pg_sys::SPI_connect();
         let plan = pg_sys::SPI_prepare(text.as_ptr(), 0, std::ptr::null_mut());
         let mut reads = None;

@@ -2,6 +2,7 @@
 //! tuplestore, so that every type works and no value ever becomes text.
 
 use super::plan::Column;
+use crate::border;
 use bumpalo::Bump;
 use change::image::Value;
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -68,26 +69,21 @@ impl Drop for Statement {
 impl Statement {
     /// Prepares `text`; inside an SPI connection. `fed_as` is the name of the fed rows.
     pub fn prepare(text: &str, fed_as: &str, columns: Vec<Fed>, writes: bool) -> Self {
-        let (Ok(text), Ok(name)) = (CString::new(text), CString::new(fed_as)) else {
-            ereport!(
-                ERROR,
-                PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
-                "a statement contains a zero byte"
-            );
-        };
+        let (text, name) = (border::exact(text), border::exact(fed_as));
+        let names: Vec<CString> = columns.iter().map(|c| border::exact(&c.name)).collect();
+        let first = border::exact(&ord(&columns));
         // SAFETY: the descriptor is built in memory that lives as long as the plan.
         unsafe {
             let old = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
             let descriptor = pg_sys::CreateTemplateTupleDesc(columns.len() as i32 + 1);
-            let entry = |n: usize, name: &str, type_oid: Oid, collation: Oid| {
-                let name = CString::new(name).unwrap_or_default();
+            let entry = |n: usize, name: &CString, type_oid: Oid, collation: Oid| {
                 let number = n as pg_sys::AttrNumber;
                 pg_sys::TupleDescInitEntry(descriptor, number, name.as_ptr(), type_oid, -1, 0);
                 pg_sys::TupleDescInitEntryCollation(descriptor, number, collation);
             };
-            entry(1, &ord(&columns), pg_sys::INT4OID, pg_sys::InvalidOid);
-            for (n, column) in columns.iter().enumerate() {
-                entry(n + 2, &column.name, column.type_oid, column.collation);
+            entry(1, &first, pg_sys::INT4OID, pg_sys::InvalidOid);
+            for (n, (column, name)) in columns.iter().zip(&names).enumerate() {
+                entry(n + 2, name, column.type_oid, column.collation);
             }
             pg_sys::MemoryContextSwitchTo(old);
             register(&name, descriptor, std::ptr::null_mut(), 500);
@@ -300,7 +296,7 @@ pub unsafe fn render_datum(datum: Datum, type_oid: Oid) -> String {
         let (mut function, mut varlena) = (pg_sys::InvalidOid, false);
         pg_sys::getTypeOutputInfo(type_oid, &raw mut function, &raw mut varlena);
         let text = pg_sys::OidOutputFunctionCall(function, datum);
-        let string = std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned();
+        let string = border::inwards_from(text);
         pg_sys::pfree(text.cast());
         string
     }

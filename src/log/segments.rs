@@ -5,6 +5,8 @@
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 
+use crate::border;
+use crate::sql;
 use crate::worker::slots::SEGMENTS;
 
 /// Columns of a log segment.
@@ -167,7 +169,11 @@ pub fn capture_entry(
                     values.as_mut_ptr(),
                     nulls.as_mut_ptr(),
                 );
-                let column = |n: usize| Vec::<String>::from_datum(values[n], nulls[n]);
+                let column = |n: usize| {
+                    let texts = (!nulls[n]).then(|| sql::elements(values[n], pg_sys::TEXTOID))?;
+                    let text = |datum| <&[u8]>::from_datum(datum, false).map(border::inwards);
+                    Some(texts.into_iter().filter_map(|t| text(t?)).collect::<Vec<_>>())
+                };
                 (column(1), column(2).unwrap_or_default())
             },
         )

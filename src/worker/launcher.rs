@@ -5,6 +5,7 @@
 use super::marks;
 use super::slots::{self, Slot, Standing};
 use super::transaction::{Failure, transaction};
+use crate::speech;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
@@ -84,7 +85,7 @@ pub extern "C-unwind" fn sync_ext_launcher(_argument: pg_sys::Datum) {
         let next = match transaction(marked_databases) {
             Ok(databases) => supervise(&mut started, &databases),
             Err(failure) => {
-                pgrx::warning!("sync_ext launcher cannot look for databases: {failure}");
+                speech::warning(format!("sync_ext launcher cannot look for databases: {failure}"));
                 SCAN
             }
         };
@@ -217,13 +218,20 @@ fn marked_databases() -> Result<Vec<(Oid, String)>, Failure> {
                 && (*form).datallowconn
                 && (*form).datconnlimit != -2
             {
-                let name =
-                    CStr::from_ptr((*form).datname.data.as_ptr()).to_string_lossy().into_owned();
-                databases.push(((*form).oid, name));
+                let name = CStr::from_ptr((*form).datname.data.as_ptr()).to_bytes();
+                databases.push(((*form).oid, readable_name(name)));
             }
         });
         Ok(databases)
     }
+}
+
+/// The name of a database is in the encoding of whoever made it, which nobody knows here.
+fn readable_name(bytes: &[u8]) -> String {
+    let escaped = |b: &u8| {
+        if b.is_ascii() { char::from(*b).to_string() } else { format!("\\x{b:02X}") }
+    };
+    bytes.iter().map(escaped).collect()
 }
 
 unsafe fn scan(catalog: Oid, mut each: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc)) {

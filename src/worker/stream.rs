@@ -5,6 +5,7 @@ use super::environment;
 use super::identity::{self, Epoch, Standing};
 use super::slots::{self, Slot};
 use super::transaction::{Failure, transaction};
+use crate::border;
 use crate::engine::plan::{self, Stored};
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::{Batch, Cursor, Known, Step, Sync, Verdict};
@@ -12,6 +13,7 @@ use crate::engine::{self, gaps, load, queue, store};
 use crate::log::batch::Map;
 use crate::log::{history, rotation, segments, tick};
 use crate::settings;
+use crate::speech;
 use crate::sql::{self, Arg};
 use change::order;
 use change::snapshot::{Snapshot, Span};
@@ -54,6 +56,12 @@ pub extern "C-unwind" fn sync_ext_worker(argument: pg_sys::Datum) {
         // SAFETY: as above.
         unsafe { pg_sys::proc_exit(0) }
     }
+    if let Err(failure) = transaction(|| Ok(())) {
+        speech::warning(format!("sync_ext worker cannot start: {failure}"));
+        // SAFETY: as above.
+        unsafe { pg_sys::proc_exit(1) }
+    }
+    speech::listen();
     environment::assert_all();
     crate::capture::install();
     // SAFETY: lives as long as the process.
@@ -62,7 +70,7 @@ pub extern "C-unwind" fn sync_ext_worker(argument: pg_sys::Datum) {
         Ok(Some(mut worker)) => worker.run(),
         Ok(None) => leave_for_good(slot),
         Err(failure) => {
-            pgrx::warning!("sync_ext worker cannot start: {failure}");
+            speech::warning(format!("sync_ext worker cannot start: {failure}"));
             // SAFETY: as above.
             unsafe { pg_sys::proc_exit(1) }
         }
@@ -90,13 +98,11 @@ fn leave_for_good(slot: &Slot) -> ! {
         if extension().is_some() {
             return Ok(());
         }
-        let name = sql::one("SELECT pg_catalog.quote_ident(pg_catalog.current_database())", &[])
-            .unwrap_or_default();
-        sql::query(&format!("ALTER DATABASE {name} RESET sync_ext.installed"), &[]);
+        sql::on_this_database("RESET sync_ext.installed");
         Ok(())
     });
     if let Err(failure) = result {
-        pgrx::log!("sync_ext worker leaves its mark on the database: {failure}");
+        speech::log(format!("sync_ext worker leaves its mark on the database: {failure}"));
     }
     slot.set_standing(slots::Standing::NotWanted);
     // SAFETY: the end of this process; 0: not wanted here.
@@ -206,7 +212,7 @@ impl Worker {
                     if held > 1 {
                         self.slot.set_standing(slots::Standing::Failing);
                     }
-                    pgrx::warning!("sync_ext worker: {failure}");
+                    speech::warning(format!("sync_ext worker: {failure}"));
                     Duration::from_millis(250 * u64::from(held.min(40)))
                 }
             };
@@ -503,7 +509,7 @@ impl Worker {
         let text = failure.map(|f| {
             let mut text = f.message.clone();
             for more in [&f.detail, &f.hint].into_iter().flatten() {
-                text.push_str(" — ");
+                text.push_str(" - ");
                 text.push_str(more);
             }
             text
@@ -671,10 +677,10 @@ impl Worker {
                 }
                 if let Err(failure) = gaps::look(sync) {
                     // Somebody holds the table.
-                    pgrx::log!(
+                    speech::log(format!(
                         "sync_ext worker cannot look at the tables of {}: {failure}",
                         sync.plan.name
-                    );
+                    ));
                     let (unseen, _) =
                         self.unseen.get_or_insert((Vec::new(), Instant::now() + LOOK_AGAIN));
                     unseen.extend(tables);
@@ -817,7 +823,7 @@ fn report(what: &str) {
     } else {
         (pg_sys::BackendState::STATE_RUNNING, format!("sync_ext: {what}"))
     };
-    if let Ok(text) = std::ffi::CString::new(text) {
+    if let Ok(text) = std::ffi::CString::new(border::readable(&text)) {
         // SAFETY: copies the text.
         unsafe { pg_sys::pgstat_report_activity(state, text.as_ptr()) };
     }

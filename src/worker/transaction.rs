@@ -1,8 +1,8 @@
 //! Transactions of the worker: an SQL error ends the transaction, never the worker.
 
 use super::environment;
-use crate::{capture, settings, sql};
-use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
+use crate::{border, capture, settings, speech, sql};
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use std::panic::AssertUnwindSafe;
 
@@ -22,15 +22,17 @@ impl std::fmt::Display for Failure {
 }
 
 impl Failure {
-    fn from_report(report: &ErrorReportWithLevel) -> Self {
+    fn of(error: &CaughtError) -> Self {
+        let (report, by_server) = speech::of(error);
+        let told = speech::told(report, by_server);
         let code = report.sql_error_code() as i32;
         Self {
             sqlstate: (0..5)
                 .map(|i| char::from((((code >> (6 * i)) & 0x3F) + 0x30) as u8))
                 .collect(),
-            message: report.message().to_owned(),
-            detail: report.detail().map(str::to_owned),
-            hint: report.hint().map(str::to_owned),
+            message: told.message,
+            detail: told.detail,
+            hint: told.hint,
         }
     }
 
@@ -49,15 +51,6 @@ pub fn refuse(sqlstate: &str, message: String, detail: &str, hint: &str) -> Fail
     }
 }
 
-fn caught(error: &CaughtError) -> Failure {
-    match error {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
-            Failure::from_report(report)
-        }
-        CaughtError::RustPanic { ereport, .. } => Failure::from_report(ereport),
-    }
-}
-
 /// Runs `work` in a transaction of its own with a snapshot. Commits when it returns `Ok`; rolls
 /// back when it returns `Err` or raises, at commit too.
 ///
@@ -71,6 +64,7 @@ pub fn transaction<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Fa
             pg_sys::StartTransactionCommand();
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         }
+        border::prepare();
         let value = work()?;
         // SAFETY: closes what was opened above.
         unsafe {
@@ -79,7 +73,7 @@ pub fn transaction<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Fa
         }
         Ok(value)
     }))
-    .catch_others(|error| Err(caught(&error)))
+    .catch_others(|error| Err(Failure::of(&error)))
     .execute();
     if result.is_err() {
         // SAFETY: ends whatever is left of the transaction and its resources.
@@ -172,6 +166,6 @@ fn forget_temporary_objects() {
         Ok(())
     });
     if let Err(failure) = result {
-        pgrx::warning!("sync_ext worker cannot drop temporary objects: {failure}");
+        speech::warning(format!("sync_ext worker cannot drop temporary objects: {failure}"));
     }
 }

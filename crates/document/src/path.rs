@@ -53,7 +53,7 @@ fn is_plain(name: &str) -> bool {
 pub(crate) fn shown(text: &str) -> String {
     let mut cut: String = text.chars().take(SHOWN).collect();
     if cut.len() < text.len() {
-        cut.push('…');
+        cut.push_str("...");
     }
     serde_json::Value::String(cut).to_string()
 }
@@ -78,6 +78,6 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut() {
-        assert_eq!(shown(&"ä".repeat(500)).chars().count(), SHOWN + 3);
+        assert_eq!(shown(&"ä".repeat(500)).chars().count(), SHOWN + 5);
     }
 }

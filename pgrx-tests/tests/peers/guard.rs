@@ -182,7 +182,7 @@ fn a_dropped_source_deletes_nothing() {
     let detail = query_one(&mut c, "SELECT detail FROM sync.status");
     assert_eq!(
         detail,
-        "the source table is gone — It was dropped after the sync was made. — Restore the table, or end the sync with sync.drop_sync."
+        "the source table is gone - It was dropped after the sync was made. - Restore the table, or end the sync with sync.drop_sync."
     );
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), "3");
     run(&mut c, "SELECT sync.drop_sync('s')");

@@ -171,7 +171,7 @@ fn a_right_lost_in_the_middle_stops_the_sync_and_says_the_remedy() {
     assert_eq!(
         query_one(&mut o.admin, "SELECT detail FROM sync.status"),
         format!(
-            "permission denied: role \"{role}\" lacks INSERT on {role}.b — A sync works with the rights of the role that created it. — GRANT INSERT ON {role}.b TO {role};"
+            "permission denied: role \"{role}\" lacks INSERT on {role}.b - A sync works with the rights of the role that created it. - GRANT INSERT ON {role}.b TO {role};"
         )
     );
     assert_eq!(query_one(&mut o.admin, "SELECT count(*) FROM sync.queue"), "0");

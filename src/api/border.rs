@@ -1,0 +1,47 @@
+//! Text and JSON as arguments and results of a function, in the database's encoding. pgrx's own
+//! types take them for UTF-8, so texts come and go as bytes here, which are laid out alike.
+
+use crate::border;
+use crate::engine::statement::render_datum;
+use crate::sql;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use pgrx::{AnyArray, AnyElement};
+use serde_json::Value as Json;
+use std::ffi::CString;
+
+/// A text to return.
+pub(super) fn text(result: &str) -> Vec<u8> {
+    border::readable(result).into_owned()
+}
+
+/// A jsonb to return.
+pub(super) fn jsonb(result: &Json) -> Option<AnyElement> {
+    let text = CString::new(border::readable_json(&result.to_string())).ok()?;
+    // SAFETY: the input function of jsonb takes a string in the database's encoding.
+    unsafe {
+        let argument = [Some(pg_sys::Datum::from(text.as_ptr()))];
+        let datum = pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &argument)?;
+        AnyElement::from_polymorphic_datum(datum, false, pg_sys::JSONBOID)
+    }
+}
+
+/// The elements of a `jsonb[]`.
+pub(super) fn documents(array: &AnyArray) -> Vec<Json> {
+    // SAFETY: the function is declared with jsonb[].
+    let elements = unsafe { sql::elements(array.datum(), pg_sys::JSONBOID) };
+    let read = |(n, element): (usize, Option<pg_sys::Datum>)| {
+        let Some(datum) = element else { return Json::Null };
+        // SAFETY: an element of that array.
+        let text = unsafe { render_datum(datum, pg_sys::JSONBOID) };
+        serde_json::from_str(&text).unwrap_or_else(|error| {
+            super::raise(&super::refuse(
+                "22032",
+                format!("document {} cannot be read", n + 1),
+                &format!("{error}."),
+                "Documents are JSON, nested at most 127 levels deep.",
+            ))
+        })
+    };
+    elements.into_iter().enumerate().map(read).collect()
+}
