@@ -138,7 +138,9 @@ pub fn function<T>(work: impl FnOnce() -> T) -> T {
         let mut hearing =
             pg_sys::ErrorContextCallback { previous: before, ..*(&raw const HEARING) };
         pg_sys::error_context_stack = &raw mut hearing;
-        let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work()))).catch_others(Err).execute();
+        let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
+            .catch_others(|error| Err(Box::new(error)))
+            .execute();
         pg_sys::error_context_stack = before;
         match result {
             Ok(value) => value,
