@@ -114,7 +114,8 @@ const LOST: &str = "
     SELECT j.tab, j.key, j.field, j.new, j.peer, j.no FROM suspects j ORDER BY j.no LIMIT 20";
 
 /// P4: a value that a user deleted with its row is there again, nobody wrote it anew, and no conflict says
-/// that the record was restored because the other side had edited it. A record of the mapped pair is known by
+/// that the record was restored because the other side had edited it, or that this very value won (a row deleted and
+/// inserted again beside one whose key was changed). A record of the mapped pair is known by
 /// its other key until it has been given one.
 const REVIVED: &str = "
     WITH there (tab, value) AS MATERIALIZED (
@@ -131,6 +132,8 @@ const REVIVED: &str = "
        AND NOT EXISTS (SELECT FROM sync.conflicts r JOIN journal k ON k.tab = r.sync AND k.key = r.key
                               JOIN journal o ON o.tab = k.tab AND k.old IN (o.old, o.new)
                         WHERE r.kind = 'update_deleted' AND r.sync = 'mapped' AND j.tab = 'mapped' AND o.key = j.key)
+       AND NOT EXISTS (SELECT FROM sync.conflicts c WHERE c.sync = j.tab
+                        AND j.old = CASE c.winner WHEN 'source' THEN c.source_value ELSE c.target_value END)
      ORDER BY j.no LIMIT 20";
 
 /// All that is known of a record: for whoever has to find out what went wrong.
