@@ -1,7 +1,5 @@
 //! Edits that cross each other: each of these once set a row back or forgot an edit.
 
-use std::time::Duration;
-
 use cluster::postgres::Client;
 use pgrx_tests::{Db, db, query_one, rows, run};
 
@@ -24,7 +22,7 @@ fn pair(db: &Db<'_>, settings: &str) -> Client {
 }
 
 fn settle(client: &mut Client) {
-    assert_eq!(query_one(client, "SELECT settled FROM sync.wait('s', '20 s')"), "t");
+    assert_eq!(query_one(client, "SELECT settled FROM sync.wait('s', '60 s')"), "t");
 }
 
 const LOGGED: &str =
@@ -43,7 +41,7 @@ fn an_echo_that_comes_late_sets_nothing_back() {
     run(&mut client, "UPDATE a.t SET f = 'first' WHERE id = 1");
     run(&mut slow, "BEGIN; UPDATE a.t SET f = 'second' WHERE id = 1");
     run(&mut client, "SELECT sync.resume('s')");
-    db.wait_until(Duration::from_secs(10), "the first edit arrives", || {
+    db.wait_until("the first edit arrives", || {
         query_one(&mut client, "SELECT f FROM b.t") == "first"
     });
     run(&mut slow, "COMMIT");
@@ -66,7 +64,7 @@ fn a_parked_edit_is_not_forgotten_over_an_edit_of_the_other_side() {
     run(&mut client, "UPDATE b.t SET g = 'mine' WHERE id = 1");
     settle(&mut client);
     run(&mut client, "ALTER TABLE b.t DROP CONSTRAINT picky");
-    db.wait_until(Duration::from_secs(10), "both edits arrive", || {
+    db.wait_until("both edits arrive", || {
         rows(&mut client, "SELECT a.f, a.g, b.f, b.g FROM a.t a, b.t b")
             == ["refused|mine|refused|mine"]
     });
@@ -83,18 +81,18 @@ fn a_row_renamed_while_its_partner_is_locked_stays_the_same_record() {
     let mut holder = db.connect();
     run(&mut holder, "BEGIN; UPDATE b.t SET own = 'kept' WHERE id = 1");
     run(&mut client, "UPDATE a.t SET id = 2 WHERE id = 1");
-    db.wait_until(Duration::from_secs(10), "the row is put aside", || {
+    db.wait_until("the row is put aside", || {
         query_one(&mut client, "SELECT count(*) > 0 FROM sync.queue") == "t"
     });
     run(&mut client, "UPDATE a.t SET id = 3, g = 'later' WHERE id = 2");
     settle(&mut client);
     run(&mut holder, "COMMIT");
-    db.wait_until(Duration::from_secs(10), "the row is renamed", || {
+    db.wait_until("the row is renamed", || {
         rows(&mut client, "SELECT id, g, own FROM b.t ORDER BY id") == ["3|later|kept"]
     });
     settle(&mut client);
     // Its names in between are looked at once more when their time comes.
-    db.wait_until(Duration::from_secs(10), "the queue is empty", || {
+    db.wait_until("the queue is empty", || {
         query_one(&mut client, "SELECT count(*) FROM sync.queue") == "0"
     });
 }
@@ -109,11 +107,11 @@ fn a_locked_row_holds_up_only_itself() {
     let mut holder = db.connect();
     run(&mut holder, "BEGIN; UPDATE b.t SET own = 'held' WHERE id = 150");
     run(&mut client, "UPDATE a.t SET f = 'new'");
-    db.wait_until(Duration::from_secs(4), "all but one arrive", || {
+    db.wait_until("all but one arrive", || {
         query_one(&mut client, "SELECT count(*) FROM b.t WHERE f = 'new'") == "299"
     });
     run(&mut holder, "COMMIT");
-    db.wait_until(Duration::from_secs(5), "the last one arrives", || {
+    db.wait_until("the last one arrives", || {
         query_one(&mut client, "SELECT count(*) FROM b.t WHERE f = 'new'") == "300"
     });
 }

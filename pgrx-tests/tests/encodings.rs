@@ -1,7 +1,5 @@
 //! Databases in other encodings than UTF-8: names, documents, values and errors pass the border.
 
-use std::time::Duration;
-
 use cluster::postgres::Client;
 use pgrx_tests::{Db, Shared, query_one, refusal, rows, run};
 
@@ -28,7 +26,7 @@ fn encoded(encoding: &str) -> (Db<'static>, Client) {
 #[track_caller]
 fn settle(client: &mut Client, sync: &str) -> u64 {
     let answer =
-        query_one(client, &format!("SELECT settled, parked FROM sync.wait('{sync}', '20s')"));
+        query_one(client, &format!("SELECT settled, parked FROM sync.wait('{sync}', '60s')"));
     let Some(parked) = answer.strip_prefix("t|") else {
         let state = rows(client, "SELECT state, detail FROM sync.status");
         panic!("{sync} did not settle: {state:?}");
@@ -276,7 +274,7 @@ fn a_column_whose_name_is_no_text_holds_up_its_sync_only() {
           END $d$",
     );
     let mut state = String::new();
-    db.wait_until(Duration::from_secs(15), "the sync says what is wrong", || {
+    db.wait_until("the sync says what is wrong", || {
         run(&mut c, "INSERT INTO a (id) SELECT max(id) + 1 FROM a");
         state = rows(&mut c, "SELECT state, detail FROM sync.status").join(";");
         state.contains("no character")
@@ -289,7 +287,7 @@ fn a_column_whose_name_is_no_text_holds_up_its_sync_only() {
             EXECUTE pg_catalog.format('ALTER TABLE b RENAME %I TO v', E'x\x81y');
           END $d$",
     );
-    db.wait_until(Duration::from_secs(20), "the sync has caught up", || {
+    db.wait_until("the sync has caught up", || {
         query_one(&mut c, "SELECT (SELECT count(*) FROM a) = (SELECT count(*) FROM b)") == "t"
     });
 }
@@ -305,7 +303,7 @@ fn databases_of_several_encodings_and_foreign_names_live_in_one_cluster() {
     for (db, name) in [(&latin1, "Gr\u{f6}\u{df}e \"1"), (&eucjp, "Gr\u{f6}\u{df}e 日本")] {
         // The worker is still connected for a moment.
         let rename = format!("ALTER DATABASE {} RENAME TO {}", db.name(), ident(name));
-        db.wait_until(Duration::from_secs(10), "the database can be renamed", || {
+        db.wait_until("the database can be renamed", || {
             let end = format!(
                 "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE datname = '{}'",
                 db.name()
@@ -334,9 +332,7 @@ fn databases_of_several_encodings_and_foreign_names_live_in_one_cluster() {
     let marked =
         "SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
                    WHERE d.datname = 'Größe 日本'";
-    utf8.wait_until(Duration::from_secs(10), "the mark is gone", || {
-        query_one(&mut admin, marked) == "0"
-    });
+    utf8.wait_until("the mark is gone", || query_one(&mut admin, marked) == "0");
     drop((l, e));
     for name in ["Größe \"1", "Größe 日本"] {
         run(&mut admin, &format!("DROP DATABASE {} WITH (FORCE)", ident(name)));

@@ -396,7 +396,7 @@ impl Worker {
         }
         let Some(mut sync) = self.syncs.remove(&id) else { return Ok(false) };
         sync.known.tick = self.ticks;
-        let result = self.serve_inner(&mut sync, asked);
+        let result = self.serve_inner(&mut sync);
         let (more, said) = match result {
             Ok(more) => {
                 sync.held_until = None;
@@ -418,12 +418,23 @@ impl Worker {
                 (false, said)
             }
         };
+        let well = sync.trouble.is_none() && said.is_ok();
+        // Settled for a waiter: the log up to the tick, the loads, what was put off for a moment, and what
+        // `sync.status` says of it.
+        if well
+            && !more
+            && sync.loads.is_empty()
+            && self.tick.is_some()
+            && let Some(progress) = self.slot.claim_progress(sync.plan.id as u32)
+        {
+            progress.done.fetch_max(asked, Ordering::AcqRel);
+        }
         // Also when the trouble could not even be written down.
         self.syncs.insert(id, sync);
         said.map(|()| more)
     }
 
-    fn serve_inner(&mut self, sync: &mut Sync, asked: u64) -> Result<bool, Failure> {
+    fn serve_inner(&mut self, sync: &mut Sync) -> Result<bool, Failure> {
         let Some(tick) = self.tick.clone() else { return Ok(false) };
         let epoch = self.epoch.number;
         let begun = Instant::now();
@@ -452,15 +463,7 @@ impl Worker {
         if !sync.loads.is_empty() && load::step(sync, epoch, &mut self.shapes)? {
             return Ok(sync.loads.first().is_none_or(load::Load::ready));
         }
-        // Settled for a waiter: the log up to the tick, the loads, and what was put off for a moment.
-        let soon = sync.is_due();
-        if sync.loads.is_empty()
-            && !soon
-            && let Some(progress) = self.slot.claim_progress(sync.plan.id as u32)
-        {
-            progress.done.fetch_max(asked, Ordering::AcqRel);
-        }
-        Ok(soon)
+        Ok(sync.is_due())
     }
 
     fn served(&self, sync: &Sync) -> u64 {

@@ -13,10 +13,10 @@ use rustix::process::Signal;
 
 use crate::database::{Db, quoted};
 use crate::options::{Options, Stop};
-use crate::poll;
 use crate::processes;
 use crate::server::{Server, remove_dir};
 use crate::workspace::run;
+use crate::{PATIENCE, poll};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -375,10 +375,10 @@ impl Cluster {
 
     /// Waits for a condition instead of sleeping; panics with `what` and the end of the server's log.
     #[track_caller]
-    pub fn wait_until(&self, timeout: Duration, what: &str, condition: impl FnMut() -> bool) {
-        if !poll(timeout, condition) {
+    pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
+        if !poll(PATIENCE, condition) {
             panic!(
-                "not within {timeout:?}: {what}\nthe end of the server's log:\n{}",
+                "not within {PATIENCE:?}: {what}\nthe end of the server's log:\n{}",
                 self.log_tail(40)
             );
         }

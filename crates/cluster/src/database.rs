@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use postgres::Client;
 
 use crate::cluster::Cluster;
@@ -38,8 +36,8 @@ impl Db<'_> {
 
     /// Waits for a condition instead of sleeping; panics with `what` and the end of the server's log.
     #[track_caller]
-    pub fn wait_until(&self, timeout: Duration, what: &str, condition: impl FnMut() -> bool) {
-        self.cluster.wait_until(timeout, what, condition);
+    pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
+        self.cluster.wait_until(what, condition);
     }
 }
 

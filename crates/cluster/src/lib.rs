@@ -38,6 +38,10 @@ pub use postgres;
 
 use std::time::{Duration, Instant};
 
+/// How long is waited for what has to happen in the end, on a machine that does much else besides. How fast something
+/// is, is for `cargo measure` to say.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Polls `done` until it holds; `false` when `timeout` has passed first.
 pub fn poll(timeout: Duration, mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + timeout;

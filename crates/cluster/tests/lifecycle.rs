@@ -47,9 +47,7 @@ fn copies_stand_on_their_own_and_a_standby_follows_until_promoted() {
     let mut standby = first.base_backup(bare("standby"), true).unwrap();
     standby.start().unwrap();
     first.psql("postgres", "INSERT INTO t VALUES (2)").unwrap();
-    standby.wait_until(Duration::from_secs(10), "the second row reaches the standby", || {
-        count(&standby) == 2
-    });
+    standby.wait_until("the second row reaches the standby", || count(&standby) == 2);
     standby.promote().unwrap();
     standby.psql("postgres", "INSERT INTO t VALUES (3)").unwrap();
 

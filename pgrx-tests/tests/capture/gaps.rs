@@ -1,7 +1,5 @@
 //! Changes that fire no row trigger (A7): noticed, recorded in `sync.gaps`, and made good.
 
-use std::time::Duration;
-
 use super::{equal, one_way, pair, settle, table};
 use pgrx_tests::cluster::Db;
 use pgrx_tests::cluster::postgres::Client;
@@ -15,7 +13,7 @@ fn reconciled(db: &Db<'_>, client: &mut Client, reason: &str) {
     let gap = format!(
         "SELECT bool_and(reconciled_at IS NOT NULL) FROM sync.gaps WHERE reason ~ '{reason}'"
     );
-    db.wait_until(Duration::from_secs(15), reason, || query_one(client, &gap) == "t");
+    db.wait_until(reason, || query_one(client, &gap) == "t");
 }
 
 fn filled(client: &mut Client) {
@@ -106,9 +104,7 @@ fn a_trigger_is_put_right_once_its_table_is_free() {
             .as_str(),
     );
     let tried = "sync_ext worker cannot look at the tables of s";
-    db.wait_until(Duration::from_secs(10), "the worker found the table held", || {
-        db.cluster().log_text().contains(tried)
-    });
+    db.wait_until("the worker found the table held", || db.cluster().log_text().contains(tried));
     run(&mut holder, "COMMIT");
     reconciled(&db, &mut client, "disabled");
     equal(&mut client, "s", "a", "b");
@@ -134,7 +130,7 @@ fn truncating_one_partition_asks_and_then_deletes_its_rows_only() {
     let mut client = db.connect();
     partitioned(&mut client);
     run(&mut client, "TRUNCATE a_1");
-    db.wait_until(Duration::from_secs(10), "the sync asks", || {
+    db.wait_until("the sync asks", || {
         query_one(&mut client, "SELECT state FROM sync.status") == "needs decision"
     });
     run(&mut client, "SELECT sync.resume('s', confirm => true)");
@@ -156,11 +152,9 @@ fn a_new_partition_is_captured_from_its_first_row_and_its_truncate_too() {
     );
     assert_eq!(equal(&mut client, "s", "a", "b").len(), 21);
     let own = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'a_3'::regclass AND tgtype & 32 = 32 AND tgenabled = 'A'";
-    db.wait_until(Duration::from_secs(10), "the partition has its truncate trigger", || {
-        query_one(&mut client, own) == "1"
-    });
+    db.wait_until("the partition has its truncate trigger", || query_one(&mut client, own) == "1");
     run(&mut client, "TRUNCATE a_3");
-    db.wait_until(Duration::from_secs(10), "the sync asks", || {
+    db.wait_until("the sync asks", || {
         query_one(&mut client, "SELECT state FROM sync.status") == "needs decision"
     });
     run(&mut client, "SELECT sync.resume('s', confirm => true)");
@@ -187,7 +181,7 @@ fn the_rows_of_an_attached_partition_arrive_and_those_of_a_detached_one_go() {
     reconciled(&db, &mut client, "detached");
     assert_eq!(equal(&mut client, "s", "a", "b").len(), 20);
     run(&mut client, "INSERT INTO more VALUES (250, 'alone', 0); TRUNCATE more; DROP TABLE a_2");
-    db.wait_until(Duration::from_secs(15), "the rows of the dropped partition are gone", || {
+    db.wait_until("the rows of the dropped partition are gone", || {
         settle(&mut client, "s");
         table(&mut client, "b").len() == 9
     });
@@ -231,9 +225,7 @@ fn a_synced_table_attached_to_a_synced_one_stops_both_and_loses_nothing() {
     settle(&mut client, "part");
     run(&mut client, "ALTER TABLE root ATTACH PARTITION part FOR VALUES FROM (100) TO (200)");
     let states = "SELECT string_agg(DISTINCT state, ' ') FROM sync.status";
-    db.wait_until(Duration::from_secs(15), "both to stop", || {
-        query_one(&mut client, states) == "failing"
-    });
+    db.wait_until("both to stop", || query_one(&mut client, states) == "failing");
     let told = query_one(&mut client, "SELECT detail FROM sync.status WHERE sync = 'root'");
     assert!(
         told.contains("belongs to the same partitioned table as public.part, which is synced"),
@@ -242,9 +234,7 @@ fn a_synced_table_attached_to_a_synced_one_stops_both_and_loses_nothing() {
     run(&mut client, "INSERT INTO root VALUES (2, 'meanwhile'), (102, 'meanwhile')");
     run(&mut client, "SELECT sync.drop_sync('part')");
     let same = "SELECT (SELECT array_agg(t ORDER BY id) FROM root t)::text = (SELECT array_agg(t ORDER BY id) FROM root_copy t)::text";
-    db.wait_until(Duration::from_secs(15), "the rows of the partition", || {
-        query_one(&mut client, same) == "t"
-    });
+    db.wait_until("the rows of the partition", || query_one(&mut client, same) == "t");
     assert_eq!(query_one(&mut client, "SELECT count(*) FROM root_copy"), "4");
     run(&mut client, "UPDATE part SET v = 'later'");
     settle(&mut client, "root");

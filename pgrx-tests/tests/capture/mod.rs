@@ -39,7 +39,7 @@ pub(crate) fn peer(client: &mut Client, name: &str, source: &str, target: &str, 
 #[track_caller]
 pub(crate) fn settle(client: &mut Client, name: &str) {
     let waited = client
-        .query_one("SELECT settled, parked FROM sync.wait($1, timeout => '20 seconds')", &[&name]);
+        .query_one("SELECT settled, parked FROM sync.wait($1, timeout => '60 seconds')", &[&name]);
     let state = waited.map(|row| (row.get::<_, bool>(0), row.get::<_, i64>(1)));
     if !matches!(state, Ok((true, 0))) {
         let status = rows(client, "SELECT * FROM sync.status");

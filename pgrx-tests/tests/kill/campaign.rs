@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cluster::postgres::Client;
-use cluster::{Cluster, Options, poll, prepared_server, processes};
+use cluster::{Cluster, Options, PATIENCE, poll, prepared_server, processes};
 use pgrx_tests::{query_one, rows, run};
 
 use super::checks;
@@ -152,7 +152,7 @@ impl Campaign {
             }
         }
         let mut next = before;
-        let back = poll(Duration::from_secs(30), || {
+        let back = poll(PATIENCE, || {
             next = self.worker_if_any().unwrap_or(before);
             next != before
         });
@@ -166,7 +166,7 @@ impl Campaign {
 
     fn client(&self, name: &str) -> Client {
         let mut last = None;
-        let connected = poll(Duration::from_secs(30), || {
+        let connected = poll(PATIENCE, || {
             last = writers::connect(&self.sockets, DATABASE, name).ok();
             last.is_some()
         });
@@ -185,7 +185,7 @@ impl Campaign {
 
     fn worker(&mut self) -> i32 {
         let mut pid = None;
-        let found = poll(Duration::from_secs(30), || {
+        let found = poll(PATIENCE, || {
             pid = self.worker_if_any();
             pid.is_some()
         });
@@ -227,7 +227,7 @@ impl Campaign {
         drop((client, open));
         let worker = self.worker();
         drop(processes::kill(worker));
-        poll(Duration::from_secs(30), || self.worker_if_any().is_some_and(|pid| pid != worker));
+        poll(PATIENCE, || self.worker_if_any().is_some_and(|pid| pid != worker));
         let mut client = self.client("writer");
         self.settle(&mut client);
         let after = self.traces(&mut client);

@@ -1,9 +1,9 @@
 //! The invariants, as queries over both sides, the journal and the conflicts.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use cluster::poll;
 use cluster::postgres::Client;
+use cluster::{PATIENCE, poll};
 use pgrx_tests::{query_one, rows};
 
 use super::schema::{PAIRS, POISON, Pair};
@@ -12,7 +12,7 @@ use super::schema::{PAIRS, POISON, Pair};
 pub(crate) fn settle(client: &mut Client) -> Result<(), String> {
     let begun = Instant::now();
     let mut left = Vec::new();
-    let settled = poll(Duration::from_secs(60), || {
+    let settled = poll(PATIENCE, || {
         left.clear();
         for pair in &PAIRS {
             let sql = format!("SELECT settled FROM sync.wait('{}', '10 seconds')", pair.sync);

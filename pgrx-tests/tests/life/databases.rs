@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgrx_tests::{Shared, db, query_one, run};
 
-use super::{SOON, both, settle, status, two_tables, until, worker, workers};
+use super::{both, settle, status, two_tables, until, worker, workers};
 
 const LONGEST: Duration = Duration::from_secs(2);
 
@@ -22,9 +22,8 @@ fn a_database_is_dropped_within_two_seconds_also_while_its_worker_is_busy() {
         let started = Instant::now();
         run(&mut admin, &format!("DROP DATABASE {} {force}", db.name()));
         assert!(started.elapsed() < LONGEST, "{force}: {:?}", started.elapsed());
-        Shared::cluster().wait_until(SOON, "the worker is gone", || {
-            workers(Shared::cluster(), db.name()).is_empty()
-        });
+        Shared::cluster()
+            .wait_until("the worker is gone", || workers(Shared::cluster(), db.name()).is_empty());
     }
 }
 

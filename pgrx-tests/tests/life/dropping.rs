@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgrx_tests::{db, query_one, run};
 
-use super::{SOON, both, settle, two_tables, worker, workers};
+use super::{both, settle, two_tables, worker, workers};
 
 const MARKS: &str = "SELECT count(*) FROM pg_db_role_setting r JOIN pg_database d ON d.oid = r.setdatabase
                       WHERE d.datname = current_database() AND r.setconfig::text LIKE '%sync_ext.installed%'";
@@ -17,7 +17,7 @@ fn the_worker_goes_with_the_extension_and_takes_the_mark_off_the_database() {
     worker(db.cluster(), db.name());
     assert_eq!(query_one(&mut client, MARKS), "1");
     run(&mut client, "DROP EXTENSION sync_ext");
-    db.wait_until(SOON, "the worker is gone", || workers(db.cluster(), db.name()).is_empty());
+    db.wait_until("the worker is gone", || workers(db.cluster(), db.name()).is_empty());
     assert_eq!(query_one(&mut client, MARKS), "0");
 }
 
@@ -57,9 +57,9 @@ fn a_busy_worker_does_not_hold_up_drop_extension() {
     super::until(&mut client, "SELECT count(*) > 2 FROM b.t", "t");
     let started = Instant::now();
     run(&mut client, "DROP EXTENSION sync_ext");
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     assert_eq!(query_one(&mut client, "SELECT count(*) FROM a.t"), "29993");
-    db.wait_until(SOON, "the worker is gone", || workers(db.cluster(), db.name()).is_empty());
+    db.wait_until("the worker is gone", || workers(db.cluster(), db.name()).is_empty());
     assert_eq!(query_one(&mut client, MARKS), "0");
 }
 

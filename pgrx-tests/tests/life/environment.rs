@@ -2,7 +2,7 @@
 
 use pgrx_tests::{Shared, db, query_one, refusal, run};
 
-use super::{SOON, settle, worker, workers};
+use super::{settle, worker, workers};
 
 #[test]
 fn settings_of_the_database_do_not_change_what_the_worker_does() {
@@ -43,7 +43,7 @@ fn settings_of_the_database_do_not_change_what_the_worker_does() {
                {"source": "y", "target": "y", "transformation": "y::text"}]}');
            INSERT INTO a.t VALUES (1, 'one', '2026-02-01', '2026-02-01 12:00+00', 0.1234567890123456, '1 day 02:03', '\x6100')"#,
     );
-    db.wait_until(SOON, "another worker serves the database", || {
+    db.wait_until("another worker serves the database", || {
         workers(db.cluster(), db.name()).iter().any(|&now| now != before)
     });
     settle(&mut client);

@@ -12,13 +12,9 @@ mod standby;
 mod trouble;
 mod worker;
 
-use std::time::Duration;
-
 use cluster::postgres::Client;
-use cluster::{Cluster, Options, poll, prepared_server};
+use cluster::{Cluster, Options, PATIENCE, poll, prepared_server};
 use pgrx_tests::{query_one, rows, run};
-
-pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// A cluster of the test's own, because it is stopped, killed or configured.
 #[track_caller]
@@ -50,7 +46,7 @@ pub(crate) fn two_tables(client: &mut Client) {
 #[track_caller]
 pub(crate) fn settle(client: &mut Client) {
     assert_eq!(
-        query_one(client, "SELECT settled FROM sync.wait('t', '15s')"),
+        query_one(client, "SELECT settled FROM sync.wait('t', '60s')"),
         "t",
         "{:?}",
         rows(client, "SELECT state, detail FROM sync.status")
@@ -79,7 +75,7 @@ pub(crate) fn workers(cluster: &Cluster, database: &str) -> Vec<i32> {
 #[track_caller]
 pub(crate) fn worker(cluster: &Cluster, database: &str) -> i32 {
     let mut found = Vec::new();
-    cluster.wait_until(SOON, "a worker serves the database", || {
+    cluster.wait_until("a worker serves the database", || {
         found = workers(cluster, database);
         !found.is_empty()
     });
@@ -91,7 +87,7 @@ pub(crate) fn worker(cluster: &Cluster, database: &str) -> i32 {
 #[track_caller]
 pub(crate) fn until(client: &mut Client, sql: &str, expected: &str) {
     let mut last = Vec::new();
-    let reached = poll(SOON, || {
+    let reached = poll(PATIENCE, || {
         last = rows(client, sql);
         last == [expected]
     });

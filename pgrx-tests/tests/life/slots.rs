@@ -3,7 +3,7 @@
 use cluster::Options;
 use pgrx_tests::{query_one, refusal, run};
 
-use super::{SOON, both, own, said, settle, status, two_tables, until, worker, workers};
+use super::{both, own, said, settle, status, two_tables, until, worker, workers};
 
 const HINT: &str = "HINT: Increase max_worker_processes and restart the server.";
 
@@ -41,7 +41,7 @@ fn a_database_without_a_worker_slot_says_so_and_is_served_when_one_is_free() {
     run(&mut client, "UPDATE a.t SET v = 'captured' WHERE id = 1");
 
     run(&mut admin, "DROP EXTENSION sync_ext");
-    cluster.wait_until(SOON, "the slot goes to the other database", || {
+    cluster.wait_until("the slot goes to the other database", || {
         workers(&cluster, "other").len() == 1
     });
     settle(&mut client);

@@ -3,7 +3,7 @@
 use cluster::{Cluster, Options};
 use pgrx_tests::{query_one, refusal, rows, run};
 
-use super::{SOON, both, own, settle, status, two_tables, until, worker};
+use super::{both, own, settle, status, two_tables, until, worker};
 
 const EPOCHS: &str = "SELECT string_agg(state, ' ' ORDER BY epoch) FROM sync._epoch";
 
@@ -64,7 +64,7 @@ fn a_promoted_standby_without_an_instance_is_fenced_until_activated() {
     standby.promote().unwrap();
     let mut client = standby.connect("postgres").unwrap();
     run(&mut client, "UPDATE a.t SET v = 'not sent' WHERE id = 2");
-    standby.wait_until(SOON, "the promoted standby is fenced", || {
+    standby.wait_until("the promoted standby is fenced", || {
         status(&mut client).starts_with("fenced: the server was promoted or restored")
     });
     let error = refusal(&mut client, "SELECT * FROM sync.wait('t')");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgrx_tests::{db, query_one, rows, run};
 
-use super::{SOON, both, own, settle, two_tables, until, worker, workers};
+use super::{both, own, settle, two_tables, until, worker, workers};
 use cluster::{Options, processes};
 
 /// C3: nothing names the database but CREATE EXTENSION itself.
@@ -63,7 +63,7 @@ fn a_terminated_worker_is_started_again_and_goes_on() {
     let before = worker(db.cluster(), db.name());
     run(&mut client, &format!("SELECT pg_terminate_backend({before})"));
     run(&mut client, "UPDATE a.t SET v = 'later' WHERE id = 2");
-    db.wait_until(SOON, "another worker serves the database", || {
+    db.wait_until("another worker serves the database", || {
         let now = workers(db.cluster(), db.name());
         now.len() == 1 && now[0] != before
     });
@@ -81,7 +81,7 @@ fn a_launcher_that_was_terminated_comes_back_and_starts_no_second_worker() {
     let pid = worker(&cluster, "postgres");
     let launcher = cluster.pids_of("sync_ext launcher").unwrap()[0];
     run(&mut client, &format!("SELECT pg_terminate_backend({launcher})"));
-    cluster.wait_until(SOON, "a new launcher", || {
+    cluster.wait_until("a new launcher", || {
         cluster.pids_of("sync_ext launcher").unwrap().iter().any(|&now| now != launcher)
     });
     run(&mut client, "INSERT INTO a.t VALUES (3, 'three')");
@@ -89,9 +89,10 @@ fn a_launcher_that_was_terminated_comes_back_and_starts_no_second_worker() {
     assert_eq!(workers(&cluster, "postgres"), [pid]);
     // It starts the next one, although it has not started this one.
     run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
-    cluster.wait_until(Duration::from_secs(4), "a new worker", || {
-        workers(&cluster, "postgres").iter().any(|&now| now != pid)
-    });
+    let killed = Instant::now();
+    cluster
+        .wait_until("a new worker", || workers(&cluster, "postgres").iter().any(|&now| now != pid));
+    assert!(killed.elapsed() < Duration::from_secs(8), "not before the launcher's next look");
     assert_eq!(workers(&cluster, "postgres").len(), 1);
 }
 
@@ -106,7 +107,7 @@ fn after_kill_9_the_first_delivery_takes_at_most_three_seconds() {
         let pid = cluster.pids_of(process).unwrap()[0];
         processes::kill(pid).unwrap();
         let killed = Instant::now();
-        cluster.wait_until(SOON, "the server has recovered", || {
+        cluster.wait_until("the server has recovered", || {
             !processes::is_alive(pid)
                 && cluster.connect("postgres").is_ok_and(|mut again| {
                     again.batch_execute(&format!("INSERT INTO a.t VALUES ({n} + 10, 'x')")).is_ok()

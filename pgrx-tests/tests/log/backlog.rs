@@ -76,9 +76,7 @@ fn a_statement_that_is_read_in_parts_keeps_its_order_over_restarts() {
     for _ in 0..3 {
         if let Some(pid) = worker(&db) {
             run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
-            db.wait_until(Duration::from_secs(10), "a new worker", || {
-                worker(&db).is_some_and(|new| new != pid)
-            });
+            db.wait_until("a new worker", || worker(&db).is_some_and(|new| new != pid));
         }
     }
     settle(&mut client, "t");

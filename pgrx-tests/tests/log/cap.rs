@@ -4,9 +4,6 @@ use super::{assert_equal, differences, fill, pair, segments, settle, small_log};
 use cluster::Db;
 use cluster::postgres::Client;
 use pgrx_tests::{query_one, rows, run};
-use std::time::Duration;
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 fn database(name: &str) -> Db<'static> {
     let db = small_log().database(name).unwrap();
@@ -18,7 +15,7 @@ fn database(name: &str) -> Db<'static> {
 #[track_caller]
 fn wait_for_cap(db: &Db, client: &mut Client) {
     fill(client);
-    db.wait_until(LIMIT, "the log is emptied although the sync is paused", || {
+    db.wait_until("the log is emptied although the sync is paused", || {
         segments(client).iter().sum::<u64>() < 1 << 20
             && query_one(client, "SELECT (SELECT count(*) FROM sync.queue) + (SELECT count(*) FROM sync.progress) > 0") == "t"
     });
@@ -91,7 +88,7 @@ fn many_deletes_of_a_paused_sync_still_need_a_decision() {
     run(&mut client, "SELECT sync.pause('t'); DELETE FROM t WHERE id > 0");
     wait_for_cap(&db, &mut client);
     run(&mut client, "SELECT sync.resume('t')");
-    db.wait_until(LIMIT, "a decision is asked for", || {
+    db.wait_until("a decision is asked for", || {
         query_one(&mut client, "SELECT state FROM sync.status") == "needs decision"
     });
     assert_eq!(query_one(&mut client, "SELECT count(*) FROM peer.t"), "401");
@@ -112,21 +109,19 @@ fn a_sync_that_cannot_work_holds_the_log_no_longer_than_its_size() {
         &mut client,
         "ALTER TABLE peer.t DROP CONSTRAINT t_pkey; UPDATE t SET v = 'edited' WHERE id = 1; DELETE FROM t WHERE id = 2",
     );
-    db.wait_until(LIMIT, "the sync fails", || {
+    db.wait_until("the sync fails", || {
         query_one(&mut client, "SELECT state FROM sync.status") == "failing"
     });
-    db.wait_until(LIMIT, "the log is emptied although the sync fails", || {
+    db.wait_until("the log is emptied although the sync fails", || {
         let full = segments(&mut client).iter().sum::<u64>() > 12 << 20;
         if !full {
             fill(&mut client);
         }
         query_one(&mut client, "SELECT count(*) > 0 FROM sync.progress") == "t"
     });
-    db.wait_until(LIMIT, "the log is small again", || {
-        segments(&mut client).iter().sum::<u64>() < 9 << 20
-    });
+    db.wait_until("the log is small again", || segments(&mut client).iter().sum::<u64>() < 9 << 20);
     run(&mut client, "ALTER TABLE peer.t ADD PRIMARY KEY (id)");
-    db.wait_until(LIMIT, "the tables are equal again", || {
+    db.wait_until("the tables are equal again", || {
         differences(&mut client, "public.t", "peer.t").is_empty()
     });
     settle(&mut client, "t");

@@ -2,7 +2,6 @@
 
 use super::{create_sync, pair, settle};
 use pgrx_tests::{db, query_one, rows, run};
-use std::time::Duration;
 
 /// The LaunchPad text's trigger log: table, operation, payload, origin, captured when, status, synced when.
 #[test]
@@ -131,7 +130,7 @@ fn what_waits_in_the_batch_at_hand_is_sending() {
     run(&mut client, "INSERT INTO t VALUES (1), (2), (3)");
     let look = "SELECT key, status FROM sync.change_log ORDER BY key";
     // What is written after the tick is not in this batch.
-    db.wait_until(Duration::from_secs(10), "the first row is there, the second one waits", || {
+    db.wait_until("the first row is there, the second one waits", || {
         rows(&mut client, look) == ["1|synced", "2|sending", "3|sending"]
     });
     run(&mut client, "INSERT INTO t VALUES (4)");

@@ -3,7 +3,6 @@
 use super::{assert_equal, pair, settle};
 use cluster::Db;
 use pgrx_tests::{db, query_one, rows, run};
-use std::time::Duration;
 
 const PARTITIONS: &str = "SELECT string_agg(c.relname, ' ' ORDER BY c.relname) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                            WHERE i.inhparent = 'sync._history'::regclass";
@@ -19,7 +18,7 @@ fn restart_worker(db: &Db) {
     let mut client = db.connect();
     let before = rows(&mut client, &sql);
     run(&mut client, &format!("SELECT pg_terminate_backend(pid) FROM ({sql}) w"));
-    db.wait_until(Duration::from_secs(10), "another worker", || {
+    db.wait_until("another worker", || {
         let now = rows(&mut client, &sql);
         now.len() == 1 && now != before
     });
@@ -29,7 +28,7 @@ fn restart_worker(db: &Db) {
 fn there_are_partitions_for_today_and_tomorrow_and_they_belong_to_the_extension() {
     let db = db();
     let mut client = db.connect();
-    db.wait_until(Duration::from_secs(10), "the partitions are there", || {
+    db.wait_until("the partitions are there", || {
         query_one(&mut client, PARTITIONS) == query_one(&mut client, EXPECTED)
     });
     let members = "SELECT count(*) FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND d.classid = 'pg_class'::regclass
@@ -61,7 +60,7 @@ fn history_past_its_days_is_dropped_and_younger_stays() {
         );
     }
     restart_worker(&db);
-    db.wait_until(Duration::from_secs(10), "the old partition is gone", || {
+    db.wait_until("the old partition is gone", || {
         query_one(
             &mut client,
             "SELECT count(*) FROM pg_class WHERE relname ~ '^_history_2' AND relkind = 'r'",
@@ -93,7 +92,7 @@ fn a_reader_of_history_does_not_keep_the_worker_from_making_a_partition() {
     run(&mut client, "INSERT INTO t VALUES (1)");
     settle(&mut client, "t");
     assert_equal(&mut client);
-    db.wait_until(Duration::from_secs(10), "tomorrow has its partition", || {
+    db.wait_until("tomorrow has its partition", || {
         query_one(&mut client, PARTITIONS) == query_one(&mut client, EXPECTED)
     });
     run(&mut reader, "COMMIT");

@@ -3,7 +3,6 @@
 use super::{assert_equal, create_sync, differences, pair, settle};
 use pgrx_tests::{db, query_one, rows, run};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// A1: the log carries the top-level transaction. With the subtransaction's id the row would count as seen while its
 /// transaction is still open.
@@ -51,7 +50,7 @@ fn an_exception_block_open_while_others_are_delivered_is_not_lost() {
              END $$",
         );
     });
-    db.wait_until(Duration::from_secs(10), "the writer waits", || {
+    db.wait_until("the writer waits", || {
         query_one(&mut b, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
                             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())") == "1"
     });
@@ -99,7 +98,7 @@ fn a_shape_that_is_rolled_back_with_an_alter_table_is_stored_again() {
          UPDATE t SET v = 'kept'; COMMIT;
          ALTER TABLE t ALTER v TYPE varchar(60); UPDATE t SET v = 'again'",
     );
-    db.wait_until(Duration::from_secs(20), "the last value arrives", || {
+    db.wait_until("the last value arrives", || {
         query_one(&mut a, "SELECT v FROM peer.t") == "again"
     });
     settle(&mut a, "t");
@@ -152,7 +151,7 @@ fn a_prepared_transaction_delays_only_its_own_rows() {
     settle(&mut a, "t");
     assert_eq!(rows(&mut a, "SELECT id FROM peer.t"), ["2"]);
     run(&mut b, &format!("COMMIT PREPARED '{name}'"));
-    db.wait_until(Duration::from_secs(5), "the prepared row arrives by itself", || {
+    db.wait_until("the prepared row arrives by itself", || {
         query_one(&mut a, "SELECT count(*) FROM peer.t") == "2"
     });
     assert_equal(&mut a);

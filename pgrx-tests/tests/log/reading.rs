@@ -2,7 +2,6 @@
 
 use super::{create_sync, pair, settle};
 use pgrx_tests::{db, query_one, run};
-use std::time::Duration;
 
 /// The worker finds a batch by its map of the log's blocks: what lies there for others is not read again.
 #[test]
@@ -34,7 +33,7 @@ fn a_small_batch_is_read_without_going_through_the_whole_log() {
     };
     let mut before = touched();
     let mut same = 0;
-    db.wait_until(Duration::from_secs(20), "the worker has reported its reading", || {
+    db.wait_until("the worker has reported its reading", || {
         let now = touched();
         same = if now == before { same + 1 } else { 0 };
         before = now;
@@ -46,7 +45,7 @@ fn a_small_batch_is_read_without_going_through_the_whole_log() {
         run(&mut writer, &format!("INSERT INTO t VALUES ({n})"));
         settle(&mut writer, "t");
     }
-    db.wait_until(Duration::from_secs(20), "the worker reports again", || {
+    db.wait_until("the worker reports again", || {
         run(&mut writer, "UPDATE t SET v = clock_timestamp()::text WHERE id = 1");
         touched() >= before + 40
     });

@@ -6,7 +6,6 @@ use pgrx_tests::{query_one, rows, run};
 use std::time::{Duration, Instant};
 
 const MB: u64 = 1024 * 1024;
-const LIMIT: Duration = Duration::from_secs(30);
 
 fn empty(sizes: &[u64]) -> usize {
     sizes.iter().filter(|&&bytes| bytes == 0).count()
@@ -25,7 +24,7 @@ fn the_log_rotates_beside_an_old_prepared_transaction_and_a_repeatable_read_writ
     // Its snapshot is older than all rotations; it writes before them and after them.
     run(&mut b, "BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO t VALUES (2, 'before')");
     let mut used = [false; 4];
-    db.wait_until(LIMIT, "the log has gone round past the pinned segment", || {
+    db.wait_until("the log has gone round past the pinned segment", || {
         let sizes = segments(&mut reader);
         if sizes.iter().sum::<u64>() - sizes[pinned] < 2 * MB {
             fill(&mut a);
@@ -37,13 +36,13 @@ fn the_log_rotates_beside_an_old_prepared_transaction_and_a_repeatable_read_writ
     });
     assert_eq!(query_one(&mut a, "SELECT count(*) FROM peer.t WHERE id > 0"), "0");
     run(&mut b, "INSERT INTO t VALUES (3, 'after'); COMMIT");
-    db.wait_until(LIMIT, "the late rows arrive", || {
+    db.wait_until("the late rows arrive", || {
         rows(&mut a, "SELECT v FROM peer.t WHERE id > 0 ORDER BY id") == ["before", "after"]
     });
     run(&mut b, "COMMIT PREPARED 'old'");
     settle(&mut a, "t");
     assert_equal(&mut a);
-    db.wait_until(LIMIT, "the old segment is emptied", || {
+    db.wait_until("the old segment is emptied", || {
         segments(&mut reader)[pinned] == 0 || {
             fill(&mut a);
             false
@@ -60,7 +59,7 @@ fn a_reader_keeps_the_log_and_makes_nobody_wait() {
     pair(&mut a, "one_way");
     run(&mut reader, "BEGIN; SELECT count(*) FROM sync.change_log");
     run(&mut a, "SET lock_timeout = '300ms'");
-    db.wait_until(LIMIT, "every segment is in use", || {
+    db.wait_until("every segment is in use", || {
         fill(&mut a);
         // Another reader comes and goes meanwhile.
         run(&mut look, "SET lock_timeout = '300ms'; SELECT FROM sync._log_v1_0 LIMIT 1");
@@ -73,7 +72,7 @@ fn a_reader_keeps_the_log_and_makes_nobody_wait() {
     settle(&mut a, "t");
     assert_equal(&mut a);
     run(&mut reader, "COMMIT");
-    db.wait_until(LIMIT, "what everybody has seen is emptied", || empty(&segments(&mut look)) >= 3);
+    db.wait_until("what everybody has seen is emptied", || empty(&segments(&mut look)) >= 3);
     assert_eq!(query_one(&mut look, doctor), "t");
 }
 
@@ -102,9 +101,7 @@ fn under_an_old_snapshot_the_log_stays_small_and_has_no_dead_tuples() {
     }
     settle(&mut a, "t");
     assert_equal(&mut a);
-    db.wait_until(LIMIT, "all but the current segment are emptied", || {
-        empty(&segments(&mut look)) >= 3
-    });
+    db.wait_until("all but the current segment are emptied", || empty(&segments(&mut look)) >= 3);
     // A rotation by TRUNCATE would leave four of them each time.
     let left = dead_in_catalogs(&mut look).saturating_sub(before);
     assert!(left < 8, "{left} dead rows in the catalogs after {written} fillings");

@@ -1,8 +1,6 @@
 //! The guard: what would delete more than a sync's share of the other side waits for a person, who
 //! sends it (`confirm`) or keeps the other side's rows (`discard`).
 
-use std::time::Duration;
-
 use cluster::postgres::Client;
 use cluster::{Cluster, Options, Stop, prepared_server};
 use pgrx_tests::{Db, query_one, refusal, rows, run};
@@ -124,16 +122,14 @@ fn the_answer_holds_for_the_same_deletes_after_a_restart() {
     synced(&mut c, "s");
     run(&mut c, "DELETE FROM a WHERE id <= 150");
     let asked = "SELECT state FROM sync.status";
-    cluster.wait_until(Duration::from_secs(30), "the question", || {
-        query_one(&mut c, asked) == "needs decision"
-    });
+    cluster.wait_until("the question", || query_one(&mut c, asked) == "needs decision");
     run(&mut c, "DELETE FROM a WHERE id BETWEEN 201 AND 350");
     drop(c);
     cluster.restart(Stop::Immediate).unwrap();
     let mut c = cluster.connect("asked").unwrap();
     assert_eq!(query_one(&mut c, asked), "needs decision");
     run(&mut c, "SELECT sync.resume('s', confirm => true)");
-    cluster.wait_until(Duration::from_secs(30), "the second question", || {
+    cluster.wait_until("the second question", || {
         query_one(&mut c, "SELECT count(*) FROM b") == "450"
             && query_one(&mut c, asked) == "needs decision"
     });

@@ -16,8 +16,6 @@ mod topology;
 mod transforms;
 mod triggers;
 
-use std::time::Duration;
-
 use cluster::postgres::Client;
 use pgrx_tests::{Db, db, query_one, rows, run};
 
@@ -34,7 +32,7 @@ fn prepared(sql: &str) -> (Db<'static>, Client) {
 #[track_caller]
 fn settle(client: &mut Client, sync: &str) -> u64 {
     let answer =
-        query_one(client, &format!("SELECT settled, parked FROM sync.wait('{sync}', '20s')"));
+        query_one(client, &format!("SELECT settled, parked FROM sync.wait('{sync}', '60s')"));
     let (settled, parked) = answer.split_once('|').unwrap();
     assert_eq!(settled, "t", "{sync} did not settle:\n{}", state_of(client, sync));
     parked.parse().unwrap()
@@ -76,7 +74,7 @@ fn rest(client: &mut Client, syncs: &[&str]) {
 #[track_caller]
 fn becomes(db: &Db<'_>, client: &mut Client, sql: &str, expected: &str) {
     let mut last = String::new();
-    db.wait_until(Duration::from_secs(15), &format!("{sql} = {expected}"), || {
+    db.wait_until(&format!("{sql} = {expected}"), || {
         last = rows(client, sql).join(",");
         last == expected
     });

@@ -1,7 +1,5 @@
 //! P12: a record that cannot be applied blocks its own key and nothing else.
 
-use std::time::Duration;
-
 use pgrx_tests::{query_one, refusal, rows, run};
 
 use super::{becomes, prepared, settle, synced};
@@ -136,7 +134,7 @@ fn a_users_transaction_is_never_the_victim_of_a_deadlock() {
         // The worker locks in the order of the keys and waits for 20, the user then asks for 1.
         run(&mut user, "BEGIN; UPDATE b SET n = n + 1 WHERE id = 20");
         run(&mut c, &format!("UPDATE a SET v = 'round {round}'"));
-        db.wait_until(Duration::from_secs(5), "the worker to wait for the row", || {
+        db.wait_until("the worker to wait for the row", || {
             query_one(
                 &mut c,
                 "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity s USING (pid)

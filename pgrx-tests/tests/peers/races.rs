@@ -91,7 +91,7 @@ fn an_edit_committed_while_the_worker_waits_for_the_row_is_not_overwritten() {
     {
         run(&mut user, &format!("BEGIN; UPDATE b SET {columns} WHERE id = 1"));
         run(&mut c, &format!("UPDATE a SET v = 'worker {round}' WHERE id = 1"));
-        db.wait_until(Duration::from_secs(5), "the worker to wait for the row", || {
+        db.wait_until("the worker to wait for the row", || {
             query_one(
                 &mut c,
                 "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity s USING (pid)
@@ -125,7 +125,7 @@ fn a_row_edited_while_its_delete_waits_is_a_conflict() {
     let mut user = db.connect();
     run(&mut user, "BEGIN; SELECT FROM b FOR UPDATE");
     run(&mut c, "DELETE FROM a");
-    db.wait_until(Duration::from_secs(5), "the worker to wait for the row", || {
+    db.wait_until("the worker to wait for the row", || {
         query_one(
             &mut c,
             "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity s USING (pid)

@@ -206,7 +206,7 @@ fn wait_says_whether_and_how_much_is_parked() {
     run(&mut c, "UPDATE a SET w = 'held up' WHERE id = 2");
     let begun = std::time::Instant::now();
     assert_eq!(query_one(&mut c, "SELECT settled FROM sync.wait('s', '300ms')"), "f");
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     run(&mut user, "COMMIT");
     becomes(&db, &mut c, "SELECT w FROM b WHERE id = 2", "held up");
 }

@@ -76,7 +76,7 @@ fn an_admin_settles_his_own_queue() {
     // The first load is through: it would take up the record that is discarded.
     settle(&mut own, "s");
     run(&mut own, "INSERT INTO own.a VALUES (1, 'bad'), (2, 'bad'), (3, 'good')");
-    db.wait_until(std::time::Duration::from_secs(10), "two are queued", || {
+    db.wait_until("two are queued", || {
         query_one(&mut own, "SELECT count(*) FROM sync.queue") == "2"
     });
     run(&mut own, "SELECT sync.discard((SELECT id FROM sync.queue WHERE key = '2'), 'not wanted')");
@@ -150,7 +150,7 @@ fn a_sync_belongs_to_its_owner() {
     );
     run(&mut own, &format!("SELECT sync.create_sync('s', '{PIECE}')"));
     run(&mut own, "INSERT INTO own.a VALUES (1, 'bad')");
-    db.wait_until(std::time::Duration::from_secs(10), "the record is queued", || {
+    db.wait_until("the record is queued", || {
         query_one(&mut own, "SELECT count(*) FROM sync.queue") == "1"
     });
     let id = query_one(&mut own, "SELECT id FROM sync.queue");

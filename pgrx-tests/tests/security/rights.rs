@@ -110,11 +110,9 @@ fn only_who_was_given_it_may_go_past_capture() {
         &mut bulk,
         "BEGIN; SET LOCAL sync_ext.capture = off; TRUNCATE a; INSERT INTO a VALUES (5, 'only'); COMMIT",
     );
-    db.wait_until(
-        std::time::Duration::from_secs(10),
-        "the sync asks before it deletes so many",
-        || query_one(&mut client, "SELECT state FROM sync.status") == "needs decision",
-    );
+    db.wait_until("the sync asks before it deletes so many", || {
+        query_one(&mut client, "SELECT state FROM sync.status") == "needs decision"
+    });
     run(&mut client, "SELECT sync.resume('s', confirm => true)");
     settle(&mut client, "s");
     assert_eq!(equal(&mut client, "s", "a", "b"), ["(5,only)"]);
