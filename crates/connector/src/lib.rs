@@ -1,0 +1,141 @@
+//! What a system on the other side of a connection is to the engine: the one interface behind which
+//! every connector lives. Plain values come in and go out; a connector knows nothing of PostgreSQL,
+//! retries nothing for long, and sleeps for no limit: it reports, and whoever calls it decides.
+//!
+//! **Values** cross this border as texts in PostgreSQL's own form: what a type's output function says
+//! under `DateStyle = ISO`, `TimeZone = UTC`, `extra_float_digits = 1`, `bytea_output = hex`; `None` is
+//! null. What a connector hands in is canonical: the same value is the same text every time.
+
+mod fault;
+mod object;
+mod record;
+mod secret;
+mod write;
+
+pub use fault::{Fault, FaultKind};
+pub use object::{Column, Field, Kind, Object, ObjectName};
+pub use record::{Mark, Page, Record};
+pub use secret::Secret;
+pub use write::{Before, Done, Identity, Outcome, Write, WriteBatch};
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::SystemTime;
+
+/// The answer of a call, when it is there.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
+
+/// A system on the other side.
+pub trait Connector: Send + Sync {
+    /// What it can do. Constant for one connector; a conformance suite holds it against behaviour.
+    fn capabilities(&self) -> Capabilities;
+
+    /// What the other side would hold after this value had been written to a field of this kind:
+    /// trimmed, rounded, put in its order. `None` in, `None` out. Idempotent.
+    fn canonical(&self, column: &Column, value: Option<&str>) -> Option<String>;
+
+    /// How much of the allowance of calls is used, as far as the other side has said.
+    fn usage(&self) -> Option<Usage>;
+
+    /// How many requests have left so far, of those that count.
+    fn calls(&self) -> u64;
+
+    /// Logs in and asks who we are.
+    fn check(&self) -> Answer<'_, Account>;
+
+    /// The objects that can be read.
+    fn objects(&self) -> Answer<'_, Vec<ObjectName>>;
+
+    /// An object with its fields, as this user sees it.
+    fn describe<'a>(&'a self, object: &'a str) -> Answer<'a, Object>;
+
+    /// The next records by id, after this one: for going through an object as a whole. Deleted
+    /// records are not among them.
+    fn list<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        after: Option<&'a str>,
+    ) -> Answer<'a, Page>;
+
+    /// What changed since a mark, that moment included, in the order of the marks; deleted records too.
+    fn changes<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        since: &'a Mark,
+    ) -> Answer<'a, Page>;
+
+    /// The records with these ids, in their order; `None` where there is none, or a deleted one.
+    fn fetch<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        ids: &'a [String],
+    ) -> Answer<'a, Vec<Option<Record>>>;
+
+    /// The records of which a field has one of these values, for finding what a create that was
+    /// never answered has made.
+    fn find<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        field: &'a str,
+        values: &'a [String],
+    ) -> Answer<'a, Vec<Record>>;
+
+    /// The records that this user created at or after a moment of the other side's clock, in the
+    /// form of a [`Mark`]: the same, where there is no external id.
+    fn created_since<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        since: &'a str,
+    ) -> Answer<'a, Vec<Record>>;
+
+    /// Writes records. Exactly one outcome for each, in their order. An error of the whole says
+    /// with its kind whether anything may have been carried out.
+    fn write<'a>(&'a self, batch: &'a WriteBatch) -> Answer<'a, Vec<Outcome>>;
+}
+
+/// What a connector can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Most records of one [`WriteBatch`].
+    pub max_write: usize,
+    /// Most records of one [`WriteBatch`] that go in a single request.
+    pub write_step: usize,
+    /// Most ids of one `fetch`.
+    pub max_fetch: usize,
+    /// A create with an external id can be repeated without making a second record.
+    pub upsert: bool,
+    /// The state of a record just before it was written comes back with the write.
+    pub reads_before_write: bool,
+    /// Deleted records are among the changes.
+    pub sees_deletes: bool,
+    /// Seconds by which a record can become visible late with an earlier mark.
+    pub overlap_seconds: u32,
+}
+
+/// The allowance of calls of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub used: u64,
+    pub allowed: u64,
+    /// When the other side said so.
+    pub at: SystemTime,
+}
+
+/// Who we are on the other side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The account as a whole, such as an org id.
+    pub id: String,
+    pub user: String,
+    pub user_id: String,
+    /// The version of the interface that is spoken.
+    pub version: String,
+    /// The other side's clock minus ours, in milliseconds, where it told the time.
+    pub clock_offset_ms: Option<i64>,
+    pub usage: Option<Usage>,
+}
