@@ -1,5 +1,6 @@
 //! Every setting, with its unit, its range, and why it is what it is.
 
+use crate::worker::slots::JOBS;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::CString;
 
@@ -31,6 +32,8 @@ pub static LOG_ROTATE_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 pub static READ_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(500_000);
 /// Milliseconds that one statement of an apply may take, user triggers included.
 pub static APPLY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+/// Workers beside the stream worker of a database, for syncs whose work would keep the others waiting.
+pub static JOB_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(JOBS as i32);
 /// Days that history is kept.
 pub static HISTORY_KEEP: GucSetting<i32> = GucSetting::<i32>::new(30);
 
@@ -143,6 +146,16 @@ pub fn register() {
         24 * 3600 * 1000,
         Sighup,
         GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.job_workers",
+        c"Most workers of a database beside its first.",
+        c"They take over syncs whose work would keep others waiting: loads, backlogs, slow expressions. Each counts towards max_worker_processes while it runs.",
+        &JOB_WORKERS,
+        0,
+        JOBS as i32,
+        Sighup,
+        flags,
     );
     GucRegistry::define_int_guc(
         c"sync_ext.history_keep_days",

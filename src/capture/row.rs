@@ -416,7 +416,7 @@ unsafe fn write(captured: &Captured, op: u8, command: u32, old: Option<Datum>, n
         if let Some(slot) = slots::mine() {
             let id = (*tuple).t_self.ip_blkid;
             let block = u32::from(id.bi_hi) << 16 | u32::from(id.bi_lo);
-            slot.low[segment & (slots::SEGMENTS - 1)].fetch_min(block, Ordering::AcqRel);
+            slot.wrote(segment & (slots::SEGMENTS - 1), block);
         }
         ffi::table_close(relation, pg_sys::NoLock as i32);
         wake::arm();

@@ -11,7 +11,6 @@ use crate::log::batch::{self, Entry, Map};
 use crate::log::segments::{self, LogRelations};
 use crate::log::tick;
 use crate::sql::{self, Arg};
-use crate::worker::slots::Slot;
 use crate::worker::transaction::{Failure, as_owner, transaction};
 use change::image;
 use change::order;
@@ -31,21 +30,26 @@ struct Lagging {
     after: i64,
 }
 
-/// Moves what the lagging syncs are owed into the queue: those that have not run for `keep`
-/// seconds, or `all`. A transaction each, committed when this returns.
+/// Moves what the lagging syncs are owed into the queue, as far as they are this worker's: those
+/// that have not run for `keep` seconds, or `all`. A transaction each, committed when this returns.
 ///
 /// # Errors
 /// Whatever reading the log or writing the queue raised; then nothing has moved for that sync.
-pub fn move_out(map: &mut Map, slot: &Slot, keep: i32, all: bool) -> Result<(), Failure> {
+pub fn move_out(
+    map: &mut Map,
+    keep: i32,
+    all: bool,
+    mine: impl Fn(i32) -> bool,
+) -> Result<(), Failure> {
     let mut tick = Snapshot::empty();
     let lagging = transaction(|| {
         tick = tick::current_snapshot();
         if let Some(log) = segments::relations() {
-            map.refresh(&log, slot);
+            map.refresh(&log);
         }
         Ok(lagging(keep, all))
     })?;
-    for Lagging { stored, seen, after } in lagging {
+    for Lagging { stored, seen, after } in lagging.into_iter().filter(|l| mine(l.stored.id)) {
         let id = stored.id;
         let plan =
             as_owner(stored.owner, &stored.search_path, true, || plan::compile(stored.clone()));

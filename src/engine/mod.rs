@@ -1,5 +1,5 @@
 //! The flow of a change from the log to the other side, one file a step:
-//! collect ▶ resolve ▶ (merge crate) ▶ apply ▶ settle. `stream` drives them for every sync,
+//! collect ▶ resolve ▶ (merge crate) ▶ apply ▶ settle. `worker::round` drives them for every sync,
 //! `load` feeds them with whole tables, `queue` with the records that were not settled.
 
 pub mod apply;

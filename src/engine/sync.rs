@@ -64,6 +64,41 @@ pub struct Sync {
     /// The table being gone through, while its rows are worked on.
     pub loading: Option<Load>,
     pub trouble: Option<Failure>,
+    pub effort: Effort,
+}
+
+/// How much of its worker's time a sync takes.
+#[derive(Default)]
+pub struct Effort {
+    /// Time spent since it last had nothing to do.
+    busy: Duration,
+    /// When a piece of its work last took too long for the others to wait for it.
+    slow: Option<Instant>,
+}
+
+/// A sync that has been at work for so long is better served by a worker of its own.
+const LONG_WORK: Duration = Duration::from_millis(500);
+/// So is one of which a single piece takes longer than this.
+const SLOW_PIECE: Duration = Duration::from_millis(100);
+
+impl Effort {
+    /// A piece of work took so long; `more`: and is not the last.
+    pub fn note(&mut self, took: Duration, more: bool) {
+        self.busy = if more { self.busy + took } else { Duration::ZERO };
+        if took > SLOW_PIECE {
+            self.slow = Some(Instant::now());
+        }
+    }
+
+    /// Does it keep other syncs waiting, or has in the last `time`?
+    pub fn is_heavy(&self, time: Duration) -> bool {
+        self.busy > LONG_WORK || self.was_slow(time)
+    }
+
+    /// Was a piece of its work slow in the last `time`?
+    pub fn was_slow(&self, time: Duration) -> bool {
+        self.slow.is_some_and(|at| at.elapsed() < time)
+    }
 }
 
 /// What a person decided about the deletes of a batch.
@@ -220,6 +255,7 @@ impl Sync {
             verdict: None,
             loading: None,
             trouble: None,
+            effort: Effort::default(),
         }
     }
 
@@ -230,6 +266,7 @@ impl Sync {
         self.places = old.places;
         self.held_until = old.held_until;
         self.trouble = old.trouble;
+        self.effort = old.effort;
         if old.unsaved && old.cursor.frozen.is_none() {
             // Where it stands in memory is at least as far as in the table.
             self.cursor = old.cursor;

@@ -44,10 +44,14 @@ impl Ordered for Entry {
     }
 }
 
-/// What the worker knows of the log's blocks: the lowest and highest transaction id in each.
-#[derive(Default)]
+/// What a worker knows of the log's blocks: the lowest and highest transaction id in each.
 pub struct Map {
+    slot: &'static Slot,
+    /// Whose news it reads: the worker's number.
+    worker: usize,
     segments: [Option<Vec<(u64, u64)>>; SEGMENTS],
+    /// How often each segment had been emptied when it was last looked at.
+    emptied: [u32; SEGMENTS],
     /// Blocks of the large images, which lie out of line.
     out_of_line: [u32; SEGMENTS],
 }
@@ -156,13 +160,25 @@ impl Drop for Open {
 }
 
 impl Map {
+    /// The map of a worker, by its number, which knows nothing yet.
+    pub fn new(slot: &'static Slot, worker: usize) -> Self {
+        Self {
+            slot,
+            worker,
+            segments: Default::default(),
+            emptied: [0; SEGMENTS],
+            out_of_line: [0; SEGMENTS],
+        }
+    }
+
     /// Brings the map up to date. To be called after the tick was taken: whatever the tick sees had
     /// been announced before.
-    pub fn refresh(&mut self, log: &LogRelations, slot: &Slot) {
+    pub fn refresh(&mut self, log: &LogRelations) {
         for n in 0..SEGMENTS {
             // Taken away first: whatever fails from here on, the segment is read anew.
-            let known = self.segments[n].take();
-            let mut low = slot.low[n].swap(slots::NO_BLOCK, Ordering::AcqRel);
+            let known = self.segments[n].take().filter(|_| !self.is_outlived(n));
+            let mut low =
+                self.slot.workers[self.worker].low[n].swap(slots::NO_BLOCK, Ordering::SeqCst);
             if known.is_none() {
                 low = 0;
             }
@@ -172,6 +188,8 @@ impl Map {
                 continue;
             }
             let open = Open::new(log, n);
+            // Under the lock nobody empties it.
+            self.emptied[n] = self.slot.emptied[n].load(Ordering::Acquire);
             let end = open.blocks();
             blocks.truncate(end as usize);
             self.out_of_line[n] = open.blocks_out_of_line();
@@ -190,8 +208,17 @@ impl Map {
         }
     }
 
-    /// Forgets a segment that was emptied.
-    pub fn emptied(&mut self, segment: usize) {
+    /// Was a segment emptied since it was last looked at? What it held then had been settled by
+    /// every sync; what it holds now came after the tick.
+    fn is_outlived(&self, segment: usize) -> bool {
+        self.emptied[segment] != self.slot.emptied[segment].load(Ordering::Acquire)
+    }
+
+    /// Notes that a segment is being emptied, for every worker. Under the lock that keeps all
+    /// others out of it.
+    pub fn empty(&mut self, segment: usize) {
+        self.emptied[segment] = self.slot.emptied[segment].fetch_add(1, Ordering::AcqRel) + 1;
+        self.slot.workers[self.worker].low[segment].store(slots::NO_BLOCK, Ordering::Release);
         self.segments[segment] = Some(Vec::new());
         self.out_of_line[segment] = 0;
     }
@@ -250,6 +277,9 @@ impl Map {
                     continue;
                 }
                 let open = open.get_or_insert_with(|| Open::new(log, n));
+                if self.is_outlived(n) {
+                    break;
+                }
                 open.scan(block as u32, |offset, tuple, fixed, buffer| {
                     later_taken |= fixed.seq <= after && fixed.command > 0;
                     // SAFETY: the buffer is pinned and locked.
@@ -300,17 +330,18 @@ impl Map {
                 if min > max || !span.may_touch(min, max) {
                     continue;
                 }
-                open.get_or_insert_with(|| Open::new(log, n)).scan(
-                    block as u32,
-                    |_, _, fixed, _| {
-                        if fixed.seq <= after
-                            && fixed.command > 0
-                            && let Some(command) = taken.get_mut(&fixed.xid)
-                        {
-                            *command = (*command).max(fixed.command);
-                        }
-                    },
-                );
+                let open = open.get_or_insert_with(|| Open::new(log, n));
+                if self.is_outlived(n) {
+                    break;
+                }
+                open.scan(block as u32, |_, _, fixed, _| {
+                    if fixed.seq <= after
+                        && fixed.command > 0
+                        && let Some(command) = taken.get_mut(&fixed.xid)
+                    {
+                        *command = (*command).max(fixed.command);
+                    }
+                });
                 pgrx::check_for_interrupts!();
             }
         }

@@ -59,14 +59,11 @@ pub fn empty(log: &LogRelations, slot: &Slot, map: &mut Map, seen: &[Snapshot]) 
             }
             let relation = pg_sys::table_open(log.segments[n], pg_sys::NoLock as i32);
             // Under the lock nobody has uncommitted rows here: the map, read again, is final.
-            map.refresh(log, slot);
+            map.refresh(log);
             if map.everything_seen(log, n, seen) {
-                // The worker commits without waiting for the disk; a cursor that a crash takes back
-                // would look for what is gone.
-                pg_sys::XLogFlush(pg_sys::XactLastCommitEnd);
+                flush();
+                map.empty(n);
                 pg_sys::heap_truncate_one_rel(relation);
-                map.emptied(n);
-                slot.low[n].store(crate::worker::slots::NO_BLOCK, Ordering::Release);
                 emptied = true;
             }
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
@@ -74,3 +71,21 @@ pub fn empty(log: &LogRelations, slot: &Slot, map: &mut Map, seen: &[Snapshot]) 
     }
     emptied
 }
+
+/// Makes the cursors that were read last beyond a crash: the workers commit without waiting for the
+/// disk, and a cursor that a crash takes back would look for what is gone.
+fn flush() {
+    // SAFETY: reads the position of the WAL and writes it out.
+    unsafe {
+        let end = pg_sys::GetXLogInsertRecPtr();
+        // At the end of a page this is behind the header of the next one, which nobody has written.
+        let in_page = end % u64::from(pg_sys::XLOG_BLCKSZ);
+        let first_page = end % pg_sys::wal_segment_size as u64 == in_page;
+        let header = if first_page { LONG_PAGE_HEADER } else { PAGE_HEADER };
+        pg_sys::XLogFlush(if in_page == header { end - in_page } else { end });
+    }
+}
+
+/// `SizeOfXLogShortPHD` and `SizeOfXLogLongPHD` of access/xlog_internal.h.
+const PAGE_HEADER: u64 = 24;
+const LONG_PAGE_HEADER: u64 = 40;

@@ -134,6 +134,17 @@ pub fn activate() -> Result<(), Failure> {
     Ok(())
 }
 
+/// The last epoch, as the stream worker has established it.
+pub fn current() -> Result<Epoch, Failure> {
+    transaction(|| {
+        let rows =
+            sql::read("SELECT epoch, state FROM sync._epoch ORDER BY epoch DESC LIMIT 1", &[]);
+        let row = rows.first().ok_or_else(|| Failure::new("55000", "there is no epoch yet"))?;
+        let number = row[0].as_deref().and_then(|n| n.parse().ok()).unwrap_or(0);
+        Ok(Epoch { number, standing: standing(row[1].as_deref()) })
+    })
+}
+
 fn standing(state: Option<&str>) -> Standing {
     match state {
         Some("active") => Standing::Active,

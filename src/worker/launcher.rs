@@ -3,6 +3,7 @@
 //! EXTENSION leaves in a shared catalog.
 
 use super::marks;
+use super::process;
 use super::slots::{self, Slot, Standing};
 use super::transaction::{Failure, transaction};
 use crate::speech;
@@ -24,13 +25,14 @@ const PROVEN: Duration = Duration::from_secs(600);
 
 /// Registers the launcher with the postmaster.
 pub fn register() {
-    let mut worker = description("sync_ext launcher", c"sync_ext_launcher");
+    let mut worker = description("sync_ext launcher", "sync_ext launcher", c"sync_ext_launcher");
     worker.bgw_restart_time = 1;
     // SAFETY: called while the postmaster loads its libraries.
     unsafe { pg_sys::RegisterBackgroundWorker(&raw mut worker) };
 }
 
-fn description(name: &str, main: &CStr) -> pg_sys::BackgroundWorker {
+/// What the postmaster is told of a process.
+pub fn description(name: &str, kind: &str, main: &CStr) -> pg_sys::BackgroundWorker {
     let mut worker = pg_sys::BackgroundWorker {
         bgw_flags: (pg_sys::BGWORKER_SHMEM_ACCESS | pg_sys::BGWORKER_BACKEND_DATABASE_CONNECTION)
             as i32,
@@ -40,7 +42,7 @@ fn description(name: &str, main: &CStr) -> pg_sys::BackgroundWorker {
         ..Default::default()
     };
     put(&mut worker.bgw_name, name);
-    put(&mut worker.bgw_type, if main == c"sync_ext_launcher" { name } else { "sync_ext worker" });
+    put(&mut worker.bgw_type, kind);
     put(&mut worker.bgw_library_name, "sync_ext");
     put(&mut worker.bgw_function_name, &main.to_string_lossy());
     worker
@@ -99,9 +101,7 @@ fn supervise(started: &mut HashMap<u32, Started>, databases: &[(Oid, String)]) -
     let mut next = SCAN;
     for slot in slots::all() {
         let database = slot.database.load(std::sync::atomic::Ordering::Acquire);
-        if !databases.iter().any(|(oid, _)| oid.to_u32() == database)
-            && slot.pid.load(std::sync::atomic::Ordering::Acquire) == 0
-        {
+        if !databases.iter().any(|(oid, _)| oid.to_u32() == database) && slot.deserted() {
             started.remove(&database);
             slot.release();
         }
@@ -125,7 +125,7 @@ fn supervise(started: &mut HashMap<u32, Started>, databases: &[(Oid, String)]) -
             continue;
         };
         note_end(slot, worker, now);
-        if worker.alive || slot.pid.load(std::sync::atomic::Ordering::Acquire) != 0 {
+        if worker.alive || slot.served() {
             continue;
         }
         if worker.not_before > now {
@@ -144,17 +144,13 @@ fn note_end(slot: &Slot, worker: &mut Started, now: Instant) {
     if !worker.alive {
         return;
     }
-    let mut pid = 0;
-    // SAFETY: the handle came from RegisterDynamicBackgroundWorker.
-    let status = unsafe { pg_sys::GetBackgroundWorkerPid(worker.handle, &raw mut pid) };
-    if status != pg_sys::BgwHandleStatus::BGWH_STOPPED {
+    if !has_ended(worker.handle) {
         return;
     }
     worker.alive = false;
-    // SAFETY: allocated for us by RegisterDynamicBackgroundWorker.
-    unsafe { pg_sys::pfree(worker.handle.cast()) };
+    forget(worker.handle);
     worker.handle = std::ptr::null_mut();
-    if slot.pid.load(std::sync::atomic::Ordering::Acquire) != 0 {
+    if slot.served() {
         // It found another one at work, which a launcher before us had started.
         return;
     }
@@ -172,16 +168,14 @@ fn note_end(slot: &Slot, worker: &mut Started, now: Instant) {
 }
 
 fn start(slot: &Slot, worker: &mut Started, database: Oid, name: &str, now: Instant) -> bool {
-    let mut description = description(&format!("sync_ext worker for {name}"), c"sync_ext_worker");
-    description.bgw_main_arg = pg_sys::Datum::from(database);
+    let mut description =
+        description(&format!("sync_ext worker for {name}"), "sync_ext worker", c"sync_ext_worker");
+    description.bgw_main_arg = process::argument(database, 0, false);
     // Before it can say itself that it is running.
     slot.set_standing(Standing::Starting);
-    // SAFETY: plain globals; the launcher runs in TopMemoryContext, where the handle has to live.
-    let ok = unsafe {
-        description.bgw_notify_pid = pg_sys::MyProcPid;
-        pg_sys::CurrentMemoryContext = pg_sys::TopMemoryContext;
-        pg_sys::RegisterDynamicBackgroundWorker(&raw mut description, &raw mut worker.handle)
-    };
+    let handle = ask(&mut description);
+    let ok = handle.is_some();
+    worker.handle = handle.unwrap_or(std::ptr::null_mut());
     worker.at = now;
     if ok {
         worker.alive = true;
@@ -203,6 +197,34 @@ fn start(slot: &Slot, worker: &mut Started, database: Oid, name: &str, now: Inst
     }
     worker.not_before = now + SLOT_RETRY;
     false
+}
+
+/// Asks the postmaster for a process. `None`: all worker slots are in use.
+pub fn ask(
+    description: &mut pg_sys::BackgroundWorker,
+) -> Option<*mut pg_sys::BackgroundWorkerHandle> {
+    let mut handle = std::ptr::null_mut();
+    // SAFETY: plain globals, outside a transaction; the handle has to live in TopMemoryContext.
+    let ok = unsafe {
+        description.bgw_notify_pid = pg_sys::MyProcPid;
+        pg_sys::CurrentMemoryContext = pg_sys::TopMemoryContext;
+        pg_sys::RegisterDynamicBackgroundWorker(description, &raw mut handle)
+    };
+    ok.then_some(handle)
+}
+
+/// Has a process that was asked for ended?
+pub fn has_ended(handle: *mut pg_sys::BackgroundWorkerHandle) -> bool {
+    let mut pid = 0;
+    // SAFETY: the handle came from `ask`.
+    let status = unsafe { pg_sys::GetBackgroundWorkerPid(handle, &raw mut pid) };
+    status == pg_sys::BgwHandleStatus::BGWH_STOPPED
+}
+
+/// Gives up the handle of a process.
+pub fn forget(handle: *mut pg_sys::BackgroundWorkerHandle) {
+    // SAFETY: allocated by `ask`.
+    unsafe { pg_sys::pfree(handle.cast()) };
 }
 
 /// The databases that carry the mark and accept connections.

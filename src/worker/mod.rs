@@ -1,12 +1,17 @@
-//! Background processes: the launcher, one stream worker a database, and what they share.
+//! Background processes: the launcher, one stream worker a database, job workers for heavy work, and
+//! what they share.
 
+mod configuration;
 pub mod environment;
 pub mod identity;
+mod jobs;
 pub mod launcher;
 mod marks;
+mod process;
+mod round;
 pub mod slots;
-pub mod stream;
 pub mod transaction;
+mod upkeep;
 
 use pgrx::pg_sys;
 use std::ffi::CStr;

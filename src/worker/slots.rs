@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 pub const DATABASES: usize = 64;
 /// Syncs of one database whose progress `sync.wait` can follow exactly.
 pub const SYNCS: usize = 256;
+/// Job workers a database can have.
+pub const JOBS: usize = 2;
+/// The stream worker, whose number is 0, and the job workers.
+pub const WORKERS: usize = 1 + JOBS;
 /// Log segments; see [`crate::log::segments`].
 pub const SEGMENTS: usize = 4;
 /// No block: nothing was written since the worker last looked.
@@ -51,8 +55,35 @@ impl Standing {
 #[repr(C)]
 pub struct Progress {
     pub sync: AtomicU32,
+    /// The number of the worker that serves it; see [`super::jobs`].
+    pub keeper: AtomicU32,
     /// The last request (see [`Slot::asked`]) whose changes are all settled.
     pub done: AtomicU64,
+}
+
+/// What a process that reads the log is told by those that write it.
+#[repr(C)]
+pub struct Worker {
+    pid: AtomicI32,
+    /// Number of its PGPROC, by which its latch is found; −1: no worker.
+    procno: AtomicI32,
+    /// Set by the first commit that wrote something, cleared by the worker before it looks.
+    wake: AtomicU32,
+    /// Of a job worker: where it is in its life, see [`Job`].
+    job: AtomicU32,
+    /// For each segment the lowest block written to since the worker last looked.
+    pub low: [AtomicU32; SEGMENTS],
+}
+
+/// The life of a job worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Job {
+    /// There is none.
+    None = 0,
+    /// The stream worker has asked the postmaster for it and no longer serves what it will keep.
+    Asked = 1,
+    Running = 2,
 }
 
 #[repr(C)]
@@ -60,21 +91,18 @@ pub struct Slot {
     /// OID of the database; 0: the slot is free. Once taken it stays with its database.
     pub database: AtomicU32,
     standing: AtomicU32,
-    pub pid: AtomicI32,
-    /// Number of the worker's PGPROC, by which its latch is found; −1: no worker.
-    procno: AtomicI32,
-    /// Set by the first commit that wrote something, cleared by the worker before it looks.
-    wake: AtomicU32,
+    /// The stream worker, then the job workers.
+    pub workers: [Worker; WORKERS],
+    /// How many job workers there are, so that writers need not look at each.
+    jobs: AtomicU32,
+    /// How often each segment was emptied.
+    pub emptied: [AtomicU32; SEGMENTS],
     /// Prepared transactions that captured something, since the worker last looked into them.
     pub prepared: AtomicU32,
     /// The worker has read that `sync_ext.enabled` is off.
     pub switched_off: AtomicBool,
-    /// Rises with every change of the configuration.
-    pub configuration: AtomicU64,
     /// The segment that capture writes to. A hint: readers read all of them.
     pub segment: AtomicU32,
-    /// For each segment the lowest block written to since the worker last looked.
-    pub low: [AtomicU32; SEGMENTS],
     /// Highest request of `sync.wait`.
     pub asked: AtomicU64,
     pub progress: [Progress; SYNCS],
@@ -134,9 +162,9 @@ unsafe extern "C-unwind" fn startup() {
         if !found {
             std::ptr::write_bytes(shared, 0, 1);
             (*shared).launcher.store(-1, Ordering::Relaxed);
-            for slot in &(*shared).slots {
-                slot.procno.store(-1, Ordering::Relaxed);
-                for low in &slot.low {
+            for worker in (*shared).slots.iter().flat_map(|slot| &slot.workers) {
+                worker.procno.store(-1, Ordering::Relaxed);
+                for low in &worker.low {
                     low.store(NO_BLOCK, Ordering::Relaxed);
                 }
             }
@@ -189,6 +217,7 @@ pub fn claim(database: pg_sys::Oid) -> Option<&'static Slot> {
     // What it says of another database's syncs says nothing of this one's.
     for progress in &slot.progress {
         progress.sync.store(0, Ordering::Release);
+        progress.keeper.store(0, Ordering::Release);
         progress.done.store(0, Ordering::Release);
     }
     slot.asked.store(0, Ordering::Release);
@@ -214,44 +243,98 @@ impl Slot {
     /// Gives the slot back, when its database is gone.
     pub fn release(&self) {
         self.set_standing(Standing::None);
-        self.pid.store(0, Ordering::Release);
-        self.procno.store(-1, Ordering::Release);
         self.database.store(0, Ordering::Release);
     }
 
-    /// This process is the database's worker from here on; false if another one is already.
+    /// This process is the database's stream worker from here on; false if another one is already.
     pub fn enter(&self) -> bool {
-        // SAFETY: plain globals of the backend.
-        let pid = unsafe { pg_sys::MyProcPid };
-        if self.pid.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        let entered = self.workers[0].enter();
+        if entered {
+            self.set_standing(Standing::Running);
+        }
+        entered
+    }
+
+    /// Is the stream worker connected?
+    pub fn served(&self) -> bool {
+        self.workers[0].is_alive()
+    }
+
+    /// Is no process connected for this database?
+    pub fn deserted(&self) -> bool {
+        self.workers.iter().all(|w| !w.is_alive() && w.job() == Job::None)
+    }
+
+    /// Announces a row of the log before its transaction commits.
+    ///
+    /// The row lies in its block by now. A job worker counts itself in before it reads the log for
+    /// the first time: if it is not counted here yet, it will find the row there.
+    #[inline]
+    pub fn wrote(&self, segment: usize, block: u32) {
+        self.workers[0].low[segment].fetch_min(block, Ordering::SeqCst);
+        if self.jobs.load(Ordering::SeqCst) > 0 {
+            for job in &self.workers[1..] {
+                job.low[segment].fetch_min(block, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Wakes the workers, unless somebody has already done so since they last looked.
+    #[inline]
+    pub fn wake(&self) {
+        self.workers[0].wake();
+        if self.jobs.load(Ordering::SeqCst) > 0 {
+            self.workers[1..].iter().for_each(Worker::wake);
+        }
+    }
+
+    /// A job worker begins, if it is still wanted.
+    pub fn begin_job(&self, number: usize) -> bool {
+        let worker = &self.workers[number];
+        if !worker.enter() {
             return false;
         }
-        self.procno.store(my_procno(), Ordering::Release);
-        self.set_standing(Standing::Running);
+        if !worker.turn(Job::Asked, Job::Running) {
+            worker.leave();
+            return false;
+        }
+        self.jobs.fetch_add(1, Ordering::SeqCst);
         true
     }
 
-    /// Is a worker connected?
-    pub fn served(&self) -> bool {
-        self.pid.load(Ordering::Acquire) != 0
+    /// A job worker ends: what it kept is the stream worker's again.
+    pub fn end_job(&self, number: usize) {
+        self.jobs.fetch_sub(1, Ordering::SeqCst);
+        self.workers[number].leave();
+        self.give_back(number, Job::Running);
     }
 
-    pub fn leave(&self) {
-        self.procno.store(-1, Ordering::Release);
-        self.pid.store(0, Ordering::Release);
-    }
-
-    /// Wakes the worker, unless somebody has already done so since it last looked.
-    #[inline]
-    pub fn wake(&self) {
-        if self.wake.swap(1, Ordering::AcqRel) == 0 {
-            set_latch(self.procno.load(Ordering::Acquire));
+    /// What a job worker kept, or was to keep, is the stream worker's again. False if it is not in
+    /// the state it is thought to be in.
+    pub fn give_back(&self, number: usize, thought: Job) -> bool {
+        if self.workers[number].job() != thought {
+            return false;
         }
+        // Nobody begins what is not asked for, so that the stream worker is alone with it.
+        if thought == Job::Asked && !self.workers[number].turn(Job::Asked, Job::Running) {
+            return false;
+        }
+        for progress in &self.progress {
+            let _ = progress.keeper.compare_exchange(
+                number as u32,
+                0,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+        }
+        self.workers[number].turn(Job::Running, Job::None);
+        self.workers[0].wake();
+        true
     }
 
-    /// Forgets earlier wake-ups; called before looking, so that none is lost.
-    pub fn clear_wake(&self) -> bool {
-        self.wake.swap(0, Ordering::AcqRel) != 0
+    /// The number of the worker that serves a sync.
+    pub fn keeper(&self, sync: u32) -> usize {
+        self.progress_of(sync).map_or(0, |p| p.keeper.load(Ordering::Acquire) as usize)
     }
 
     pub fn progress_of(&self, sync: u32) -> Option<&Progress> {
@@ -264,6 +347,65 @@ impl Slot {
                 p.sync.compare_exchange(0, sync, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             })
         })
+    }
+}
+
+impl Worker {
+    fn enter(&self) -> bool {
+        // SAFETY: plain globals of the backend.
+        let pid = unsafe { pg_sys::MyProcPid };
+        if self.pid.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        self.procno.store(my_procno(), Ordering::Release);
+        true
+    }
+
+    pub fn leave(&self) {
+        self.procno.store(-1, Ordering::Release);
+        self.pid.store(0, Ordering::Release);
+    }
+
+    /// Is this process the worker?
+    pub fn is(&self, pid: i32) -> bool {
+        self.pid.load(Ordering::Acquire) == pid
+    }
+
+    /// Is there such a process?
+    pub fn is_alive(&self) -> bool {
+        self.pid.load(Ordering::Acquire) != 0
+    }
+
+    pub fn job(&self) -> Job {
+        match self.job.load(Ordering::Acquire) {
+            1 => Job::Asked,
+            2 => Job::Running,
+            _ => Job::None,
+        }
+    }
+
+    /// Goes from one state of its life to the next; false if it was in another one.
+    pub fn turn(&self, from: Job, to: Job) -> bool {
+        self.job
+            .compare_exchange(from as u32, to as u32, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    #[inline]
+    fn wake(&self) {
+        if self.wake.swap(1, Ordering::AcqRel) == 0 {
+            set_latch(self.procno.load(Ordering::Acquire));
+        }
+    }
+
+    /// Forgets earlier wake-ups; called before looking, so that none is lost.
+    pub fn clear_wake(&self) -> bool {
+        self.wake.swap(0, Ordering::AcqRel) != 0
+    }
+
+    /// Was anything written to the log since it last looked?
+    pub fn has_news(&self) -> bool {
+        self.low.iter().any(|low| low.load(Ordering::Acquire) != NO_BLOCK)
     }
 }
 

@@ -5,6 +5,7 @@ mod databases;
 mod dropping;
 mod dumps;
 mod environment;
+mod jobs;
 mod preload;
 mod shutdown;
 mod slots;

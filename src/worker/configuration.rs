@@ -1,0 +1,212 @@
+//! What a worker is to do: the syncs as the tables have them, and their order.
+
+use super::identity::Standing;
+use super::process::extension;
+use super::round::Worker;
+use super::transaction::{Failure, as_owner, transaction};
+use super::upkeep;
+use crate::engine::plan::{self, Stored};
+use crate::engine::shapes::Shapes;
+use crate::engine::sync::{Cursor, Sync, Verdict};
+use crate::engine::{link, load, queue};
+use crate::sql::{self, Arg};
+use change::snapshot::Snapshot;
+use pgrx::pg_sys;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+impl Worker {
+    /// Reads the configuration again.
+    pub(super) fn configure(&mut self) -> Result<(), Failure> {
+        let stored = transaction(|| {
+            if extension() != Some(self.extension) {
+                return Ok(None);
+            }
+            let now = sql::one("SELECT state FROM sync._epoch ORDER BY epoch DESC LIMIT 1", &[]);
+            if now.as_deref() == Some("active") {
+                self.epoch.standing = Standing::Active;
+            }
+            Ok(Some(read_syncs()))
+        })?;
+        let Some(mut stored) = stored else { return self.leave_what_is_gone() };
+        stored.retain(|s| self.slot.keeper(s.0.id as u32) == self.number);
+        let mut before = std::mem::take(&mut self.syncs);
+        // What an earlier worker has read or written beyond a cursor nobody remembers.
+        // SAFETY: reads a counter.
+        let unknown = transaction(|| Ok(unsafe { pg_sys::ReadNextFullTransactionId().value }))?;
+        let known: Vec<i32> = stored.iter().map(|s| s.0.id).collect();
+        for (stored, cursor) in stored {
+            let id = stored.id;
+            let plan = as_owner(stored.owner, &stored.search_path, true, || {
+                let plan = plan::compile(stored.clone())?;
+                link::check_key(&plan)?;
+                Ok(plan)
+            });
+            let plan = match plan {
+                Ok(plan) => plan,
+                Err(failure) => {
+                    self.note_trouble(id, Some(&failure))?;
+                    let tries = self.broken.get(&id).map_or(0, |b| b.2) + 1;
+                    self.broken.insert(
+                        id,
+                        (
+                            failure,
+                            Instant::now() + Duration::from_secs(u64::from(tries.min(60))),
+                            tries,
+                        ),
+                    );
+                    if let Some(old) = before.remove(&id) {
+                        self.resting.insert(id, old.known);
+                    }
+                    continue;
+                }
+            };
+            let was_broken = self.broken.remove(&id).is_some();
+            if was_broken {
+                self.note_trouble(id, None)?;
+            }
+            let old = before.get(&id).map(|s| &s.plan);
+            transaction(|| {
+                load::widen(&plan);
+                for side in merge::Side::BOTH.into_iter().filter(|&s| plan.captured(s)) {
+                    // A column that was dropped and made again has other values.
+                    if was_broken || old.is_some_and(|o| o.side(side).replaced_in(plan.side(side)))
+                    {
+                        load::request(id, side, load::Kind::Rows, "the table was changed");
+                    }
+                }
+                Ok(())
+            })?;
+            let (loads, queued, verdict, trouble) = transaction(|| {
+                let row = sql::read(
+                    "SELECT decision, reason FROM sync._sync WHERE id = $1",
+                    &[Arg::Int4(id)],
+                );
+                let text = |n: usize| row.first().and_then(|r| r[n].clone());
+                let trouble = text(1).map(|reason| Failure::new("", reason));
+                let verdict = match text(0).as_deref() {
+                    Some("confirmed") => Some(Verdict::Confirmed),
+                    Some("discarded") => Some(Verdict::Discarded),
+                    _ => None,
+                };
+                Shapes::store(&plan.base);
+                Ok((load::read(id), queue::marks(id), verdict, trouble))
+            })?;
+            let mut sync = Sync::new(plan, cursor, loads, queued);
+            if let Some(old) = before.remove(&id) {
+                sync.inherit(old);
+            } else if let Some(known) = self.resting.remove(&id) {
+                sync.known = known;
+            } else {
+                sync.known.below = [unknown; 2];
+            }
+            sync.verdict = verdict;
+            // What sync.status says of it is taken back by the first work that succeeds.
+            sync.trouble = sync.trouble.or(trouble);
+            self.syncs.insert(id, sync);
+        }
+        let syncs = &self.syncs;
+        (self.order, self.families) = transaction(|| Ok(parents_first(syncs)))?;
+        self.resting.extend(before.into_iter().map(|(id, sync)| (id, sync.known)));
+        self.broken.retain(|id, _| known.contains(id));
+        upkeep::touch_all();
+        self.tick = None;
+        Ok(())
+    }
+
+    /// What the user reads in `sync.status` of a sync that cannot work.
+    pub(super) fn note_trouble(&self, id: i32, failure: Option<&Failure>) -> Result<(), Failure> {
+        let text = failure.map(|f| {
+            let mut text = f.message.clone();
+            for more in [&f.detail, &f.hint].into_iter().flatten() {
+                text.push_str(" - ");
+                text.push_str(more);
+            }
+            text
+        });
+        let state = failure.map(|f| f.sqlstate.clone());
+        transaction(|| {
+            sql::query(
+                "UPDATE sync._sync SET reason = $2 WHERE id = $1 AND state = 'running'",
+                &[Arg::Int4(id), Arg::OptText(text.as_deref())],
+            );
+            if let (Some(state), Some(failure)) = (&state, failure) {
+                sql::query(
+                    "INSERT INTO sync._error (sync, attempt, sqlstate, message, detail, hint) VALUES ($1, 1, $2, $3, $4, $5)",
+                    &[
+                        Arg::Int4(id),
+                        Arg::Text(state),
+                        Arg::Text(&failure.message),
+                        Arg::OptText(failure.detail.as_deref()),
+                        Arg::OptText(failure.hint.as_deref()),
+                    ],
+                );
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The syncs, those that write the parents of a foreign key before those that write its children;
+/// and for each the lowest of those that foreign keys connect it with.
+fn parents_first(syncs: &BTreeMap<i32, Sync>) -> (Vec<i32>, HashMap<i32, i32>) {
+    let keys: Vec<(u32, u32)> = sql::read(
+        "SELECT DISTINCT conrelid, confrelid FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conrelid <> confrelid",
+        &[],
+    )
+    .into_iter()
+    .filter_map(|row| Some((row[0].as_deref()?.parse().ok()?, row[1].as_deref()?.parse().ok()?)))
+    .collect();
+    let writes = |sync: &Sync, table: u32| {
+        merge::Side::BOTH.into_iter().any(|side| {
+            sync.plan.flows_from(side.other()) && sync.plan.side(side).oid.to_u32() == table
+        })
+    };
+    let waits_for = |child: i32, parent: i32| {
+        keys.iter().any(|&(c, p)| writes(&syncs[&child], c) && writes(&syncs[&parent], p))
+    };
+    let mut families: HashMap<i32, i32> = syncs.keys().map(|&id| (id, id)).collect();
+    for (&child, &parent) in syncs.keys().flat_map(|c| syncs.keys().map(move |p| (c, p))) {
+        let (one, other) = (families[&child], families[&parent]);
+        if one != other && waits_for(child, parent) {
+            let (into, from) = (one.min(other), one.max(other));
+            families.values_mut().filter(|f| **f == from).for_each(|f| *f = into);
+        }
+    }
+    let mut order = Vec::with_capacity(syncs.len());
+    let mut rest: Vec<i32> = syncs.keys().copied().collect();
+    while !rest.is_empty() {
+        let free = |id: &i32| !rest.iter().any(|other| other != id && waits_for(*id, *other));
+        // In a circle somebody has to be first; whoever is too early waits for his parent.
+        let next = rest.iter().copied().find(free).unwrap_or(rest[0]);
+        rest.retain(|&id| id != next);
+        order.push(next);
+    }
+    (order, families)
+}
+
+/// The syncs that are to run, with their cursors.
+fn read_syncs() -> Vec<(Stored, Cursor)> {
+    sql::read(
+        "SELECT s.id, s.name, s.owner::pg_catalog.oid, s.search_path, s.document::text, s.source::pg_catalog.oid, s.target::pg_catalog.oid,
+                c.seen, c.frozen, c.seq
+           FROM sync._sync s JOIN sync._cursor c ON c.sync = s.id
+          WHERE s.state = 'running'
+            AND s.installation = (SELECT i.id FROM sync._installation i)
+          ORDER BY s.id",
+        &[],
+    )
+    .into_iter()
+    .filter_map(|row| {
+        let text = |n: usize| row[n].as_deref();
+        Some((
+            Stored::of(&row)?,
+            Cursor {
+                seen: Snapshot::parse(text(7)?)?,
+                frozen: text(8).and_then(Snapshot::parse),
+                seq: text(9)?.parse().ok()?,
+            },
+        ))
+    })
+    .collect()
+}
