@@ -85,6 +85,42 @@ fn contradiction(flag: &str, sync_type: &str, right: &str) -> Error {
     )
 }
 
+/// An external-id field of the other side, by whose value a record that was created there is found again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The field of the other side.
+    pub field: String,
+    /// The column of the local table that it is filled from; `None`: the column mapped to it, and where none
+    /// is, a value made up for each record.
+    pub column: Option<String>,
+    /// A value may come to name another record later, as a serial column's does after a failover that lost
+    /// the last transactions.
+    pub accept_reuse: bool,
+}
+
+impl Identity {
+    fn read(
+        doc: &Map<String, Value>,
+        source: &Endpoint,
+        target: &Endpoint,
+    ) -> Result<Option<Self>, Error> {
+        let Some(value) = doc.get("identity") else { return Ok(None) };
+        let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let field = value.as_str().map(str::to_owned).or_else(|| text("field"));
+        let Some(field) = field else { return Ok(None) };
+        if source.local().is_some() && target.local().is_some() {
+            return Err(Error::malformed(
+                Path::root().key("identity"),
+                "\"identity\" has no meaning between two tables of this database",
+                "It names the field by which a record that was created in another system is found again.",
+                "Leave it out; rows that exist on both sides are paired by \"match_on\".",
+            ));
+        }
+        let accept_reuse = value.get("accept_reuse").and_then(Value::as_bool).unwrap_or(false);
+        Ok(Some(Self { field, column: text("column"), accept_reuse }))
+    }
+}
+
 /// The configuration of one sync, checked, with all defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -92,8 +128,12 @@ pub struct Config {
     pub source: Endpoint,
     /// The target endpoint.
     pub target: Endpoint,
+    /// What makes the create of a record on the other side repeatable.
+    pub identity: Option<Identity>,
     /// The ways that changes go.
     pub direction: Direction,
+    /// The field that tells when a record was last changed, for `last_write_wins`.
+    pub timestamp_field: Option<String>,
     /// The fields that are synced.
     pub fields: Fields,
     /// What records of the two sides are recognised by; empty if the document leaves it to the keys.
@@ -137,9 +177,14 @@ impl Config {
         not_served(&findings)?;
         notices.extend(without_effect(&findings));
         let config = Self {
+            identity: Identity::read(doc, &source, &target)?,
             source,
             target,
             direction,
+            timestamp_field: doc
+                .get("conflict_resolution")
+                .and_then(|it| it.get("timestamp_field")?.as_str())
+                .map(str::to_owned),
             fields,
             match_on,
             initial: settings.initial,

@@ -98,7 +98,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("connection_name", Text, "\"crm\""),
     key("source", ENDPOINT, "{\"connection\": \"crm\", \"object\": \"Account\"}"),
     key("target", ENDPOINT, "{\"table\": \"public.accounts\"}"),
-    key("identity", Any, "\"external_id\"").not_served(),
+    key("identity", Either(&[Text, Object(IDENTITY)]), "\"External_Id__c\""),
     // Which way, and who wins.
     key("sync_type", Choice(&[yes("one_way"), yes("bidirectional")]), "\"bidirectional\""),
     key("source_to_target", Flag, "true"),
@@ -171,6 +171,13 @@ pub(crate) const ENDPOINT_KEYS: &[Key] = &[
     key("object", Text, "\"Account\""),
 ];
 
+/// What makes a create repeatable; `column` is where its values come from, else they are made up.
+const IDENTITY: &[Key] = &[
+    key("field", Text, "\"External_Id__c\"").required(),
+    key("column", Text, "\"id\""),
+    key("accept_reuse", Flag, "true"),
+];
+
 const STRATEGY: Shape = Choice(&[
     yes("last_write_wins"),
     not_yet("system_priority"),
@@ -180,7 +187,7 @@ const STRATEGY: Shape = Choice(&[
 
 const CONFLICT_RESOLUTION: &[Key] = &[
     key("strategy", STRATEGY, "\"last_write_wins\"").required(),
-    key("timestamp_field", Text, "\"LastModifiedDate\"").not_served(),
+    key("timestamp_field", Text, "\"LastModifiedDate\""),
     key("priority_system", Text, "\"crm\"").not_served(),
     key(
         "field_rules",

@@ -26,7 +26,7 @@ mod path;
 mod settings;
 mod transform;
 
-pub use config::{Config, Direction};
+pub use config::{Config, Direction, Identity};
 pub use endpoint::{Connection, Context, Endpoint, Remote};
 pub use error::{Error, ErrorKind, Notice, Severity};
 pub use fields::{Field, Fields};

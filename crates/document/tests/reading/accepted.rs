@@ -30,6 +30,8 @@ fn fields(patch: Value) -> (Vec<Field>, Vec<Notice>) {
 fn the_least_document_has_all_defaults() {
     let (config, notices) = read(&base()).expect("the least document");
     let expected = Config {
+        identity: None,
+        timestamp_field: None,
         source: table(Some("portal"), "users"),
         target: table(Some("salesforce"), "account"),
         direction: Direction::SourceToTarget,
@@ -340,4 +342,28 @@ fn match_on_names_a_field_or_a_pair() {
         "match_on": ["Email", "Id", {"source": "x", "target": "y"}],
     }));
     assert_eq!(mapped.0.match_on, [pair("Mail", "email"), pair("Id", "sf_id"), pair("x", "y")]);
+}
+
+#[test]
+fn an_identity_is_a_field_of_the_other_side() {
+    let remote =
+        json!({"source": {"connection": "crm", "object": "Account"}, "target": "accounts"});
+    let with = |identity: serde_json::Value| {
+        let mut doc = remote.clone();
+        doc["identity"] = identity;
+        read(&doc).map(|(config, _)| config.identity)
+    };
+    let identity = |column: Option<&str>, accept_reuse| {
+        let (field, column) = ("Ext__c".to_owned(), column.map(str::to_owned));
+        Ok(Some(document::Identity { field, column, accept_reuse }))
+    };
+    assert_eq!(with(json!("Ext__c")), identity(None, false));
+    assert_eq!(with(json!({"field": "Ext__c"})), identity(None, false));
+    let object = json!({"field": "Ext__c", "column": "id", "accept_reuse": true});
+    assert_eq!(with(object), identity(Some("id"), true));
+    for (wrong, path) in [(json!(1), "identity"), (json!({"column": "id"}), "identity.field")] {
+        assert_eq!(with(wrong).unwrap_err().path, path);
+    }
+    let local = patched(json!({"identity": "Ext__c"}));
+    assert_eq!(read(&local).unwrap_err().path, "identity");
 }

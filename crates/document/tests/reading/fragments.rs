@@ -145,7 +145,6 @@ fn fragments_that_ask_for_what_is_not_served_say_so() {
         (F7, "performance_settings.index_recommendation"),
         (F9, "validation_rules"),
         (F11, "loop_prevention"),
-        (F14, "conflict_resolution.timestamp_field"),
     ];
     for (text, path) in cases {
         let error = altered(text).expect_err(path);
@@ -204,15 +203,8 @@ fn f10_is_kept_with_a_warning() {
 fn f12_to_f15_in_one_call_describe_a_sync_with_another_system() {
     let pieces = [F12, F13, F14, F15].map(fragment);
     let joined = join_create(&pieces).expect("the fragments fit together");
-    let error = read(&joined).expect_err("a field decides conflicts");
-    assert_eq!(
-        (error.kind, error.path.as_str()),
-        (ErrorKind::NotServed, "conflict_resolution.timestamp_field")
-    );
-
-    let doc = merge_patch(&joined, &[json!({"conflict_resolution": {"timestamp_field": null}})])
-        .expect("a patch");
-    let (config, notices) = read(&doc).expect("the rest is well formed");
+    let (config, notices) = read(&joined).expect("all of it is served");
+    assert_eq!(config.timestamp_field.as_deref(), Some("LastModifiedDate"));
     let Endpoint::Remote(source) = &config.source else { panic!("{:?}", config.source) };
     assert_eq!(source.connection.as_deref(), Some("SF_Postgres_Accounts"));
     assert!(!source.exists);

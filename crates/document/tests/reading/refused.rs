@@ -325,7 +325,6 @@ fn an_unknown_value_is_refused_with_the_values_that_are_served() {
 #[test]
 fn what_is_known_and_not_served_is_named() {
     let keys = [
-        ("identity", json!("external_id")),
         ("conflict_resolution", json!("manual")),
         ("conflict_resolution.strategy", json!("manual")),
         ("loop_prevention", json!({})),
@@ -379,13 +378,13 @@ fn what_is_known_and_not_served_is_named() {
 #[test]
 fn outcomes_are_never_mixed() {
     let malformed_last =
-        json!({"identity": "x", "source": {"connection": "nowhere", "object": "a"}, "captrue": 1});
+        json!({"where": "x", "source": {"connection": "nowhere", "object": "a"}, "captrue": 1});
     refuse(vec![(malformed_last, Malformed, "captrue", "\"capture\"")]);
     let both_sides =
         json!({"source": {"connection": "nowhere", "object": "a"}, "target": {"table": "1"}});
     refuse(vec![(both_sides, Malformed, "target.table", "double quotes")]);
     let unknown_before_not_served =
-        json!({"identity": "x", "source": {"connection": "nowhere", "object": "a"}});
+        json!({"where": "x", "source": {"connection": "nowhere", "object": "a"}});
     refuse(vec![(
         unknown_before_not_served,
         Unknown,
@@ -395,7 +394,8 @@ fn outcomes_are_never_mixed() {
     // What stands below a key that is not served is checked, too.
     let inside = json!({"loop_prevention": {"enabled": "yes"}});
     refuse(vec![(inside, Malformed, "loop_prevention.enabled", "For example")]);
-    let error = read(&patched(json!({"identity": 1, "where": "x"}))).expect_err("not served");
+    let error =
+        read(&patched(json!({"loop_prevention": {}, "where": "x"}))).expect_err("not served");
     assert!(error.detail.ends_with("The same is true of where."), "{error:?}");
 }
 
@@ -406,5 +406,5 @@ fn whole_documents_of_the_wrong_shape_are_refused() {
     }
     refuse_document(&json!({"source": "a\0"}), Malformed, "source", "Remove the character.");
     let deep = (0..100).fold(json!(1), |value, _| json!([value]));
-    assert_eq!(read(&json!({"identity": deep})).map_err(|error| error.kind), Err(Malformed));
+    assert_eq!(read(&json!({"where": deep})).map_err(|error| error.kind), Err(Malformed));
 }
