@@ -113,8 +113,13 @@ CREATE TABLE sync._sync (
     reason       text,
     -- what a decision is about: the batch that waits for it
     decision     text,
-    source       regclass    NOT NULL,
-    target       regclass    NOT NULL,
+    -- the tables; NULL where a side is an object of another system, named by connection and object
+    source       regclass,
+    target       regclass,
+    connection   text,
+    object       text,
+    direction    text        NOT NULL
+                 CONSTRAINT direction_known CHECK (direction OPERATOR(pg_catalog.=) ANY (ARRAY['->', '<-', '<->'])),
     document     jsonb       NOT NULL,
     search_path  text        NOT NULL,
     -- what capture has to record of each side; NULL where changes do not leave it
@@ -125,7 +130,25 @@ CREATE TABLE sync._sync (
     installation uuid        NOT NULL,
     changed_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
     created_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    CONSTRAINT name_not_empty CHECK (name OPERATOR(pg_catalog.<>) '')
+    CONSTRAINT name_not_empty CHECK (name OPERATOR(pg_catalog.<>) ''),
+    CONSTRAINT both_sides CHECK (CASE WHEN connection IS NULL THEN source IS NOT NULL AND target IS NOT NULL AND object IS NULL
+                                      ELSE (source IS NULL) OPERATOR(pg_catalog.<>) (target IS NULL) AND object IS NOT NULL END)
+);
+
+-- What other systems say of their objects, as this connection's user sees them.
+CREATE TABLE sync._object (
+    connection   text        NOT NULL,
+    object       text        NOT NULL,
+    described_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    description  jsonb       NOT NULL,
+    CONSTRAINT _object_pkey PRIMARY KEY (connection, object)
+);
+
+-- How far the changes of another system have been read, by that system's clock.
+CREATE TABLE sync._pull (
+    sync      int4        NOT NULL CONSTRAINT _pull_pkey PRIMARY KEY,
+    at        text        NOT NULL,
+    polled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
 -- How far a sync has read the log. "seen": everything in it is settled. While a batch is worked
@@ -181,7 +204,7 @@ CREATE TABLE sync._queue (
     key        bytea       NOT NULL,
     key_text   text        NOT NULL,
     state      text        NOT NULL CONSTRAINT state_known
-               CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'retrying', 'waiting for parent', 'review'])),
+               CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'sending', 'retrying', 'waiting for parent', 'review'])),
     attempts   int4        NOT NULL DEFAULT 0,
     -- when the record was changed (for last write wins), since when it waits, when it is tried next
     changed_at timestamptz NOT NULL,
@@ -198,6 +221,24 @@ CREATE UNIQUE INDEX _queue_key ON sync._queue (sync, side, key);
 ALTER TABLE sync._queue REPLICA IDENTITY USING INDEX _queue_key;
 CREATE UNIQUE INDEX _queue_id ON sync._queue (id);
 CREATE INDEX _queue_due ON sync._queue (sync, next_at) WHERE state OPERATOR(pg_catalog.<>) 'review';
+
+-- What has been decided to be written to another system and has not been settled: committed before
+-- anything of it leaves, gone when the answer is there.
+CREATE TABLE sync._intent (
+    sync      int4   NOT NULL,
+    number    int8   NOT NULL,
+    layout    int8   NOT NULL,
+    -- when the row was changed (microseconds since 2000), when this was written (milliseconds since 1970)
+    at        int8   NOT NULL,
+    made_at   int8   NOT NULL,
+    -- l: look whether it is there, c: create, u: update, d: delete
+    op        "char" NOT NULL,
+    key       bytea  NOT NULL,
+    remote_id text,
+    identity  text,
+    base      bytea  NOT NULL,
+    CONSTRAINT _intent_pkey PRIMARY KEY (sync, number)
+);
 
 CREATE TABLE sync._conflict (
     id           int8        GENERATED ALWAYS AS IDENTITY CONSTRAINT _conflict_pkey PRIMARY KEY,
@@ -265,6 +306,14 @@ CREATE TABLE sync._history (
     old         bytea,
     new         bytea
 ) PARTITION BY RANGE (settled_at);
+
+-- The changes that intents were made of, on their way into history.
+CREATE TABLE sync._sending (
+    LIKE sync._history,
+    intent int8 NOT NULL
+);
+CREATE INDEX _sending_intent ON sync._sending (sync, intent);
+ALTER TABLE sync._sending REPLICA IDENTITY FULL;
 
 --------------------------------------------------------------------------------------------------
 -- Functions. Declared by hand: this file is what a reader of the catalogs sees.
@@ -370,9 +419,9 @@ AS $$
     INSERT INTO sync._load (sync, side, kind, reason)
     SELECT s.id, v.side, v.kind, why
       FROM sync._sync s,
-           LATERAL (VALUES (0, 'rows', s.source_key), (0, 'links', s.source_key),
-                           (1, 'rows', s.target_key), (1, 'links', s.target_key)) AS v (side, kind, key)
-     WHERE v.key IS NOT NULL
+           LATERAL (VALUES (0, 'rows', s.source_key IS NOT NULL OR s.source IS NULL), (0, 'links', s.source_key IS NOT NULL OR s.source IS NULL),
+                           (1, 'rows', s.target_key IS NOT NULL OR s.target IS NULL), (1, 'links', s.target_key IS NOT NULL OR s.target IS NULL)) AS v (side, kind, wanted)
+     WHERE v.wanted
     ON CONFLICT (sync, kind, side) DO NOTHING;
     UPDATE sync._cursor SET seen = pg_catalog.format('%s:%s:', x, x)::pg_catalog.pg_snapshot, frozen = NULL, seq = 0
       FROM (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())) AS t (x);
@@ -435,7 +484,9 @@ SELECT s.name AS sync,
             WHEN w.state OPERATOR(pg_catalog.=) 'failing' THEN 'failing'
             WHEN w.state OPERATOR(pg_catalog.<>) 'running' THEN 'no worker'
             WHEN s.state OPERATOR(pg_catalog.<>) 'running' THEN s.state
+            WHEN n.trouble THEN n.state
             WHEN s.reason IS NOT NULL THEN 'failing'
+            WHEN s.connection IS NOT NULL AND NOT n.described THEN 'connecting'
             WHEN l.waiting OPERATOR(pg_catalog.>) 0 THEN 'waiting for writers'
             WHEN l.loads OPERATOR(pg_catalog.>) 0 THEN 'loading'
             WHEN q.review OPERATOR(pg_catalog.>) 0 THEN 'needs review'
@@ -450,15 +501,17 @@ SELECT s.name AS sync,
             WHEN w.state OPERATOR(pg_catalog.=) 'failing' THEN 'its worker cannot work, the server log says why; changes are captured'
             WHEN w.state OPERATOR(pg_catalog.<>) 'running' THEN pg_catalog.format('its worker is %s; changes are captured', w.state)
             WHEN s.state OPERATOR(pg_catalog.=) 'paused' THEN 'changes are captured and wait; SELECT sync.resume(...) to go on'
+            WHEN n.trouble THEN n.reason
             WHEN s.reason IS NOT NULL THEN s.reason
+            WHEN s.connection IS NOT NULL AND NOT n.described THEN 'the other system is asked what the object looks like'
             WHEN l.waiting OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('waiting for %s writers that began before the sync', l.waiting)
             WHEN l.loads OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records compared (%s)', l.done, l.reason)
             WHEN q.review OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records need a person, see sync.queue', q.review)
             WHEN q.waiting OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records wait, see sync.queue', q.waiting)
             ELSE 'in sync' END AS detail,
-       s.source::pg_catalog.text AS source,
-       CASE WHEN s.source_key IS NOT NULL AND s.target_key IS NOT NULL THEN '<->' WHEN s.source_key IS NOT NULL THEN '->' ELSE '<-' END AS direction,
-       s.target::pg_catalog.text AS target,
+       COALESCE(s.source::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS source,
+       s.direction,
+       COALESCE(s.target::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS target,
        q.waiting AS queued,
        q.review AS in_review,
        c.moved_at AS last_activity
@@ -470,13 +523,18 @@ SELECT s.name AS sync,
  CROSS JOIN LATERAL (SELECT pg_catalog.count(*) AS loads, COALESCE(pg_catalog.sum(x.done), 0) AS done, pg_catalog.min(x.reason) AS reason,
                             COALESCE(pg_catalog.max(pg_catalog.cardinality(x.waits_for)), 0) AS waiting
                        FROM sync._load x WHERE x.sync OPERATOR(pg_catalog.=) s.id) l
+ CROSS JOIN LATERAL (SELECT COALESCE(pg_catalog.bool_or(c.state OPERATOR(pg_catalog.<>) 'ok'), false) AS trouble, pg_catalog.min(c.state) AS state,
+                            COALESCE(pg_catalog.min(c.detail), '') AS reason,
+                            EXISTS (SELECT FROM sync._object o WHERE o.connection OPERATOR(pg_catalog.=) s.connection
+                                       AND pg_catalog.lower(o.object) OPERATOR(pg_catalog.=) pg_catalog.lower(s.object)) AS described
+                       FROM sync.connections c WHERE c.connection OPERATOR(pg_catalog.=) s.connection) n
  CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.<>) 'review') AS waiting,
                             pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.=) 'review') AS review
                        FROM sync._queue x WHERE x.sync OPERATOR(pg_catalog.=) s.id) q
  ORDER BY CASE WHEN w.state OPERATOR(pg_catalog.<>) 'running' THEN 0
                WHEN f.why IS NOT NULL THEN 1
                WHEN s.state OPERATOR(pg_catalog.=) 'needs decision' THEN 2
-               WHEN s.reason IS NOT NULL THEN 3
+               WHEN n.trouble OR s.reason IS NOT NULL THEN 3
                WHEN q.review OPERATOR(pg_catalog.>) 0 THEN 4
                WHEN q.waiting OPERATOR(pg_catalog.>) 0 THEN 5
                WHEN s.state OPERATOR(pg_catalog.=) 'paused' THEN 6
@@ -486,7 +544,7 @@ COMMENT ON VIEW sync.status IS 'one row a sync, the worst first: its state, and 
 CREATE VIEW sync.queue AS
 SELECT q.id, s.name AS sync,
        CASE WHEN p.see THEN q.key_text END AS key,
-       p.side::pg_catalog.text AS "table",
+       COALESCE(p.side::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS "table",
        CASE WHEN q.side OPERATOR(pg_catalog.=) 0 THEN 'source to target' ELSE 'target to source' END AS direction,
        q.state, q.attempts, q.since,
        CASE WHEN q.state OPERATOR(pg_catalog.<>) 'review' THEN q.next_at END AS next_try,
@@ -494,8 +552,9 @@ SELECT q.id, s.name AS sync,
        CASE WHEN p.see THEN q.detail END AS detail,
        q.hint, q.changed_at AS at
   FROM sync._queue q JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) q.sync
- CROSS JOIN LATERAL (SELECT t.side, pg_catalog.has_table_privilege(t.side, 'SELECT') AND NOT pg_catalog.row_security_active(t.side) AS see
-                       FROM (SELECT CASE WHEN q.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END AS side) t) p
+ CROSS JOIN LATERAL (SELECT t.side, pg_catalog.has_table_privilege(t.own, 'SELECT') AND NOT pg_catalog.row_security_active(t.own) AS see
+                       FROM (SELECT CASE WHEN q.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END AS side,
+                                    COALESCE(CASE WHEN q.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END, s.source, s.target) AS own) t) p
  ORDER BY q.id;
 COMMENT ON VIEW sync.queue IS 'the records that are not settled: why, since when, and when they are tried next';
 
@@ -508,7 +567,7 @@ SELECT e.id, s.name AS sync,
        e.hint, e.at
   FROM sync._error e JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) e.sync
  CROSS JOIN LATERAL (SELECT pg_catalog.has_table_privilege(t.side, 'SELECT') AND NOT pg_catalog.row_security_active(t.side) AS see
-                       FROM (SELECT CASE WHEN e.side OPERATOR(pg_catalog.=) 1 THEN s.target ELSE s.source END AS side) t) p
+                       FROM (SELECT COALESCE(CASE WHEN e.side OPERATOR(pg_catalog.=) 1 THEN s.target ELSE s.source END, s.source, s.target) AS side) t) p
  ORDER BY e.id DESC;
 COMMENT ON VIEW sync.errors IS 'every failed attempt, the latest first';
 
@@ -520,8 +579,9 @@ SELECT c.id, s.name AS sync,
        CASE WHEN p.see THEN c.target_value END AS target_value,
        c.winner, c.reason, c.at
   FROM sync._conflict c JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) c.sync
- CROSS JOIN LATERAL (SELECT pg_catalog.has_table_privilege(s.source, 'SELECT') AND pg_catalog.has_table_privilege(s.target, 'SELECT')
-                            AND NOT pg_catalog.row_security_active(s.source) AND NOT pg_catalog.row_security_active(s.target) AS see) p
+ CROSS JOIN LATERAL (SELECT pg_catalog.has_table_privilege(t.source, 'SELECT') AND pg_catalog.has_table_privilege(t.target, 'SELECT')
+                            AND NOT pg_catalog.row_security_active(t.source) AND NOT pg_catalog.row_security_active(t.target) AS see
+                       FROM (SELECT COALESCE(s.source, s.target) AS source, COALESCE(s.target, s.source) AS target) t) p
  ORDER BY c.id DESC;
 COMMENT ON VIEW sync.conflicts IS 'fields that both sides changed to different values: base, both values, who won and why';
 
@@ -532,7 +592,7 @@ SELECT g.id, g.relation AS "table", s.name AS sync, g.reason, g.noticed_at, g.re
 COMMENT ON VIEW sync.gaps IS 'changes that no trigger saw: what happened, and when the table was reconciled';
 
 CREATE VIEW sync.progress AS
-SELECT s.name AS sync, CASE WHEN l.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END::pg_catalog.text AS "table",
+SELECT s.name AS sync, COALESCE(CASE WHEN l.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS "table",
        CASE WHEN l.kind OPERATOR(pg_catalog.=) 'rows' THEN 'comparing rows' ELSE 'looking for rows that are gone' END AS phase, l.reason,
        pg_catalog.cardinality(l.waits_for) AS waiting_for_writers, l.done, l.started_at
   FROM sync._load l JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) l.sync;
@@ -563,6 +623,9 @@ WITH log AS NOT MATERIALIZED (
     UNION ALL
     SELECT w.sync_id, w.sync, w.side, w.relation, w.tableoid, w.ctid, w.seq, w.at, NULL, w.origin, w.op, 'sending'
       FROM waiting w WHERE w.taken
+    UNION ALL
+    SELECT s.id, s.name, h.side, CASE WHEN h.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END, h.tableoid, h.ctid, h.seq, h.captured_at, NULL, h.origin, h.op, 'sending'
+      FROM sync._sending h JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) h.sync
     UNION ALL
     SELECT s.id, s.name, h.side, CASE WHEN h.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END, h.tableoid, h.ctid, h.seq, h.captured_at, h.settled_at, h.origin, h.op, 'synced'
       FROM sync._history h JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) h.sync WHERE h.outcome OPERATOR(pg_catalog.=) 's'
@@ -796,6 +859,8 @@ SELECT pg_catalog.pg_extension_config_dump('sync._sync', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._sync_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._capture', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._shape', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._intent', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._pull', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._queue', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._queue_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._conflict', '');

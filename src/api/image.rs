@@ -98,7 +98,8 @@ type Fetched = (Rc<Shape>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// Fetches a row of a log segment or of a history partition, and of nothing else.
 fn fetch(relation: Oid, row: pg_sys::ItemPointerData) -> Option<Fetched> {
-    let history = is_history(relation);
+    // What is on its way is laid out as history is.
+    let history = is_history(relation) || relation == store::relation("_sending");
     let log = crate::log::segments::relations().is_some_and(|l| l.segments.contains(&relation));
     if !history && !log {
         return None;

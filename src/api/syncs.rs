@@ -9,7 +9,8 @@ use crate::engine::plan::{self, Plan, Stored};
 use crate::speech;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::Failure;
-use document::{InitialSync, Severity};
+use crate::connection;
+use document::{Config, Endpoint, InitialSync, Severity};
 use merge::Side;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
@@ -42,7 +43,10 @@ fn end(id: i32) {
             "SELECT source::pg_catalog.oid, target::pg_catalog.oid FROM sync._sync WHERE id OPERATOR(pg_catalog.=) $1 FOR UPDATE",
             &[Arg::Int4(id)],
         );
-        for table in ["_sync", "_cursor", "_load", "_queue", "_conflict", "_error", "_gap"] {
+        for table in [
+            "_sync", "_cursor", "_load", "_queue", "_conflict", "_error", "_gap", "_intent",
+            "_sending", "_pull",
+        ] {
             let column = if table == "_sync" { "id" } else { "sync" };
             sql::query(
                 &format!("DELETE FROM sync.{table} WHERE {column} OPERATOR(pg_catalog.=) $1"),
@@ -132,16 +136,25 @@ fn create(name: &str, pieces: &[Json]) -> Result<String, Failure> {
     let owner = unsafe { pg_sys::GetUserId() };
     let search_path =
         sql::one("SELECT pg_catalog.current_setting('search_path')", &[]).unwrap_or_default();
-    let stored =
-        Stored { id: 0, name: name.to_owned(), owner, search_path, document, source, target };
-    let mut plan = plan::compile(stored.clone())?;
+    let object = object_of(&config, name)?;
+    let stored = Stored {
+        id: 0,
+        name: name.to_owned(),
+        owner,
+        search_path,
+        document,
+        source,
+        target,
+        object,
+    };
+    let mut plan = plan::compile_as(stored.clone(), true)?;
     check(&plan)?;
     say(&notices);
     note_excluded(&plan);
     plan.id = insert(&stored, &plan);
     create_links(&plan);
     attach_triggers(&plan);
-    for side in Side::BOTH {
+    for side in local_sides(&plan) {
         attach::watch(plan.side(side).oid);
     }
     let from = if plan.flows_from(Side::Source) { Side::Source } else { Side::Target };
@@ -160,6 +173,29 @@ fn create(name: &str, pieces: &[Json]) -> Result<String, Failure> {
     Ok(summary(&plan, "created"))
 }
 
+/// The connection and the object of the side that is no table. A connection that the document describes
+/// and that does not exist is made.
+fn object_of(config: &Config, name: &str) -> Result<Option<(String, String)>, Failure> {
+    let remote = [&config.source, &config.target].into_iter().find_map(|e| match e {
+        Endpoint::Remote(remote) => Some(remote),
+        Endpoint::Local(_) => None,
+    });
+    let Some(remote) = remote else { return Ok(None) };
+    let connection = remote.connection.clone().unwrap_or_else(|| name.to_owned());
+    if !remote.exists {
+        connection::create(&connection, &remote.system, &remote.settings)?;
+    }
+    let object = match &remote.schema {
+        Some(schema) => format!("{schema}.{}", remote.object),
+        None => remote.object.clone(),
+    };
+    Ok(Some((connection, object)))
+}
+
+fn local_sides(plan: &Plan) -> impl Iterator<Item = Side> {
+    Side::BOTH.into_iter().filter(|&side| !plan.is_remote(side))
+}
+
 /// Puts the triggers on both sides at once: while we waited for one table, writers of the other would
 /// wait for us.
 fn attach_triggers(plan: &Plan) {
@@ -172,7 +208,7 @@ fn check(plan: &Plan) -> Result<(), Failure> {
     if let Some(failure) = plan::missing_rights(plan) {
         return Err(failure);
     }
-    for side in Side::BOTH {
+    for side in local_sides(plan) {
         let table = plan.side(side);
         if plan.captured(side) {
             let owner = sql::one(
@@ -196,24 +232,28 @@ fn check(plan: &Plan) -> Result<(), Failure> {
 fn check_writers(plan: &Plan) -> Result<(), Failure> {
     let others = sql::as_extension(|| {
         sql::read(
-            "SELECT s.id, s.name, s.owner::pg_catalog.oid, s.search_path, s.document::text, s.source::pg_catalog.oid, s.target::pg_catalog.oid
-               FROM sync._sync s WHERE s.id OPERATOR(pg_catalog.<>) $1 AND (ARRAY[s.source::pg_catalog.oid, s.target::pg_catalog.oid] OPERATOR(pg_catalog.&&) ARRAY[$2, $3])",
+            &format!(
+                "SELECT {} FROM sync._sync s
+                  WHERE s.id OPERATOR(pg_catalog.<>) $1 AND (ARRAY[s.source::pg_catalog.oid, s.target::pg_catalog.oid] OPERATOR(pg_catalog.&&) ARRAY[$2, $3])",
+                plan::STORED
+            ),
             &[Arg::Int4(plan.id), Arg::Oid(plan.sides[0].oid), Arg::Oid(plan.sides[1].oid)],
         )
     });
     for row in others {
         let Some(other) = Stored::of(&row) else { continue };
-        let Ok(other) = plan::compile(other) else { continue };
+        let Ok(other) = plan::compile_as(other, true) else { continue };
         for side in Side::BOTH {
             for other_side in Side::BOTH {
                 let (mine, theirs) = (plan.side(side), other.side(other_side));
-                if mine.oid != theirs.oid {
+                if mine.oid != theirs.oid || mine.remote.is_some() {
                     continue;
                 }
                 // Between the same tables nothing may be written twice. From different tables a key
                 // may (each brings columns of its own), and what both send back as well, because
                 // that converges; a chain writes its middle from two directions.
-                let twin = plan.side(side.other()).oid == other.side(other_side.other()).oid;
+                let (one, another) = (plan.side(side.other()), other.side(other_side.other()));
+                let twin = one.oid == another.oid && one.name == another.name;
                 let same = written(plan, side).find_map(|(column, back)| {
                     let (_, theirs_back) =
                         written(&other, other_side).find(|(other, _)| *other == column)?;
@@ -273,9 +313,9 @@ fn insert(stored: &Stored, plan: &Plan) -> i32 {
     sql::as_extension(|| {
         let row = sql::query(
             &format!(
-                "INSERT INTO sync._sync (name, owner, source, target, document, search_path, installation,
+                "INSERT INTO sync._sync (name, owner, source, target, document, search_path, installation, connection, object, direction,
                                          source_columns, source_key, target_columns, target_key)
-                 SELECT $1, $2, $3, $4, $5::pg_catalog.jsonb, $6, i.id, {source_columns}, {source_key}, {target_columns}, {target_key}
+                 SELECT $1, $2, NULLIF($3, 0::pg_catalog.oid), NULLIF($4, 0::pg_catalog.oid), $5::pg_catalog.jsonb, $6, i.id, $7, $8, $9, {source_columns}, {source_key}, {target_columns}, {target_key}
                    FROM sync._installation i RETURNING id"
             ),
             &[
@@ -285,6 +325,9 @@ fn insert(stored: &Stored, plan: &Plan) -> i32 {
                 Arg::Oid(stored.target),
                 Arg::Text(&stored.document.to_string()),
                 Arg::Text(&stored.search_path),
+                Arg::OptText(stored.object.as_ref().map(|o| o.0.as_str())),
+                Arg::OptText(stored.object.as_ref().map(|o| o.1.as_str())),
+                Arg::Text(arrow(plan)),
             ],
         );
         let id: i32 =
@@ -326,9 +369,10 @@ fn alter(name: &str, pieces: &[Json]) -> Result<String, Failure> {
     let Some(mut stored) = sql::as_extension(|| plan::stored(id)) else {
         return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
     };
-    let old = plan::compile(stored.clone()).ok();
+    let old = plan::compile_as(stored.clone(), true).ok();
     let moved = plan::resolve(&config.source, "source")? != stored.source
-        || plan::resolve(&config.target, "target")? != stored.target;
+        || plan::resolve(&config.target, "target")? != stored.target
+        || is_other_object(&config, &stored);
     if moved {
         return Err(refuse(
             "0A000",
@@ -338,7 +382,7 @@ fn alter(name: &str, pieces: &[Json]) -> Result<String, Failure> {
         ));
     }
     stored.document = document;
-    let plan = plan::compile(stored.clone())?;
+    let plan = plan::compile_as(stored.clone(), true)?;
     check(&plan)?;
     say(&notices);
     link::check_key(&plan)?;
@@ -349,15 +393,17 @@ fn alter(name: &str, pieces: &[Json]) -> Result<String, Failure> {
             &format!(
                 "UPDATE sync._sync SET document = $2::pg_catalog.jsonb, changed_at = pg_catalog.clock_timestamp(),
                         source_columns = {source_columns}, source_key = {source_key},
-                        target_columns = {target_columns}, target_key = {target_key}
+                        target_columns = {target_columns}, target_key = {target_key}, direction = $3
                   WHERE id OPERATOR(pg_catalog.=) $1"
             ),
-            &[Arg::Int4(id), Arg::Text(&stored.document.to_string())],
+            &[Arg::Int4(id), Arg::Text(&stored.document.to_string()), Arg::Text(arrow(&plan))],
         )
     });
     attach_triggers(&plan);
     for side in Side::BOTH {
-        attach::watch(plan.side(side).oid);
+        if !plan.is_remote(side) {
+            attach::watch(plan.side(side).oid);
+        }
         // What travels now and did not before is compared once.
         let wider = plan.flows_from(side)
             && old.as_ref().is_none_or(|o| {
@@ -371,16 +417,35 @@ fn alter(name: &str, pieces: &[Json]) -> Result<String, Failure> {
     Ok(summary(&plan, "changed"))
 }
 
-fn summary(plan: &Plan, what: &str) -> String {
-    let arrow = match (plan.flows_from(Side::Source), plan.flows_from(Side::Target)) {
+/// Does a document lead to another object than the sync was made for?
+fn is_other_object(config: &Config, stored: &Stored) -> bool {
+    let remote = [&config.source, &config.target].into_iter().find_map(|e| match e {
+        Endpoint::Remote(remote) => Some(remote),
+        Endpoint::Local(_) => None,
+    });
+    match (remote, &stored.object) {
+        (Some(remote), Some((connection, object))) => {
+            !remote.object.eq_ignore_ascii_case(object)
+                || remote.connection.as_ref().is_some_and(|c| c != connection)
+        }
+        (remote, stored) => remote.is_some() != stored.is_some(),
+    }
+}
+
+fn arrow(plan: &Plan) -> &'static str {
+    match (plan.flows_from(Side::Source), plan.flows_from(Side::Target)) {
         (true, true) => "<->",
         (true, false) => "->",
         _ => "<-",
-    };
+    }
+}
+
+fn summary(plan: &Plan, what: &str) -> String {
     format!(
-        "sync \"{}\" {what}: {} {arrow} {}, {} field{}",
+        "sync \"{}\" {what}: {} {} {}, {} field{}",
         plan.name,
         plan.sides[0].name,
+        arrow(plan),
         plan.sides[1].name,
         plan.fields.len(),
         if plan.fields.len() == 1 { "" } else { "s" }

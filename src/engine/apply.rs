@@ -33,6 +33,8 @@ pub struct Outcome<'b> {
     pub rekeyed: [Option<&'b [u8]>; 2],
     /// Changes of the row on that side with a lower number are older than what was written here.
     pub first: [i64; 2],
+    /// What was decided for the other system is on its way under this number.
+    pub intent: Option<i64>,
 }
 
 /// Applies the decisions. Inside a transaction and an SPI connection, as the sync's owner.
@@ -50,6 +52,9 @@ pub fn apply<'b>(
     // The target first: a record written on both sides is only then written on the source.
     for side in [Side::Target, Side::Source] {
         let s = side as usize;
+        if plan.is_remote(side) {
+            continue;
+        }
         let mut sets: BTreeMap<(u8, Vec<usize>), Vec<usize>> = BTreeMap::new();
         for (n, decision) in decisions.iter().enumerate() {
             if outcomes[n].missed[side.other() as usize] {

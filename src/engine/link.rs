@@ -290,7 +290,8 @@ impl<'p> Links<'p> {
     }
 }
 
-fn encode(plan: &Plan, base: &Base<'_>, out: &mut Vec<u8>) {
+/// The image of a base.
+pub fn encode(plan: &Plan, base: &Base<'_>, out: &mut Vec<u8>) {
     let mut values = vec![Value::Absent; plan.base.columns.len()];
     for (field, places) in plan.base_places.iter().enumerate() {
         for side in Side::BOTH {
@@ -315,7 +316,7 @@ fn encode(plan: &Plan, base: &Base<'_>, out: &mut Vec<u8>) {
 
 /// Reads a base image. One of an older layout is read by the names of its columns; a field that it
 /// lacks counts as never agreed on.
-fn decode<'b>(
+pub fn decode<'b>(
     bump: &'b Bump,
     plan: &Plan,
     shapes: &mut Shapes,

@@ -129,6 +129,9 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
         return Ok(false);
     }
     let Some(load) = sync.loads.first().cloned() else { return Ok(false) };
+    if sync.plan.is_remote(load.side) {
+        return sync.load_remote();
+    }
     let bump = Bump::new();
     let (halves, last_key, complete) = match load.kind {
         Kind::Rows => rows(sync, &bump, &load)?,
@@ -146,6 +149,21 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
         sync.loading = None;
         worked?;
     }
+    finish_piece(sync, &load, last_key, complete, count)?;
+    Ok(!sync.loads.is_empty())
+}
+
+/// Notes how far a load has come.
+///
+/// # Errors
+/// What writing it down raised.
+pub fn finish_piece(
+    sync: &mut Sync,
+    load: &Load,
+    last_key: Option<Vec<u8>>,
+    complete: bool,
+    count: i64,
+) -> Result<(), Failure> {
     let id = sync.plan.id;
     transaction(|| {
         if complete {
@@ -183,7 +201,7 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
     } else if let Some(first) = sync.loads.first_mut() {
         first.last_key = last_key;
     }
-    Ok(!sync.loads.is_empty())
+    Ok(())
 }
 
 /// A transaction that was writing to the table when the sync came to be may still commit what it
@@ -231,6 +249,23 @@ fn writers_ended(sync: &mut Sync) -> Result<bool, Failure> {
     }
     load.writers = Some(waits);
     Ok(ended)
+}
+
+/// Stops a sync until a person has decided about the deletes that a load found.
+///
+/// # Errors
+/// What writing it down raised.
+pub fn ask(sync: i32, sentence: &str) -> Result<(), Failure> {
+    transaction(|| {
+        sql::query(
+            "UPDATE sync._sync SET state = 'needs decision', decision = 'reconcile', reason = $2, changed_at = pg_catalog.clock_timestamp()
+              WHERE id = $1",
+            &[Arg::Int4(sync), Arg::Text(sentence)],
+        );
+        Ok(())
+    })?;
+    super::mark_configuration_stale();
+    Ok(())
 }
 
 type Piece<'b> = (Vec<Half<'b>>, Option<Vec<u8>>, bool);
@@ -331,16 +366,7 @@ fn links<'b>(sync: &mut Sync, bump: &'b Bump, load: &Load) -> Result<Option<Piec
                 table.name,
                 plan.side(load.side.other()).name
             );
-            let id = plan.id;
-            transaction(|| {
-                sql::query(
-                    "UPDATE sync._sync SET state = 'needs decision', decision = 'reconcile', reason = $2, changed_at = pg_catalog.clock_timestamp()
-                      WHERE id = $1",
-                    &[Arg::Int4(id), Arg::Text(&sentence)],
-                );
-                Ok(())
-            })?;
-            super::mark_configuration_stale();
+            ask(plan.id, &sentence)?;
             return Ok(None);
         }
     }

@@ -13,6 +13,7 @@ pub mod link;
 pub mod load;
 pub mod plan;
 pub mod queue;
+pub mod remote;
 pub mod resolve;
 pub mod settle;
 pub mod shapes;

@@ -1,7 +1,10 @@
 //! A sync as the engine runs it: its document, resolved against the catalogs.
 
+use super::remote::side as remote_side;
+use super::remote::side::Remote;
 use crate::border;
 use crate::capture::attach;
+use crate::connection;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, refuse};
 use change::shape;
@@ -9,6 +12,7 @@ use document::{Config, Context, DeleteLimit, Direction, Endpoint, Fields, TableN
 use merge::{Flow, Side};
 use pgrx::pg_sys::{self, Oid};
 use serde_json::Value as Json;
+use std::sync::Arc;
 
 /// A column of a synced table that the sync uses.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +46,8 @@ pub struct Table {
     pub key: Vec<usize>,
     /// The comparison operators of the key, qualified.
     pub key_equals: Vec<String>,
+    /// What it is, if it is no table of this database but an object of another system.
+    pub remote: Option<Remote>,
 }
 
 impl Table {
@@ -62,6 +68,31 @@ impl Table {
 
     pub fn place(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)
+    }
+
+    /// The column of this name: exactly, else ignoring case if that is unique.
+    pub fn like(&self, name: &str) -> Option<usize> {
+        self.place(name).or_else(|| {
+            let mut loose = (0..self.columns.len())
+                .filter(|&c| self.columns[c].name.eq_ignore_ascii_case(name));
+            match (loose.next(), loose.next()) {
+                (Some(place), None) => Some(place),
+                _ => None,
+            }
+        })
+    }
+
+    /// What stands behind FROM where an expression over it is parsed.
+    fn from_item(&self) -> String {
+        if self.remote.is_none() {
+            return self.name.clone();
+        }
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .map(|c| format!("NULL::{} AS {}", c.cast, identifier(&c.name)))
+            .collect();
+        format!("(SELECT {})", columns.join(", "))
     }
 }
 
@@ -103,8 +134,11 @@ pub struct Stored {
     pub owner: Oid,
     pub search_path: String,
     pub document: Json,
+    /// Invalid where the side is an object of another system.
     pub source: Oid,
     pub target: Oid,
+    /// The connection and the object of the side that is no table.
+    pub object: Option<(String, String)>,
 }
 
 /// A sync, ready to run.
@@ -129,6 +163,20 @@ pub struct Plan {
     pub base_places: Vec<[Option<usize>; 2]>,
     /// For each column of a base the enum whose values it holds, with their labels.
     pub base_enums: Vec<Option<Oid>>,
+    /// The side and the column that tell when a record was last changed, where the document says so.
+    pub timestamp: Option<(Side, usize)>,
+    /// What leads to the other system, in the worker.
+    pub connector: Option<Connected>,
+}
+
+/// A connector, in a plan that can be looked at.
+#[derive(Clone)]
+pub struct Connected(pub Arc<dyn connector::Connector>);
+
+impl std::fmt::Debug for Connected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connected")
+    }
 }
 
 impl Plan {
@@ -146,12 +194,30 @@ impl Plan {
 
     /// Is this side watched? Only then can an overwritten edit of it be noticed.
     pub fn captured(&self, side: Side) -> bool {
-        self.flows_from(side) && self.config.capture
+        self.flows_from(side) && self.config.capture && !self.is_remote(side)
+    }
+
+    pub fn is_remote(&self, side: Side) -> bool {
+        self.side(side).remote.is_some()
+    }
+
+    /// The side that is an object of another system, if one is.
+    pub fn remote_side(&self) -> Option<Side> {
+        Side::BOTH.into_iter().find(|&side| self.is_remote(side))
+    }
+
+    /// The remote side, what it is, and the local side.
+    pub fn remote(&self) -> Option<(Side, &Remote)> {
+        let side = self.remote_side()?;
+        Some((side, self.side(side).remote.as_ref()?))
     }
 
     /// Do both tables have a column by now that a sync of all equal names would take along?
     pub fn lacks_field(&self, source: &Table, target: &Table) -> bool {
         let Fields::AllSame { include, exclude } = &self.config.fields else { return false };
+        if self.remote_side().is_some() {
+            return false;
+        }
         source.columns.iter().any(|c| {
             let listed = |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case(&c.name));
             self.sides[0].place(&c.name).is_none()
@@ -164,6 +230,11 @@ impl Plan {
     /// Does any field leave any side through SQL?
     pub fn evaluates(&self) -> bool {
         self.fields.iter().any(|f| f.how.iter().any(|h| matches!(h, Some(How::Evaluate(_)))))
+    }
+
+    /// Does what was asked under another plan fit this one?
+    pub fn speaks_alike(&self, other: &Plan) -> bool {
+        self.sides == other.sides && self.fields == other.fields && self.match_on == other.match_on
     }
 
     /// The number that capture notes for what this sync writes to a side.
@@ -198,7 +269,7 @@ impl From<document::Error> for Failure {
 pub fn context() -> Context {
     Context {
         database: sql::one("SELECT pg_catalog.current_database()", &[]).unwrap_or_default(),
-        connections: Vec::new(),
+        connections: connection::for_documents(),
     }
 }
 
@@ -207,22 +278,9 @@ pub fn read_document(document: &Json) -> Result<(Config, Vec<document::Notice>),
     Ok(Config::read(document, &context())?)
 }
 
-/// The table that an endpoint names.
+/// The table that an endpoint names; none where it is an object of another system.
 pub fn resolve(endpoint: &Endpoint, which: &str) -> Result<Oid, Failure> {
-    let table = match endpoint {
-        Endpoint::Local(table) => table,
-        Endpoint::Remote(remote) => {
-            return Err(refuse(
-                "0A000",
-                format!("\"{which}\" is not a table of this database"),
-                &format!(
-                    "It names {} of a system of type \"{}\", for which this version has no connector.",
-                    remote.object, remote.system
-                ),
-                "Name a table of this database, for example {\"table\": \"public.accounts\"}.",
-            ));
-        }
-    };
+    let Endpoint::Local(table) = endpoint else { return Ok(pg_sys::InvalidOid) };
     let text = quoted(table);
     let oid = sql::one("SELECT pg_catalog.to_regclass($1)::oid::text", &[Arg::Text(&text)]);
     oid.and_then(|o| o.parse::<u32>().ok()).map(Oid::from).ok_or_else(|| {
@@ -244,10 +302,33 @@ fn quoted(table: &TableName) -> String {
 
 /// Resolves a stored sync against the catalogs. To be run as the sync's owner, who sees the same
 /// catalogs as anybody.
+///
+/// # Errors
+/// Says what of the document does not fit. With the SQLSTATE [`remote_side::UNDESCRIBED`]: the other system has not
+/// said yet what the object looks like.
 pub fn compile(stored: Stored) -> Result<Plan, Failure> {
+    compile_as(stored, false)
+}
+
+/// The same, where `assume` says that an object nobody has described yet is taken to have the fields
+/// that the document names: enough to know what has to be captured.
+pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
     let (config, _) = read_document(&stored.document)?;
-    let mut source = read_table(stored.source, "source")?;
-    let mut target = read_table(stored.target, "target")?;
+    let (mut source, mut target);
+    match &stored.object {
+        None => {
+            source = read_table(stored.source, "source")?;
+            target = read_table(stored.target, "target")?;
+        }
+        Some((connection, object)) if stored.source == pg_sys::InvalidOid => {
+            target = read_table(stored.target, "target")?;
+            source = remote_side::table(connection, object, &config, &target, Side::Source, assume)?;
+        }
+        Some((connection, object)) => {
+            source = read_table(stored.source, "source")?;
+            target = remote_side::table(connection, object, &config, &source, Side::Target, assume)?;
+        }
+    }
     if source.oid == target.oid {
         return Err(refuse(
             "22023",
@@ -276,7 +357,9 @@ pub fn compile(stored: Stored) -> Result<Plan, Failure> {
         }
     }
     let match_on = match_columns(&config, &source, &target, &fields)?;
-    let same_key = source.key.len() == target.key.len()
+    let local = source.remote.is_none() && target.remote.is_none();
+    let same_key = local
+        && source.key.len() == target.key.len()
         && source.key.iter().zip(&target.key).all(|(&s, &t)| {
             fields.iter().any(|f| {
                 f.column == [Some(s), Some(t)]
@@ -288,10 +371,21 @@ pub fn compile(stored: Stored) -> Result<Plan, Failure> {
         .iter()
         .map(|f| Flow { to_target: f.how[0].is_some(), to_source: f.how[1].is_some() })
         .collect();
-    keep_used(&mut source, &mut fields, Side::Source, &match_on);
-    keep_used(&mut target, &mut fields, Side::Target, &match_on);
+    let extra = [
+        named_columns(&config, &source, &target, Side::Source)?,
+        named_columns(&config, &source, &target, Side::Target)?,
+    ];
+    keep_used(&mut source, &mut fields, Side::Source, &match_on, &extra[0]);
+    keep_used(&mut target, &mut fields, Side::Target, &match_on, &extra[1]);
     // The places in match_on moved with the columns: look them up again.
     let match_on = match_columns(&config, &source, &target, &fields)?;
+    let timestamp = timestamp_column(&config, &source, &target)?;
+    if let Some(remote) = &mut source.remote {
+        remote.identity = remote_side::identity(&config, remote, Side::Target, &target, &fields)?;
+    }
+    if let Some(remote) = &mut target.remote {
+        remote.identity = remote_side::identity(&config, remote, Side::Source, &source, &fields)?;
+    }
     for table in [&source, &target] {
         for column in &table.columns {
             check_name(&column.name, "column", &table.name)?;
@@ -312,6 +406,8 @@ pub fn compile(stored: Stored) -> Result<Plan, Failure> {
         base,
         base_places,
         base_enums,
+        timestamp,
+        connector: None,
     };
     // Attached to one another since they were synced, each change would be captured for one only.
     for side in Side::BOTH.into_iter().filter(|&side| plan.captured(side)) {
@@ -384,7 +480,7 @@ pub fn read_table(oid: Oid, which: &str) -> Result<Table, Failure> {
     let (key, key_equals) = attach::key_of(oid, &name, which)?;
     let key =
         key.iter().filter_map(|attnum| columns.iter().position(|c| c.attnum == *attnum)).collect();
-    Ok(Table { oid, name, columns, key, key_equals })
+    Ok(Table { oid, name, columns, key, key_equals, remote: None })
 }
 
 /// Refuses a name that could not be written into a statement.
@@ -400,22 +496,17 @@ fn check_name(name: &str, what: &str, of: &str) -> Result<(), Failure> {
 }
 
 fn find<'a>(table: &'a Table, name: &str, path: &str) -> Result<(usize, &'a Column), Failure> {
-    let exact = table.columns.iter().position(|c| c.name == name);
-    let place = exact.or_else(|| {
-        let mut loose =
-            table.columns.iter().enumerate().filter(|(_, c)| c.name.eq_ignore_ascii_case(name));
-        match (loose.next(), loose.next()) {
-            (Some((place, _)), None) => Some(place),
-            _ => None,
-        }
-    });
-    place.map(|p| (p, &table.columns[p])).ok_or_else(|| {
+    table.like(name).map(|p| (p, &table.columns[p])).ok_or_else(|| {
         let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
+        let (what, has) = match table.remote {
+            None => ("column", "The table has"),
+            Some(_) => ("field", "This user can see"),
+        };
         refuse(
             "42703",
-            format!("column \"{name}\" of {} does not exist", table.name),
+            format!("{what} \"{name}\" of {} does not exist", table.name),
             &format!("It is named in \"{path}\"."),
-            &format!("The table has: {}.", names.join(", ")),
+            &format!("{has}: {}.", names.join(", ")),
         )
     })
 }
@@ -431,8 +522,14 @@ fn resolve_fields(config: &Config, source: &Table, target: &Table) -> Result<Vec
             for (s, column) in source.columns.iter().enumerate() {
                 let listed =
                     |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case(&column.name));
-                let Some(t) = target.place(&column.name) else { continue };
+                let remote = source.remote.is_some() || target.remote.is_some();
+                let partner =
+                    if remote { target.like(&column.name) } else { target.place(&column.name) };
+                let Some(t) = partner else { continue };
                 if !include.as_deref().is_none_or(listed) || listed(exclude) {
+                    continue;
+                }
+                if remote && remote_side::is_other_id([source, target], [s, t]) {
                     continue;
                 }
                 let to = [&target.columns[t], column];
@@ -484,6 +581,15 @@ fn column_of<'a>(side: Side, source: &'a Column, target: &'a Column) -> &'a Colu
 
 /// How a value travels that nothing changes on its way.
 fn plain(from: &Column, to: &Column) -> How {
+    // A moment without a zone is one of UTC.
+    let moments = [pg_sys::TIMESTAMPOID, pg_sys::TIMESTAMPTZOID];
+    if from.base_type != to.base_type
+        && moments.contains(&from.base_type)
+        && moments.contains(&to.base_type)
+    {
+        let name = identifier(&from.name);
+        return How::Evaluate(format!("CAST(pg_catalog.timezone('UTC', {name}) AS {})", to.cast));
+    }
     let same_bytes = from.base_type == to.base_type
         && (from.typmod == to.typmod || to.typmod == -1 || to.base_type == pg_sys::VARCHAROID);
     let text = [pg_sys::TEXTOID, pg_sys::VARCHAROID];
@@ -509,7 +615,13 @@ fn resolve_field(
     let first = sources.first().copied();
     let mut how = [None, None];
     let mut inputs = [sources, vec![t]];
-    if field.direction.to_target() {
+    // What the other system computes goes one way by itself.
+    let computed = |table: &Table, column: usize| {
+        table.remote.is_some()
+            && table.columns[column].generated
+            && field.direction == Direction::TwoWay
+    };
+    if field.direction.to_target() && !computed(target, t) {
         let (expression, reads) =
             leave(&field.transform, source, first, to, &path, "transformation")?;
         inputs[0].extend(reads);
@@ -517,6 +629,7 @@ fn resolve_field(
     }
     if field.direction.to_source()
         && let (Some(reverse), Some(first)) = (&field.reverse, first)
+        && !computed(source, first)
     {
         let (expression, reads) =
             leave(reverse, target, Some(t), &source.columns[first], &path, "reverse")?;
@@ -594,6 +707,9 @@ fn columns_read(
     path: &str,
     key: &str,
 ) -> Result<Vec<usize>, Failure> {
+    if from.remote.as_ref().is_some_and(|r| r.assumed) {
+        return Ok((0..from.columns.len()).collect());
+    }
     let one_value = refuse(
         "22023",
         format!("\"{path}.{key}\" is not an SQL expression of one value"),
@@ -602,7 +718,7 @@ fn columns_read(
     );
     // SAFETY: an SPI connection of its own; the query tree is read while the plan exists.
     unsafe {
-        let text = format!("SELECT {expression}\n FROM {} AS source", from.name);
+        let text = format!("SELECT {expression}\n FROM {} AS source", from.from_item());
         let text = border::exact(&text);
         pg_sys::SPI_connect();
         let plan = pg_sys::SPI_prepare(text.as_ptr(), 0, std::ptr::null_mut());
@@ -697,12 +813,69 @@ fn match_columns(
     Ok(Vec::new())
 }
 
+/// The columns of a side that the document names beside its fields.
+fn named_columns(
+    config: &Config,
+    source: &Table,
+    target: &Table,
+    side: Side,
+) -> Result<Vec<usize>, Failure> {
+    let mut named = Vec::new();
+    if let Some((of, column)) = timestamp_column(config, source, target)?
+        && of == side
+    {
+        named.push(column);
+    }
+    let table = if side == Side::Source { source } else { target };
+    if let Some(identity) = &config.identity
+        && let Some(column) = &identity.column
+        && table.remote.is_none()
+    {
+        named.push(find(table, column, "identity.column")?.0);
+    }
+    Ok(named)
+}
+
+/// Where the time of the last change stands, if the document says.
+fn timestamp_column(
+    config: &Config,
+    source: &Table,
+    target: &Table,
+) -> Result<Option<(Side, usize)>, Failure> {
+    let Some(name) = &config.timestamp_field else { return Ok(None) };
+    let (side, column) = match (target.like(name), source.like(name)) {
+        (Some(column), _) => (Side::Target, &target.columns[column]),
+        (None, Some(column)) => (Side::Source, &source.columns[column]),
+        (None, None) => {
+            return find(target, name, "conflict_resolution.timestamp_field").map(|_| None);
+        }
+    };
+    let table = if side == Side::Source { source } else { target };
+    let moments = [pg_sys::TIMESTAMPOID, pg_sys::TIMESTAMPTZOID];
+    if !moments.contains(&column.base_type) && !table.remote.as_ref().is_some_and(|r| r.assumed) {
+        return Err(refuse(
+            "22023",
+            format!("\"{}\" of {} is no timestamp", column.name, table.name),
+            "\"conflict_resolution.timestamp_field\" names it as what tells when a record was last changed.",
+            "Name a column of type timestamp or timestamp with time zone.",
+        ));
+    }
+    Ok(table.place(&column.name).map(|place| (side, place)))
+}
+
 /// Drops the columns that nothing uses and renumbers the rest.
-fn keep_used(table: &mut Table, fields: &mut [Field], side: Side, match_on: &[(usize, usize)]) {
+fn keep_used(
+    table: &mut Table,
+    fields: &mut [Field],
+    side: Side,
+    match_on: &[(usize, usize)],
+    named: &[usize],
+) {
     let s = side as usize;
     let used: Vec<bool> = (0..table.columns.len())
         .map(|c| {
             table.key.contains(&c)
+                || named.contains(&c)
                 || match_on.iter().any(|&(a, b)| if s == 0 { a == c } else { b == c })
                 || fields.iter().any(|f| f.column[s] == Some(c) || f.inputs[s].contains(&c))
         })
@@ -720,6 +893,13 @@ fn keep_used(table: &mut Table, fields: &mut [Field], side: Side, match_on: &[(u
         place += 1;
         used[place - 1]
     });
+    if let Some(remote) = &mut table.remote {
+        place = 0;
+        remote.columns.retain(|_| {
+            place += 1;
+            used[place - 1]
+        });
+    }
     table.key.iter_mut().for_each(|k| *k = new[*k]);
     for field in fields {
         field.column[s] = field.column[s].map(|c| new[c]);
@@ -786,6 +966,13 @@ pub fn missing_rights(plan: &Plan) -> Option<Failure> {
     };
     for side in Side::BOTH {
         let table = plan.side(side);
+        if let Some(remote) = &table.remote {
+            if let Some(failure) = connection::missing_right(&remote.connection, &owner, plan.owner)
+            {
+                return Some(failure);
+            }
+            continue;
+        }
         let schema = sql::one(
             "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_class c
                JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -838,18 +1025,24 @@ pub fn recorded(plan: &Plan, side: Side) -> (String, String) {
     )
 }
 
+/// What [`Stored::of`] reads, of `sync._sync s`.
+pub const STORED: &str = "s.id, s.name, s.owner::pg_catalog.oid, s.search_path, s.document::pg_catalog.text,
+    COALESCE(s.source::pg_catalog.oid, 0::pg_catalog.oid), COALESCE(s.target::pg_catalog.oid, 0::pg_catalog.oid),
+    s.connection, s.object";
+
 /// Reads a sync's row.
 pub fn stored(id: i32) -> Option<Stored> {
     let rows = sql::read(
-        "SELECT s.id, s.name, s.owner::pg_catalog.oid, s.search_path, s.document::text, s.source::pg_catalog.oid, s.target::pg_catalog.oid
-           FROM sync._sync s WHERE s.id OPERATOR(pg_catalog.=) $1",
+        &format!(
+            "SELECT {STORED} FROM sync._sync s WHERE s.id OPERATOR(pg_catalog.=) $1"
+        ),
         &[Arg::Int4(id)],
     );
     Stored::of(rows.first()?)
 }
 
 impl Stored {
-    /// From the first seven columns of a row.
+    /// From the first columns of a row, which are [`STORED`].
     pub fn of(row: &[Option<String>]) -> Option<Self> {
         let text = |n: usize| row[n].as_deref();
         let oid = |n: usize| text(n).and_then(|t| t.parse::<u32>().ok()).map(Oid::from);
@@ -861,6 +1054,7 @@ impl Stored {
             document: serde_json::from_str(text(4)?).ok()?,
             source: oid(5)?,
             target: oid(6)?,
+            object: text(7).zip(text(8)).map(|(c, o)| (c.to_owned(), o.to_owned())),
         })
     }
 }

@@ -15,6 +15,8 @@ pub enum Parked {
     /// The row moved while we looked at it: merge again at once.
     Again,
     Failed(Failure),
+    /// Another record has to be there first.
+    Parent(Failure),
     /// Nothing a retry could help.
     Review(Failure),
 }
@@ -51,6 +53,7 @@ pub fn park(
     let (failure, kind) = match why {
         Parked::Again => (&empty, "again"),
         Parked::Review(f) => (f, "review"),
+        Parked::Parent(f) => (f, "parent"),
         Parked::Failed(f) => (
             f,
             match class(f) {
@@ -146,6 +149,7 @@ pub fn settled(plan: &Plan, side: Side, key: &[u8], queued: &mut HashSet<u64>) {
 }
 
 /// A queue row that is due.
+#[derive(Clone, Debug)]
 pub struct Due {
     pub side: Side,
     pub key: Vec<u8>,
@@ -176,6 +180,50 @@ pub fn waiting(plan: &Plan, side: Side, key: &[u8]) -> Option<Waiting> {
     })
 }
 
+/// What a record's row was sent for is settled: out of the queue with it, unless the row was changed
+/// again since.
+pub fn sent(plan: &Plan, side: Side, key: &[u8], queued: &mut HashSet<u64>) {
+    if !queued.contains(&mark(side, key)) {
+        return;
+    }
+    let left = sql::as_extension(|| {
+        sql::query(
+            "DELETE FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3 AND state <> 'pending'",
+            &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
+        );
+        sql::query(
+            "SELECT 1 FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3",
+            &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
+        )
+    });
+    if left.is_empty() {
+        queued.remove(&mark(side, key));
+    }
+}
+
+/// A record that waited is on its way to the other system.
+pub fn sending(plan: &Plan, side: Side, key: &[u8], queued: &HashSet<u64>) {
+    if queued.contains(&mark(side, key)) {
+        sql::as_extension(|| {
+            sql::query(
+                "UPDATE sync._queue SET state = 'sending' WHERE sync = $1 AND side = $2 AND key = $3",
+                &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
+            )
+        });
+    }
+}
+
+/// Milliseconds until the next row is due that is not due yet.
+pub fn next_later(sync: i32) -> Option<u64> {
+    sql::one(
+        "SELECT (EXTRACT(epoch FROM pg_catalog.min(next_at) - pg_catalog.clock_timestamp()) * 1000)::int8
+           FROM sync._queue WHERE sync = $1 AND state NOT IN ('review', 'sending') AND next_at > pg_catalog.clock_timestamp()",
+        &[Arg::Int4(sync)],
+    )?
+    .parse()
+    .ok()
+}
+
 /// The rows that are due now, the longest due first: one that comes back at once lets others pass.
 pub fn due(sync: i32, limit: i32) -> Vec<Due> {
     sql::read(
@@ -183,7 +231,7 @@ pub fn due(sync: i32, limit: i32) -> Vec<Due> {
                 (EXTRACT(epoch FROM changed_at) - 946684800)::numeric * 1000000,
                 pg_catalog.encode(before, 'hex')
            FROM sync._queue
-          WHERE sync = $1 AND state <> 'review'
+          WHERE sync = $1 AND state NOT IN ('review', 'sending')
             AND next_at <= pg_catalog.clock_timestamp()
           ORDER BY next_at, id LIMIT $2",
         &[Arg::Int4(sync), Arg::Int4(limit)],
@@ -202,7 +250,7 @@ pub fn due(sync: i32, limit: i32) -> Vec<Due> {
 pub fn next_due(sync: i32) -> Option<u64> {
     sql::one(
         "SELECT GREATEST(0, EXTRACT(epoch FROM pg_catalog.min(next_at) - pg_catalog.clock_timestamp()) * 1000)::int8
-           FROM sync._queue WHERE sync = $1 AND state <> 'review'",
+           FROM sync._queue WHERE sync = $1 AND state NOT IN ('review', 'sending')",
         &[Arg::Int4(sync)],
     )?
     .parse()

@@ -5,6 +5,7 @@ use super::collect::{Half, Seen};
 use super::link::{Link, Links, Places};
 use super::plan::{Column, How, Plan, Table};
 use super::queue;
+use super::remote::values;
 use super::shapes::Shapes;
 use super::statement::{self, FED, Fed, ORD, Statement};
 use crate::sql::identifier;
@@ -33,7 +34,7 @@ pub struct Record<'b> {
 }
 
 impl<'b> Record<'b> {
-    fn new(link: Option<Link<'b>>) -> Self {
+    pub fn new(link: Option<Link<'b>>) -> Self {
         let keys = link.as_ref().map_or([None, None], |l| [Some(l.key), Some(l.remote)]);
         Self {
             link,
@@ -190,7 +191,9 @@ fn pair<'b>(
         record.own[side] = half.echo;
         record.entries.extend(half.entries.iter().map(|&e| (half.side, e)));
         let other = half.side.other() as usize;
-        if record.seen[other] == Seen::Nothing && (half.both || !queued.is_empty()) {
+        // What another system holds is not read here: it comes with its changes, and with each write.
+        let readable = !plan.is_remote(half.side.other());
+        if readable && record.seen[other] == Seen::Nothing && (half.both || !queued.is_empty()) {
             let key = match &record.link {
                 Some(link) if !link.deleted => Some(link.key_of(half.side.other())),
                 _ => plan.same_key.then_some(half.key),
@@ -262,6 +265,14 @@ fn read<'b>(
     side: Side,
     records: &mut [Record<'b>],
 ) {
+    if plan.is_remote(side) {
+        for record in records {
+            if record.seen[side as usize] == Seen::Unread {
+                record.seen[side as usize] = Seen::Nothing;
+            }
+        }
+        return;
+    }
     let wanted: Vec<usize> = (0..records.len())
         .filter(|&n| {
             records[n].seen[side as usize] == Seen::Unread
@@ -332,14 +343,14 @@ pub fn key_values<'k>(key: Option<&'k [u8]>, lengths: &[i16]) -> Vec<Value<'k>> 
 }
 
 /// Fills in what a side sends: copies, and one statement for all expressions of all rows.
-fn evaluate<'b>(
+pub fn evaluate<'b>(
     bump: &'b Bump,
     plan: &Plan,
     readers: &mut Readers,
     side: Side,
     records: &mut [Record<'b>],
 ) {
-    let (s, table, other) = (side as usize, plan.side(side), plan.side(side.other()));
+    let s = side as usize;
     let mut pending = Vec::new();
     for (n, record) in records.iter_mut().enumerate() {
         let Seen::Row(values) = &record.seen[s] else { continue };
@@ -365,9 +376,24 @@ fn evaluate<'b>(
             _ => None,
         })
         .collect();
-    if pending.is_empty() || evaluated.is_empty() {
-        return;
+    if !pending.is_empty() && !evaluated.is_empty() {
+        run_expressions(bump, plan, readers, side, records, &pending, &evaluated);
     }
+    if let Some(connector) = &plan.connector {
+        values::canonicalise(bump, plan, connector.0.as_ref(), side, records, &pending);
+    }
+}
+
+fn run_expressions<'b>(
+    bump: &'b Bump,
+    plan: &Plan,
+    readers: &mut Readers,
+    side: Side,
+    records: &mut [Record<'b>],
+    pending: &[usize],
+    evaluated: &[(usize, &str)],
+) {
+    let (s, table, other) = (side as usize, plan.side(side), plan.side(side.other()));
     // The rows are fed under the name "source" with the table's own column names, which is how
     // expressions name them.
     let statement = readers.evaluate[s].get_or_insert_with(|| {
@@ -391,8 +417,8 @@ fn evaluate<'b>(
         })
         .collect();
     statement.run(bump, rows.into_iter(), &results, |ord, values| {
-        for ((field, _), &value) in evaluated.iter().zip(values) {
-            records[pending[ord]].sent[s][*field] = value;
+        for (&(field, _), &value) in evaluated.iter().zip(values) {
+            records[pending[ord]].sent[s][field] = value;
         }
     });
 }
@@ -409,7 +435,7 @@ fn match_existing<'b>(
     records: &mut [Record<'b>],
 ) -> bool {
     let (s, from) = (side as usize, side.other());
-    if plan.match_on.is_empty() || !plan.flows_from(from) {
+    if plan.match_on.is_empty() || !plan.flows_from(from) || plan.is_remote(side) {
         return false;
     }
     let table = plan.side(side);

@@ -6,6 +6,7 @@ use super::collect::Seen;
 use super::link::{Links, Places};
 use super::plan::{Plan, Table};
 use super::queue::{self, Parked};
+use super::remote::intent::Intents;
 use super::resolve::Record;
 use super::statement::render;
 use crate::log::batch::{Entry, Images};
@@ -37,6 +38,7 @@ pub fn settle(
 ) -> bool {
     let mut links = Links::open(plan, places);
     let mut history = history::Writer::new(epoch, plan.id);
+    let mut intents = Intents::open(plan);
     let mut again = false;
     for ((record, decision), outcome) in records.iter().zip(decisions).zip(outcomes) {
         let missed = outcome.missed.contains(&true);
@@ -47,6 +49,15 @@ pub fn settle(
             if written(conflict.winner.other(), outcome.missed) {
                 note_conflict(plan, record, conflict);
             }
+        }
+        if let Some(intent) = outcome.intent {
+            on_its_way(plan, record, outcome, queued);
+            for &(side, n) in &record.entries {
+                let entry = &origin.entries[n];
+                let (old, new) = (origin.images.old(n), origin.images.new(n));
+                intents.line(intent, epoch, &Line::of(entry, side, history::SYNCED, old, new));
+            }
+            continue;
         }
         if let Some(trouble) = &record.trouble {
             for (side, key) in seen_keys(record) {
@@ -67,7 +78,7 @@ pub fn settle(
                 queue::park(plan, side, key, before, at, &Parked::Again, queued);
             }
         } else {
-            for side in Side::BOTH {
+            for side in Side::BOTH.into_iter().filter(|&side| is_settled(plan, record, side)) {
                 for key in [record.keys[side as usize], record.linked().map(|l| l.key_of(side))]
                     .into_iter()
                     .flatten()
@@ -97,8 +108,33 @@ pub fn settle(
         }
     }
     history.finish();
+    intents.close();
     links.close();
     again
+}
+
+/// What waits of a record of another system is settled only by what was read of it.
+fn is_settled(plan: &Plan, record: &Record<'_>, side: Side) -> bool {
+    !plan.is_remote(side) || record.seen[side as usize] != Seen::Nothing
+}
+
+/// The record leaves for the other system: its row in the queue waits for the answer.
+fn on_its_way(
+    plan: &Plan,
+    record: &Record<'_>,
+    outcome: &Outcome<'_>,
+    queued: &mut HashSet<u64>,
+) {
+    for side in Side::BOTH {
+        let keys = [outcome.rekeyed[side as usize], record.keys[side as usize]];
+        for key in keys.into_iter().flatten() {
+            if !plan.is_remote(side) {
+                queue::sending(plan, side, key, queued);
+            } else if is_settled(plan, record, side) {
+                queue::settled(plan, side, key, queued);
+            }
+        }
+    }
 }
 
 fn seen_keys<'b>(record: &Record<'b>) -> Vec<(Side, &'b [u8])> {
@@ -127,6 +163,13 @@ fn link(
         return;
     }
     let missed = outcome.missed;
+    let leaving = outcome.intent.and_then(|_| plan.remote_side());
+    if let Some(remote) = leaving
+        && !matches!(decision.write[remote as usize], Write::Update(_))
+    {
+        // Created or ended when the other system has said so.
+        return;
+    }
     let Some(base) = &decision.base else {
         if let Some(link) = record.linked()
             && missed == [false; 2]
@@ -141,6 +184,11 @@ fn link(
         let Some(old) = record.linked().and_then(|l| l.base.as_ref()) else { return };
         revert(&mut base, old, &decision.write, missed, plan.fields.len());
     }
+    if let Some(remote) = leaving
+        && let Write::Update(fields) = &decision.write[remote as usize]
+    {
+        await_answer(&mut base, plan, record, remote, fields);
+    }
     let key = |side: Side| {
         let s = side as usize;
         outcome.created[s]
@@ -154,6 +202,28 @@ fn link(
         .is_some_and(|l| l.key == source && l.remote == target && l.base.as_ref() == Some(&base));
     if !same {
         links.put(record.link.as_ref(), source, target, &base);
+    }
+}
+
+/// Until it is answered the other system holds what it is known to hold, and the row's value is an
+/// edit that has not been agreed on.
+fn await_answer<'a>(
+    base: &mut Base<'a>,
+    plan: &Plan,
+    record: &Record<'a>,
+    remote: Side,
+    fields: &[usize],
+) {
+    let old = record.linked().and_then(|l| l.base.as_ref());
+    for &field in fields {
+        let before = |side: Side| old.map_or(Value::Marker, |b| b.side(side)[field]);
+        let held = match (&record.seen[remote as usize], plan.fields[field].column[remote as usize]) {
+            (Seen::Row(row), Some(c)) if row[c] != Value::Absent => row[c],
+            _ => before(remote),
+        };
+        let own = before(remote.other());
+        (base.source[field], base.target[field]) =
+            if remote == Side::Source { (held, own) } else { (own, held) };
     }
 }
 
@@ -236,23 +306,72 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
     };
     let field = plan.fields[number].name(plan);
     let (source, target) = (held(Side::Source), held(Side::Target));
+    insert_conflict(plan, &key, kind, field, [base, source, target], winner, &why);
+}
+
+/// `values`: the base's, the source's, the target's.
+fn insert_conflict(
+    plan: &Plan,
+    key: &str,
+    kind: &str,
+    field: &str,
+    values: [Option<String>; 3],
+    winner: &str,
+    why: &str,
+) {
+    let [base, source, target] = &values;
     sql::as_extension(|| {
         sql::query(
             "INSERT INTO sync._conflict (sync, key_text, kind, field, base, source_value, target_value, winner, reason)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             &[
                 Arg::Int4(plan.id),
-                Arg::Text(&key),
+                Arg::Text(key),
                 Arg::Text(kind),
                 Arg::Text(field),
                 Arg::OptText(base.as_deref()),
                 Arg::OptText(source.as_deref()),
                 Arg::OptText(target.as_deref()),
                 Arg::Text(winner),
-                Arg::Text(&why),
+                Arg::Text(why),
             ],
         )
     });
+}
+
+/// A change over there that was seen only when it had been overwritten from here.
+#[allow(clippy::too_many_arguments)]
+pub fn note_overwritten(
+    plan: &Plan,
+    key: &[u8],
+    field: usize,
+    old: &Base<'_>,
+    meant: &Base<'_>,
+    found: Value<'_>,
+    remote: Side,
+    winner: Side,
+    times: [i64; 2],
+) {
+    let local = remote.other();
+    let columns = plan.fields[field].column;
+    let shown = |side: Side, value: Value<'_>| {
+        text_of(value, plan.side(side), columns[side as usize])
+    };
+    let base = shown(remote, old.side(remote)[field]);
+    let mut values = [base, None, None];
+    values[1 + remote as usize] = shown(remote, found);
+    values[1 + local as usize] = shown(local, meant.side(local)[field]);
+    let why = format!(
+        "both sides changed the field; {}",
+        if times[0] == times[1] {
+            "at the same time, and the source wins".to_owned()
+        } else {
+            format!("the {}'s change is the later one", winner.name())
+        }
+    );
+    let name = plan.fields[field].name(plan);
+    let key = key_text(plan, local, key);
+    insert_conflict(plan, &key, "update_origin_differs", name, values, winner.name(), &why);
 }
 
 /// A key as people read it: its value, or its values in parentheses.

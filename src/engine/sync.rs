@@ -9,6 +9,7 @@ use super::link::Places;
 use super::load::Load;
 use super::plan::Plan;
 use super::queue::{self, Parked};
+use super::remote::{State, push};
 use super::resolve::{self, Readers, Record};
 use super::settle::{self, Origin};
 use super::shapes::Shapes;
@@ -46,7 +47,7 @@ pub struct Sync {
     pub next_due: Option<Instant>,
     pub known: Known,
     pub readers: Readers,
-    places: Places,
+    pub places: Places,
     pub writers: Writers,
     /// Trouble of the sync as a whole: not before then, and how often so far.
     pub held_until: Option<(Instant, u32)>,
@@ -65,6 +66,8 @@ pub struct Sync {
     pub loading: Option<Load>,
     pub trouble: Option<Failure>,
     pub effort: Effort,
+    /// Where a side is an object of another system: what goes on there.
+    pub remote: Option<State>,
 }
 
 /// How much of its worker's time a sync takes.
@@ -256,11 +259,15 @@ impl Sync {
             loading: None,
             trouble: None,
             effort: Effort::default(),
+            remote: None,
         }
     }
 
     /// Takes over what an earlier plan of the same sync has learned and the tables do not say.
-    pub fn inherit(&mut self, old: Self) {
+    pub fn inherit(&mut self, mut old: Self) {
+        if self.remote.is_some() && self.plan.speaks_alike(&old.plan) {
+            self.remote = old.remote.take();
+        }
         self.known = old.known;
         self.again_from = old.again_from;
         self.places = old.places;
@@ -376,6 +383,11 @@ impl Sync {
                 seq: batch.settled_at(place),
             }
         }
+    }
+
+    /// How many changes of the batch at hand have not been looked at.
+    pub fn backlog(&self) -> usize {
+        self.batch.as_ref().map_or(0, |batch| batch.entries.len().saturating_sub(self.place))
     }
 
     /// Takes up a batch, whose end is a new tick or one from before.
@@ -500,7 +512,7 @@ impl Sync {
     fn sync_wide(&self, failure: &Failure) -> Option<Failure> {
         let plan = &self.plan;
         let check = transaction(|| {
-            for side in Side::BOTH {
+            for side in Side::BOTH.into_iter().filter(|&side| !plan.is_remote(side)) {
                 let table = plan.side(side);
                 let current = super::plan::read_table(table.oid, side.name())?;
                 let intact = current.name == table.name
@@ -573,7 +585,8 @@ impl Sync {
         moved: Option<&Cursor>,
         hurried: bool,
     ) -> Result<(), Failure> {
-        let Self { plan, readers, writers, places, queued, known, loading, verdict, .. } = self;
+        let Self { plan, readers, writers, places, queued, known, loading, verdict, remote, .. } =
+            self;
         let halves: Vec<Half<'b>> = bundles.iter().flatten().cloned().collect();
         let waiting = queued.clone();
         let tick = known.tick;
@@ -587,6 +600,7 @@ impl Sync {
         let mut marks: Vec<u64> = Vec::new();
         let mut written: Vec<(u64, i64)> = Vec::new();
         let mut records: Option<Vec<Record<'b>>> = None;
+        let mut leaving = Vec::new();
         if plan.evaluates() {
             // The user's expressions run where they can write nothing and keep nothing.
             records = Some(as_owner(plan.owner, &plan.search_path, true, || {
@@ -603,7 +617,10 @@ impl Sync {
             };
             let decisions: Vec<Decision<'b>> =
                 records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
-            let outcomes = apply::apply(bump, plan, writers, &records, &decisions)?;
+            let mut outcomes = apply::apply(bump, plan, writers, &records, &decisions)?;
+            if let Some(state) = remote.as_mut() {
+                leaving = push::intend(plan, state, &records, &decisions, &mut outcomes);
+            }
             again = settle::settle(
                 plan, epoch, &records, &decisions, &outcomes, origin, places, queued,
             );
@@ -639,6 +656,13 @@ impl Sync {
             // What was settled in vain still waits.
             queued.extend(waiting);
             return Err(failure);
+        }
+        if let Some(state) = remote
+            && !leaving.is_empty()
+        {
+            // What a failover could take back must not have left.
+            flush();
+            push::dispatch(plan, state, leaving, None);
         }
         for mark in marks {
             known.note(mark, read_at, 0);
@@ -709,7 +733,7 @@ impl Sync {
         let plan = &self.plan;
         let mut tables = Vec::new();
         transaction(|| {
-            for side in Side::BOTH {
+            for side in Side::BOTH.into_iter().filter(|&side| !plan.is_remote(side)) {
                 let table = plan.side(side);
                 let Ok(now) = super::plan::read_table(table.oid, side.name()) else {
                     return Ok(true);
@@ -725,6 +749,7 @@ impl Sync {
             }
             Ok(match &tables[..] {
                 [source, target] => plan.lacks_field(source, target),
+                [_] => false,
                 _ => true,
             })
         })
@@ -740,6 +765,29 @@ impl Sync {
         self.cursor = moved.clone();
         self.unsaved = false;
         Ok(())
+    }
+}
+
+/// Makes the last commit lasting: on this server's disk, and on a standby where the server is set up to
+/// wait for one.
+pub fn flush() {
+    // SAFETY: between transactions; positions of the WAL of this process.
+    unsafe {
+        let end = pg_sys::XactLastCommitEnd;
+        pg_sys::XLogFlush(end);
+        let usual = pg_sys::GetConfigOptionResetString(c"synchronous_commit".as_ptr());
+        let waits = !usual.is_null()
+            && matches!(
+                std::ffi::CStr::from_ptr(usual).to_bytes(),
+                b"on" | b"remote_write" | b"remote_apply"
+            );
+        if waits {
+            let now = pg_sys::synchronous_commit;
+            pg_sys::synchronous_commit =
+                pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH as i32;
+            pg_sys::SyncRepWaitForLSN(end, true);
+            pg_sys::synchronous_commit = now;
+        }
     }
 }
 

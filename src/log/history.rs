@@ -50,6 +50,22 @@ impl<'a> Line<'a> {
             new,
         }
     }
+
+    /// The columns of `sync._history`, in order.
+    pub fn columns(&self, row: &mut Row, now: i64, epoch: i32, sync: i32) {
+        row.datum(Some(Datum::from(now)))
+            .datum(Some(Datum::from(self.captured_at)))
+            .datum(Some(Datum::from(self.seq)))
+            .datum(Some(Datum::from(self.shape)))
+            .datum(Some(Datum::from(epoch)))
+            .datum(Some(Datum::from(sync)))
+            .datum(Some(Datum::from(self.origin)))
+            .datum(Some(Datum::from(self.side as i16)))
+            .datum(Some(Datum::from(self.op as i8)))
+            .datum(Some(Datum::from(self.outcome as i8)))
+            .bytes(self.old)
+            .bytes(self.new);
+    }
 }
 
 /// Writes lines into today's partition.
@@ -82,18 +98,7 @@ impl Writer {
             );
         };
         let row = &mut self.row;
-        row.datum(Some(Datum::from(now)))
-            .datum(Some(Datum::from(line.captured_at)))
-            .datum(Some(Datum::from(line.seq)))
-            .datum(Some(Datum::from(line.shape)))
-            .datum(Some(Datum::from(self.epoch)))
-            .datum(Some(Datum::from(self.sync)))
-            .datum(Some(Datum::from(line.origin)))
-            .datum(Some(Datum::from(line.side as i16)))
-            .datum(Some(Datum::from(line.op as i8)))
-            .datum(Some(Datum::from(line.outcome as i8)))
-            .bytes(line.old)
-            .bytes(line.new);
+        line.columns(row, now, self.epoch, self.sync);
         table.add(row);
         row.clear();
     }

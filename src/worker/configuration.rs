@@ -6,6 +6,8 @@ use super::round::Worker;
 use super::transaction::{Failure, as_owner, transaction};
 use super::upkeep;
 use crate::engine::plan::{self, Stored};
+use crate::engine::remote::pull;
+use crate::engine::remote::side::UNDESCRIBED;
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::{Cursor, Sync, Verdict};
 use crate::engine::{link, load, queue};
@@ -42,8 +44,18 @@ impl Worker {
                 link::check_key(&plan)?;
                 Ok(plan)
             });
-            let plan = match plan {
-                Ok(plan) => plan,
+            let polled = transaction(|| Ok(pull::stored(id)))?;
+            let plan = plan.and_then(|mut plan| {
+                let state = self.connect(&mut plan, polled)?;
+                Ok((plan, state))
+            });
+            let (plan, state) = match plan {
+                Ok(made) => made,
+                Err(failure) if failure.sqlstate == UNDESCRIBED => {
+                    self.want_description(&stored);
+                    self.resting.extend(before.remove(&id).map(|old| (id, old.known)));
+                    continue;
+                }
                 Err(failure) => {
                     self.note_trouble(id, Some(&failure))?;
                     let tries = self.broken.get(&id).map_or(0, |b| b.2) + 1;
@@ -93,12 +105,17 @@ impl Worker {
                 Ok((load::read(id), queue::marks(id), verdict, trouble))
             })?;
             let mut sync = Sync::new(plan, cursor, loads, queued);
+            sync.remote = state;
+            let had = before.get(&id).is_some_and(|old| old.remote.is_some() && sync.plan.speaks_alike(&old.plan));
             if let Some(old) = before.remove(&id) {
                 sync.inherit(old);
             } else if let Some(known) = self.resting.remove(&id) {
                 sync.known = known;
             } else {
                 sync.known.below = [unknown; 2];
+            }
+            if sync.remote.is_some() && !had {
+                sync.take_up()?;
             }
             sync.verdict = verdict;
             // What sync.status says of it is taken back by the first work that succeeds.
@@ -188,12 +205,14 @@ fn parents_first(syncs: &BTreeMap<i32, Sync>) -> (Vec<i32>, HashMap<i32, i32>) {
 /// The syncs that are to run, with their cursors.
 fn read_syncs() -> Vec<(Stored, Cursor)> {
     sql::read(
-        "SELECT s.id, s.name, s.owner::pg_catalog.oid, s.search_path, s.document::text, s.source::pg_catalog.oid, s.target::pg_catalog.oid,
-                c.seen, c.frozen, c.seq
-           FROM sync._sync s JOIN sync._cursor c ON c.sync = s.id
-          WHERE s.state = 'running'
-            AND s.installation = (SELECT i.id FROM sync._installation i)
-          ORDER BY s.id",
+        &format!(
+            "SELECT {}, c.seen, c.frozen, c.seq
+               FROM sync._sync s JOIN sync._cursor c ON c.sync = s.id
+              WHERE s.state = 'running'
+                AND s.installation = (SELECT i.id FROM sync._installation i)
+              ORDER BY s.id",
+            plan::STORED
+        ),
         &[],
     )
     .into_iter()
@@ -202,9 +221,9 @@ fn read_syncs() -> Vec<(Stored, Cursor)> {
         Some((
             Stored::of(&row)?,
             Cursor {
-                seen: Snapshot::parse(text(7)?)?,
-                frozen: text(8).and_then(Snapshot::parse),
-                seq: text(9)?.parse().ok()?,
+                seen: Snapshot::parse(text(9)?)?,
+                frozen: text(10).and_then(Snapshot::parse),
+                seq: text(11)?.parse().ok()?,
             },
         ))
     })

@@ -13,6 +13,7 @@ use super::round::Worker;
 use super::slots::{self, WORKERS};
 use super::transaction::{Failure, transaction};
 use crate::engine;
+use crate::engine::remote::State;
 use crate::settings;
 use crate::speech;
 use crate::sql;
@@ -58,13 +59,21 @@ impl Worker {
             return Ok(());
         }
         let heavy = |id: &&i32| self.syncs.get(id).is_some_and(|s| s.effort.is_heavy(RECENT));
-        let Some(heavy) = self.order.iter().find(heavy).copied() else { return Ok(()) };
+        // What is on its way to another system comes back to who has sent it.
+        let quiet = |id: &&i32| {
+            self.syncs.get(id).and_then(|s| s.remote.as_ref()).is_none_or(State::is_idle)
+        };
+        let heavy = self.order.iter().filter(quiet).find(heavy).copied();
+        let Some(heavy) = heavy else { return Ok(()) };
         let family: Vec<i32> = self
             .syncs
             .keys()
             .copied()
             .filter(|id| self.families.get(id) == self.families.get(&heavy))
             .collect();
+        if !family.iter().all(|id| quiet(&id)) {
+            return Ok(());
+        }
         let limit = settings::JOB_WORKERS.get() as usize;
         let free = (1..=limit).find(|&n| {
             self.jobs[n - 1].is_none() && self.slot.workers[n].job() == slots::Job::None

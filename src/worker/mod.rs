@@ -7,6 +7,7 @@ pub mod identity;
 mod jobs;
 pub mod launcher;
 mod marks;
+mod network;
 mod process;
 mod round;
 pub mod slots;
@@ -15,6 +16,7 @@ mod upkeep;
 
 use pgrx::pg_sys;
 use std::ffi::CStr;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 unsafe extern "C-unwind" {
@@ -57,12 +59,22 @@ pub fn reload_if_asked() -> bool {
 }
 
 /// Waits for the latch, for at most `time`; ends the process when the postmaster is gone.
-pub fn wait(time: Duration, _name: &CStr) {
-    // SAFETY: MyLatch is this process's.
+pub fn wait(time: Duration, name: &CStr) {
+    wait_for(time, None, name);
+}
+
+/// Waits for the latch, or until a file descriptor can be read.
+pub fn wait_for(time: Duration, readable: Option<RawFd>, _name: &CStr) {
+    let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    if readable.is_some() {
+        events |= pg_sys::WL_SOCKET_READABLE;
+    }
+    // SAFETY: MyLatch is this process's; the descriptor outlives the wait.
     unsafe {
-        pg_sys::WaitLatch(
+        pg_sys::WaitLatchOrSocket(
             pg_sys::MyLatch,
-            (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32,
+            events as i32,
+            readable.unwrap_or(pg_sys::PGINVALID_SOCKET),
             time.as_millis().max(1) as std::ffi::c_long,
             pg_sys::PG_WAIT_EXTENSION,
         );

@@ -157,7 +157,7 @@ impl Worker {
                     report_statistics();
                     if !wait.is_zero() {
                         report("idle");
-                        super::wait(wait.min(OFFER), c"SyncExtWorker");
+                        super::wait_for(wait.min(OFFER), self.network.fd(), c"SyncExtWorker");
                     }
                 }
                 Err(failure) => {

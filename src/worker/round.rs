@@ -2,10 +2,12 @@
 
 use super::identity::{self, Epoch, Standing};
 use super::jobs::Job;
+use super::network::Network;
 use super::process::{OFFER, exit, extension, leave_for_good, report};
 use super::slots::{JOBS, Slot};
 use super::transaction::{Failure, transaction};
 use super::upkeep;
+use crate::engine::remote::{self, May, State};
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::{Batch, Cursor, Known, Step, Sync};
 use crate::engine::{self, load};
@@ -63,6 +65,8 @@ pub(super) struct Worker {
     pub(super) took_over_slow: Option<Instant>,
     /// Since when a job worker has had nothing to do.
     pub(super) idle_since: Option<Instant>,
+    /// Other systems.
+    pub(super) network: Network,
 }
 
 impl Worker {
@@ -97,6 +101,7 @@ impl Worker {
             no_job_before: now,
             took_over_slow: None,
             idle_since: None,
+            network: Network::default(),
         }
     }
 
@@ -128,7 +133,8 @@ impl Worker {
             engine::mark_configuration_stale();
             return Err(failure);
         }
-        if !enabled || self.epoch.standing == Standing::Fenced || self.syncs.is_empty() {
+        let idle = self.syncs.is_empty() && !self.awaits_description();
+        if !enabled || self.epoch.standing == Standing::Fenced || idle {
             if !self.is_stream() {
                 exit(0)
             }
@@ -152,11 +158,17 @@ impl Worker {
                 return Ok(Duration::ZERO);
             }
         }
-        let mut busy = false;
+        let mut busy = self.exchange()?;
+        if engine::take_stale() {
+            engine::mark_configuration_stale();
+            return Ok(Duration::ZERO);
+        }
         for id in self.order.clone() {
             pgrx::check_for_interrupts!();
             busy |= self.serve(id, asked)?;
         }
+        // What was just decided leaves at once.
+        busy |= self.exchange()?;
         if self.is_stream()
             && self.epoch.standing == Standing::Verifying
             && self.syncs.values().all(|s| s.loads.is_empty())
@@ -176,13 +188,17 @@ impl Worker {
         for broken in self.broken.values() {
             wait = wait.min(broken.1.saturating_duration_since(Instant::now()));
         }
+        if let Some(due) = self.network_due() {
+            wait = wait.min(due);
+        }
         for sync in self.syncs.values() {
             for due in [sync.next_due, sync.held_until.map(|h| h.0)].into_iter().flatten() {
                 wait = wait.min(
                     due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
                 );
             }
-            if !sync.loads.is_empty() {
+            // Writers that began before the load wake nobody when they end.
+            if sync.loads.first().is_some_and(|l| !sync.plan.is_remote(l.side)) {
                 wait = wait.min(Duration::from_millis(20));
             }
         }
@@ -279,6 +295,7 @@ impl Worker {
         if well
             && !more
             && sync.loads.is_empty()
+            && sync.remote.as_ref().is_none_or(State::is_settled)
             && self.tick.is_some()
             && let Some(progress) = self.slot.claim_progress(sync.plan.id as u32)
         {
@@ -294,6 +311,9 @@ impl Worker {
         let epoch = self.epoch.number;
         let begun = Instant::now();
         report(&format!("syncing {}", sync.plan.name));
+        if sync.remote.is_some() {
+            return self.serve_remote(sync, &tick, begun);
+        }
         loop {
             pgrx::check_for_interrupts!();
             if sync.batch.is_none() && (sync.cursor.frozen.is_some() || sync.cursor.seen != tick) {
@@ -319,6 +339,49 @@ impl Worker {
             return Ok(sync.loads.first().is_none_or(load::Load::ready));
         }
         Ok(sync.is_due())
+    }
+
+    /// The same for a sync with another system, which also has answers, pages and calls to see to.
+    fn serve_remote(
+        &mut self,
+        sync: &mut Sync,
+        tick: &Snapshot,
+        begun: Instant,
+    ) -> Result<bool, Failure> {
+        let epoch = self.epoch.number;
+        loop {
+            pgrx::check_for_interrupts!();
+            // After a failover everything is compared first: nothing is sent for a record that has
+            // not been read.
+            let verifying = self.epoch.standing == Standing::Verifying && !sync.loads.is_empty();
+            let may = May { push: !verifying && !self.has_orphans(sync.plan.id) };
+            let mut done = sync.exchange(epoch, &mut self.shapes, may)? == remote::Step::Done;
+            if may.push && sync.may_take_more() {
+                if sync.batch.is_none() && (sync.cursor.frozen.is_some() || sync.cursor.seen != *tick)
+                {
+                    self.read_batch(sync, tick)?;
+                }
+                if sync.batch.is_some() {
+                    done = true;
+                    if sync.step(epoch, &mut self.shapes)? == Step::Stopped {
+                        engine::mark_configuration_stale();
+                        return Ok(true);
+                    }
+                }
+            }
+            let remote = sync.loads.first().is_some_and(|l| sync.plan.is_remote(l.side));
+            if !sync.loads.is_empty() && (remote || sync.may_take_more()) {
+                let more = load::step(sync, epoch, &mut self.shapes)?;
+                done |= more && (remote || sync.loads.first().is_none_or(load::Load::ready));
+            }
+            sync.note_caught_up(tick);
+            if !done {
+                return Ok(false);
+            }
+            if begun.elapsed() > SLICE {
+                return Ok(true);
+            }
+        }
     }
 
     fn served(&self, sync: &Sync) -> u64 {

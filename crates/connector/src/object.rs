@@ -1,6 +1,8 @@
+use serde::{Deserialize, Serialize};
+
 /// What a field holds, as far as a sync has to know. Each kind stands for one PostgreSQL type that
 /// holds its values without loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// The record's own id, or that of another record: text.
     Id,
@@ -51,7 +53,7 @@ pub struct ObjectName {
 }
 
 /// A field as the other side describes it to this user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     pub name: String,
     pub label: String,
@@ -93,7 +95,7 @@ impl Field {
 }
 
 /// An object as the other side describes it to this user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     pub name: String,
     pub label: String,

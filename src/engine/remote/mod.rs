@@ -1,0 +1,421 @@
+//! The flow of changes to and from another system. What is to be written there is committed as an
+//! intent, leaves as a call that the worker's network threads carry out, and is settled when the answer
+//! is there; what changed there comes in pages and is merged like any change.
+//!
+//! `push` makes intents of decisions, `settle` works on what was answered, `recover` finds out what
+//! became of calls that were not answered, `pull` works on pages. Nothing here waits: whatever needs
+//! the other system is a [`Call`] in the outbox, and its answer comes back through [`State::answer`].
+
+pub mod intent;
+pub mod pull;
+pub mod push;
+pub mod recover;
+pub mod settle;
+pub mod side;
+pub mod values;
+
+use super::plan::Plan;
+use super::queue;
+use super::sync::Sync;
+use crate::worker::transaction::{Failure, transaction};
+use connector::{Capabilities, Connector, Fault, Mark, Outcome, Page, Record, WriteBatch};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use intent::{Intent, Op};
+use merge::Side;
+use pull::{Poll, Work};
+use push::Sent;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What the other system is asked.
+#[derive(Clone, Debug)]
+pub enum Request {
+    List { after: Option<String> },
+    Changes { since: Mark },
+    Fetch { ids: Vec<String> },
+    /// The field's value comes back as the last one of each record.
+    Find { field: connector::Column, values: Vec<String> },
+    CreatedSince { at: String },
+    Write(Arc<WriteBatch>),
+}
+
+/// What it answers.
+#[derive(Debug)]
+pub enum Reply {
+    Page(Page),
+    /// In the order of the ids asked for.
+    Fetched(Vec<Option<Record>>),
+    Found(Vec<Record>),
+    Written(Vec<Outcome>),
+}
+
+/// What a call is for.
+#[derive(Clone, Debug)]
+enum Purpose {
+    Write(Vec<Sent>),
+    /// Is there a record already of which a create was decided?
+    Look(Vec<Sent>),
+    /// What became of updates and deletes that were not answered?
+    Recover(Vec<Sent>),
+    /// What became of creates that were not answered?
+    RecoverCreates(Vec<Sent>),
+    Load,
+    /// Do the records of these links (their ids) still exist?
+    LoadLinks(pull::Asked),
+    Poll,
+    /// Records that wait in the queue, by the keys of the other system.
+    Queue(Vec<queue::Due>),
+}
+
+/// A request with what it is for.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub number: u64,
+    pub request: Request,
+    purpose: Purpose,
+    /// Not before then.
+    not_before: Option<Instant>,
+}
+
+/// What a sync with another system keeps in memory. All of it can be lost: the tables have what counts.
+pub struct State {
+    pub connector: Arc<dyn Connector>,
+    pub can: Capabilities,
+    next_call: u64,
+    next_intent: i64,
+    outbox: VecDeque<Call>,
+    /// Calls that left, and the moment (see `moment`) they did.
+    left: HashMap<u64, (Purpose, u64)>,
+    /// Answers that have not been worked on.
+    answers: VecDeque<(Purpose, u64, Reply)>,
+    /// Keys of both sides that an intent has taken: later changes of them wait.
+    lanes: HashSet<u64>,
+    /// Creates on their way, by number.
+    creating: HashSet<i64>,
+    /// Records that may be what a create on its way has made: the last such create.
+    maybe_ours: HashMap<u64, i64>,
+    /// Intents of which nobody knows whether they were carried out.
+    unsure: Vec<Sent>,
+    /// Counts what was settled.
+    moment: u64,
+    /// When a record of the other system was last settled: what was read before says nothing of it.
+    settled_at: HashMap<u64, u64>,
+    work: Option<Work>,
+    pub poll: Poll,
+    /// Everything up to the tick is with the other system, or in the queue.
+    caught_up: bool,
+    /// The other system's clock minus ours.
+    pub clock_offset_ms: i64,
+}
+
+impl State {
+    pub fn new(connector: Arc<dyn Connector>, clock_offset_ms: i64, poll: Poll) -> Self {
+        Self {
+            can: connector.capabilities(),
+            connector,
+            next_call: 0,
+            next_intent: 1,
+            outbox: VecDeque::new(),
+            left: HashMap::new(),
+            answers: VecDeque::new(),
+            lanes: HashSet::new(),
+            creating: HashSet::new(),
+            maybe_ours: HashMap::new(),
+            unsure: Vec::new(),
+            moment: 0,
+            settled_at: HashMap::new(),
+            work: None,
+            poll,
+            caught_up: false,
+            clock_offset_ms,
+        }
+    }
+
+    /// The next call that may leave now.
+    pub fn next(&mut self, in_flight: usize) -> Option<Call> {
+        if self.left.len() >= in_flight {
+            return None;
+        }
+        let now = Instant::now();
+        let place =
+            self.outbox.iter().position(|call| call.not_before.is_none_or(|at| at <= now))?;
+        let call = self.outbox.remove(place)?;
+        self.left.insert(call.number, (call.purpose.clone(), self.moment));
+        Some(call)
+    }
+
+    /// When the next call may leave that has to wait.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.outbox.iter().filter_map(|call| call.not_before).min()
+    }
+
+    /// Is anything with the other system, or on its way?
+    pub fn is_idle(&self) -> bool {
+        self.left.is_empty() && self.outbox.is_empty() && self.answers.is_empty()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.left.len()
+    }
+
+    /// Calls of the push that wait, are on their way, or have been answered.
+    fn pushes(&self) -> usize {
+        let is = |purpose: &Purpose| {
+            !matches!(purpose, Purpose::Load | Purpose::LoadLinks(_) | Purpose::Poll)
+        };
+        self.outbox.iter().filter(|call| is(&call.purpose)).count()
+            + self.left.values().filter(|(purpose, _)| is(purpose)).count()
+            + self.answers.iter().filter(|(purpose, ..)| is(purpose)).count()
+    }
+
+    /// Is everything settled that was committed before the last tick?
+    pub fn is_settled(&self) -> bool {
+        self.caught_up && self.lanes.is_empty() && self.answers.is_empty() && self.work.is_none()
+    }
+
+    /// Takes an answer. A fault that says of the connection that nothing was carried out puts the call
+    /// back; one of the call itself is returned.
+    ///
+    /// # Errors
+    /// The fault, if the call can never succeed as it is.
+    pub fn answer(&mut self, call: Call, reply: Result<Reply, Fault>) -> Result<(), Fault> {
+        let Some((purpose, moment)) = self.left.remove(&call.number) else { return Ok(()) };
+        match reply {
+            Ok(reply) => {
+                self.answers.push_back((purpose, moment, reply));
+                Ok(())
+            }
+            Err(fault) => {
+                let lost = fault.kind == connector::FaultKind::Ambiguous;
+                match purpose {
+                    Purpose::Write(sent) if lost => {
+                        self.unsure.extend(sent);
+                        Ok(())
+                    }
+                    _ if fault.is_of_connection() => {
+                        self.outbox.push_front(call);
+                        Ok(())
+                    }
+                    Purpose::Write(sent) => {
+                        // The request as a whole was refused: each record has that answer.
+                        let outcomes = sent
+                            .iter()
+                            .map(|_| Outcome {
+                                result: Err(fault.clone()),
+                                before: connector::Before::NotRead,
+                            })
+                            .collect();
+                        self.answers.push_back((
+                            Purpose::Write(sent),
+                            moment,
+                            Reply::Written(outcomes),
+                        ));
+                        Ok(())
+                    }
+                    _ => {
+                        let mut call = call;
+                        call.not_before = Some(Instant::now() + AFTER_REFUSAL);
+                        self.outbox.push_back(call);
+                        Err(fault)
+                    }
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, request: Request, purpose: Purpose) {
+        self.call_later(request, purpose, None);
+    }
+
+    fn call_later(&mut self, request: Request, purpose: Purpose, not_before: Option<Instant>) {
+        self.next_call += 1;
+        self.outbox.push_back(Call { number: self.next_call, request, purpose, not_before });
+    }
+
+    /// Is a call of this kind waiting or on its way?
+    fn has(&self, is: impl Fn(&Purpose) -> bool) -> bool {
+        self.outbox.iter().map(|call| &call.purpose).any(&is)
+            || self.left.values().any(|(purpose, _)| is(purpose))
+            || self.answers.iter().any(|(purpose, ..)| is(purpose))
+    }
+
+    fn take_lane(&mut self, plan: &Plan, intent: &Intent) {
+        for mark in lane_marks(plan, intent) {
+            self.lanes.insert(mark);
+        }
+        if matches!(intent.op, Op::Create | Op::Look) {
+            self.creating.insert(intent.number);
+        }
+    }
+
+    /// An intent is settled: what waited behind it may go on.
+    fn leave_lane(&mut self, plan: &Plan, intent: &Intent) {
+        for mark in lane_marks(plan, intent) {
+            self.lanes.remove(&mark);
+        }
+        self.creating.remove(&intent.number);
+        self.moment += 1;
+        if let Some(id) = &intent.id {
+            self.note_settled(plan, id);
+        }
+    }
+
+    /// What was read of a record before now says nothing of it.
+    fn note_settled(&mut self, plan: &Plan, id: &str) {
+        let reading = |purpose: &Purpose| !matches!(purpose, Purpose::Write(_));
+        if !self.has(reading) && self.work.is_none() {
+            self.settled_at.clear();
+            return;
+        }
+        if let Some(mark) = mark_of(plan, id) {
+            self.settled_at.insert(mark, self.moment);
+        }
+    }
+
+    /// Has a key been taken by an intent?
+    fn is_taken(&self, side: Side, key: &[u8]) -> bool {
+        !self.lanes.is_empty() && self.lanes.contains(&queue::mark(side, key))
+    }
+}
+
+/// So many changes fill a call.
+const FULL: usize = 200;
+/// When a call that was refused as a whole is tried again.
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);
+
+fn lane_marks(plan: &Plan, intent: &Intent) -> impl Iterator<Item = u64> {
+    let local = plan.remote_side().map(|side| queue::mark(side.other(), &intent.key));
+    let remote = intent.id.as_deref().and_then(|id| mark_of(plan, id));
+    local.into_iter().chain(remote)
+}
+
+/// The mark of a record of the other system.
+fn mark_of(plan: &Plan, id: &str) -> Option<u64> {
+    let side = plan.remote_side()?;
+    Some(queue::mark(side, &values::key_of(plan.side(side), id)?))
+}
+
+/// How a piece of work ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Something was done; there may be more.
+    Done,
+    /// There is nothing to do now.
+    Rest,
+}
+
+/// What a sync may do at the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct May {
+    /// Send what was changed here: not before everything has been compared, after a failover.
+    pub push: bool,
+}
+
+impl Sync {
+    /// Takes up what an earlier worker, or an earlier configuration, has left on its way.
+    ///
+    /// # Errors
+    /// What reading the tables raised.
+    pub fn take_up(&mut self) -> Result<(), Failure> {
+        let id = self.plan.id;
+        let left = transaction(|| Ok(intent::all(id)))?;
+        let Some(state) = &mut self.remote else { return Ok(()) };
+        state.next_intent = left.iter().map(|(intent, _)| intent.number).max().unwrap_or(0) + 1;
+        for (intent, layout) in left {
+            state.take_lane(&self.plan, &intent);
+            state.unsure.push(Sent::left(intent, layout));
+        }
+        Ok(())
+    }
+
+    /// May more of what was changed here be decided on? While a call is on its way changes gather, so
+    /// that a trickle costs one call at a time; a backlog fills as many as may be on their way.
+    pub fn may_take_more(&self) -> bool {
+        let Some(state) = &self.remote else { return true };
+        let pushes = state.pushes();
+        let parallel = self.plan.config.parallelism.map_or(4, |n| n as usize);
+        pushes == 0 || pushes < parallel && (self.backlog() >= FULL || !self.loads.is_empty())
+    }
+
+    /// Notes whether everything up to the tick is with the other system, or waits in the queue.
+    pub fn note_caught_up(&mut self, tick: &change::snapshot::Snapshot) {
+        let caught_up =
+            self.batch.is_none() && self.cursor.frozen.is_none() && self.cursor.seen == *tick;
+        let due = self.is_due();
+        if let Some(state) = &mut self.remote {
+            state.caught_up = caught_up && !due && state.unsure.is_empty();
+        }
+    }
+
+    /// Works on the next thing that has to do with the other system, other than the log.
+    ///
+    /// # Errors
+    /// Trouble of the sync as a whole.
+    pub fn exchange(
+        &mut self,
+        epoch: i32,
+        shapes: &mut super::shapes::Shapes,
+        may: May,
+    ) -> Result<Step, Failure> {
+        let Some(state) = &mut self.remote else { return Ok(Step::Rest) };
+        if let Some((purpose, moment, reply)) = state.answers.pop_front() {
+            self.work_on(epoch, shapes, purpose, moment, reply)?;
+            return Ok(Step::Done);
+        }
+        if state.work.is_some() {
+            return self.work_on_page(epoch, shapes);
+        }
+        if may.push {
+            if !state.unsure.is_empty() {
+                recover::ask(&self.plan, state);
+                return Ok(Step::Done);
+            }
+            if self.is_due() && self.ask_queue(epoch, shapes)? {
+                return Ok(Step::Done);
+            }
+        }
+        self.poll_if_due()
+    }
+
+    fn work_on(
+        &mut self,
+        epoch: i32,
+        shapes: &mut super::shapes::Shapes,
+        purpose: Purpose,
+        moment: u64,
+        reply: Reply,
+    ) -> Result<(), Failure> {
+        match (purpose, reply) {
+            (Purpose::Write(sent), Reply::Written(outcomes)) => {
+                self.settle_written(epoch, shapes, sent, outcomes)
+            }
+            (Purpose::Look(sent), Reply::Fetched(records)) => {
+                let found = records.into_iter().map(|r| r.into_iter().collect()).collect();
+                self.found_existing(epoch, shapes, sent, found)
+            }
+            (Purpose::Look(sent), Reply::Found(records)) => {
+                let found = recover::by_last_value(&sent, records, |s| s.look.as_deref());
+                self.found_existing(epoch, shapes, sent, found)
+            }
+            (Purpose::Recover(sent), Reply::Fetched(records)) => {
+                self.recover(epoch, shapes, sent, records)
+            }
+            (Purpose::RecoverCreates(sent), Reply::Found(records)) => {
+                self.recover_creates(epoch, shapes, sent, records)
+            }
+            (Purpose::Load, Reply::Page(page)) => self.take_load_page(page, moment),
+            (Purpose::LoadLinks(links), Reply::Fetched(records)) => {
+                self.take_links(epoch, shapes, links, &records)
+            }
+            (Purpose::Poll, Reply::Page(page)) => self.take_poll_page(shapes, page, moment),
+            (Purpose::Queue(due), Reply::Fetched(records)) => {
+                self.take_fetched(epoch, shapes, due, records, moment)
+            }
+            (purpose, reply) => Err(Failure::new(
+                "XX000",
+                format!("an answer does not fit its question: {reply:?} to {purpose:?}"),
+            )),
+        }
+    }
+}
