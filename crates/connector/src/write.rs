@@ -17,9 +17,17 @@ pub struct WriteBatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     /// A new record. With an identity it is updated where it is there already.
-    Create { identity: Option<Identity>, fields: Vec<(usize, Option<String>)> },
-    Update { id: String, fields: Vec<(usize, Option<String>)> },
-    Delete { id: String },
+    Create {
+        identity: Option<Identity>,
+        fields: Vec<(usize, Option<String>)>,
+    },
+    Update {
+        id: String,
+        fields: Vec<(usize, Option<String>)>,
+    },
+    Delete {
+        id: String,
+    },
 }
 
 /// What makes a create repeatable: an external-id field of the other side and its value.
@@ -39,9 +47,13 @@ pub struct Outcome {
 /// What was carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    Created { id: String },
+    Created {
+        id: String,
+    },
     /// Updated, or found by its identity and updated.
-    Updated { id: String },
+    Updated {
+        id: String,
+    },
     Deleted,
     /// It was deleted already, or never there; of an update: there is nothing to update.
     Gone,
