@@ -42,15 +42,16 @@ impl Salesforce {
             return Ok(session.clone());
         }
         // Somebody tried while this one waited for the lock, and was turned away.
-        if logins.count != seen
+        if self.login_count() != seen
             && let Some(fault) = &logins.failed
         {
             return Err(fault.clone());
         }
         (logins.session, logins.failed) = (None, None);
         logins.count += 1;
-        self.note_login(logins.count);
-        match self.log_in(logins.count).await {
+        let outcome = self.log_in(logins.count).await;
+        self.note_login();
+        match outcome {
             Ok(session) => {
                 let session = Arc::new(session);
                 logins.session = Some(session.clone());
