@@ -117,6 +117,10 @@ fn of_token_endpoint(answer: &Response) -> Fault {
 
 /// Of a request that changes nothing it does not matter whether it was carried out.
 pub(crate) fn repeatable(mut fault: Fault) -> Fault {
+    if fault.code == "ANSWER_TOO_LARGE" {
+        // It would be so again.
+        fault.kind = FaultKind::Configuration;
+    }
     if fault.kind == FaultKind::Ambiguous {
         fault.kind = FaultKind::Transient;
     }

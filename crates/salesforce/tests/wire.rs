@@ -497,12 +497,47 @@ async fn each_step_of_a_composite_has_its_own_fate() {
     batch.writes.push(Write::Create { identity: None, fields: vec![] });
     let outcomes = server.client().write(&batch).await.expect("outcomes");
     assert_eq!((&outcomes[0].result, &outcomes[0].before), (&Ok(Done::Gone), &Before::Missing));
-    assert_eq!(outcomes[1].result, Ok(Done::Gone));
+    let fault = outcomes[1].result.as_ref().expect_err("it was there just before");
+    assert_eq!(fault.kind, FaultKind::Conflict);
     assert!(
         matches!(&outcomes[1].before, Before::There(record) if record.values == [Some("a".to_owned())])
     );
     let fault = outcomes[2].result.as_ref().expect_err("a fault");
     assert_eq!((fault.kind, fault.request_id.as_deref()), (FaultKind::Ambiguous, Some("abc")));
+}
+
+#[tokio::test]
+async fn a_missing_record_and_a_missing_parent_are_told_apart() {
+    let gone = r#"[{"success": false, "errors": [{"statusCode": "INVALID_CROSS_REFERENCE_KEY", "message": "invalid cross reference id", "fields": []}]}]"#;
+    let server = Server::with_login(move |_, _| Reply::Json(200, gone.into())).await;
+    let mut batch = updates(1, false);
+    let write = async |batch: &WriteBatch| {
+        server.client().write(batch).await.expect("outcomes").remove(0).result
+    };
+    assert_eq!(write(&batch).await, Ok(Done::Gone));
+    batch.columns.push(Column { name: "ParentId".into(), kind: Kind::Id, length: 18 });
+    let fields = vec![(1, Some("001000000000009AAA".into()))];
+    batch.writes = vec![Write::Update { id: ONE.into(), fields: fields.clone() }];
+    assert_eq!(write(&batch).await.expect_err("a fault").kind, FaultKind::Dependency);
+    batch.writes = vec![Write::Create { identity: None, fields }];
+    assert_eq!(write(&batch).await.expect_err("a fault").kind, FaultKind::Dependency);
+    batch.writes = vec![Write::Delete { id: ONE.into() }];
+    assert_eq!(write(&batch).await, Ok(Done::Gone));
+}
+
+#[tokio::test]
+async fn what_is_no_id_is_no_record_and_is_not_asked_for() {
+    let server = Server::with_login(|_, asked| {
+        assert!(!asked.body.contains("nonsense"));
+        Reply::Json(200, json!([row(ONE)]).to_string())
+    })
+    .await;
+    let client = server.client();
+    let ids = ["nonsense".to_owned(), ONE.to_owned(), String::new()];
+    let found = client.fetch("Account", &name(), &ids).await.expect("records");
+    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(client.fetch("Account", &name(), &ids[..1]).await, Ok(vec![None]));
+    assert_eq!(client.calls(), 1);
 }
 
 #[tokio::test]
