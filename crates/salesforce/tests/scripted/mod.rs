@@ -1,4 +1,5 @@
 //! A server that answers what a test tells it to, one request per connection, and keeps what it was sent.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
