@@ -16,7 +16,8 @@ pub const DEFAULT_BODY_LIMIT: usize = 64 << 20;
 pub struct Rules<'a> {
     /// Comma separated: `login.salesforce.com, *.my.salesforce.com, 127.0.0.1:8080`.
     pub allowed_hosts: &'a str,
-    /// `http://proxy.example.com:3128`; empty: none, whatever the environment says.
+    /// `http://proxy.example.com:3128`; empty: none, whatever the environment says. It is the proxy
+    /// then that finds the addresses of names; which it may reach is for its own rules to say.
     pub proxy: &'a str,
     /// Certificates in PEM form that are trusted besides those of the system; empty: none.
     pub ca_pem: &'a [u8],

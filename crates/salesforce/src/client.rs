@@ -62,12 +62,13 @@ impl Salesforce {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many logins have ended, one way or the other.
     pub(crate) fn login_count(&self) -> u64 {
         self.login_count.load(Ordering::Acquire)
     }
 
-    pub(crate) fn note_login(&self, count: u64) {
-        self.login_count.store(count, Ordering::Release);
+    pub(crate) fn note_login(&self) {
+        self.login_count.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn note_usage(&self, usage: Usage) {

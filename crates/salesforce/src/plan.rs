@@ -141,7 +141,9 @@ fn put(
                 "a write names a field that its batch does not have",
             ));
         };
-        if but.is_none_or(|but| !but.eq_ignore_ascii_case(&column.name)) {
+        // The id says which record it is, and is no value of it.
+        let is_key = |key: &str| key.eq_ignore_ascii_case(&column.name);
+        if !is_key("Id") && !but.is_some_and(is_key) {
             record.insert(column.name.clone(), value::to_json(column, text.as_deref())?);
         }
     }

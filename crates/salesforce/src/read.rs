@@ -102,9 +102,18 @@ impl Salesforce {
     ) -> Result<Vec<Option<Record>>, Fault> {
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunks(MOST_IDS) {
-            let call = Call::read(self.retrieve_path(object)?, retrieve_body(columns, ids)?);
+            // What is no id at all would spoil the request for the others.
+            let asked: Vec<String> = ids.iter().filter(|id| id::is_id(id)).cloned().collect();
+            if asked.is_empty() {
+                found.extend(ids.iter().map(|_| None));
+                continue;
+            }
+            let call = Call::read(self.retrieve_path(object)?, retrieve_body(columns, &asked)?);
             let body = self.call(&call).await.map_err(of_read)?;
-            found.extend(retrieved(columns, ids, &body)?);
+            let mut records = retrieved(columns, &asked, &body)?.into_iter();
+            found.extend(
+                ids.iter().map(|id| if id::is_id(id) { records.next().flatten() } else { None }),
+            );
         }
         Ok(found)
     }

@@ -42,15 +42,16 @@ impl Salesforce {
             return Ok(session.clone());
         }
         // Somebody tried while this one waited for the lock, and was turned away.
-        if logins.count != seen
+        if self.login_count() != seen
             && let Some(fault) = &logins.failed
         {
             return Err(fault.clone());
         }
         (logins.session, logins.failed) = (None, None);
         logins.count += 1;
-        self.note_login(logins.count);
-        match self.log_in(logins.count).await {
+        let outcome = self.log_in(logins.count).await;
+        self.note_login();
+        match outcome {
             Ok(session) => {
                 let session = Arc::new(session);
                 logins.session = Some(session.clone());
@@ -116,6 +117,10 @@ fn of_token_endpoint(answer: &Response) -> Fault {
 
 /// Of a request that changes nothing it does not matter whether it was carried out.
 pub(crate) fn repeatable(mut fault: Fault) -> Fault {
+    if fault.code == "ANSWER_TOO_LARGE" {
+        // It would be so again.
+        fault.kind = FaultKind::Configuration;
+    }
     if fault.kind == FaultKind::Ambiguous {
         fault.kind = FaultKind::Transient;
     }

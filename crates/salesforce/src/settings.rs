@@ -43,7 +43,6 @@ pub enum Credentials {
 /// Settings that were looked at.
 pub(crate) struct Place {
     pub(crate) token_url: Url,
-    /// Where requests go until the org has said where it is: scheme, host and port.
     pub(crate) version: String,
     pub(crate) client: String,
 }

@@ -178,6 +178,10 @@ pub(crate) fn from_json(column: &Column, value: &Value) -> Result<Option<String>
         _ if matches!(column.kind, Kind::Structure | Kind::Bytes) => {
             return Ok(Some(jsonb::print(value)));
         }
+        // `a;b` and nothing else: a value of a list may itself begin with a brace.
+        Value::String(text) if column.kind == Kind::Choices => {
+            array::print(&text.split(';').collect::<Vec<_>>())
+        }
         Value::String(text) => text.clone(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::Array(_) | Value::Object(_) => return Err(other_type(column)),

@@ -115,6 +115,7 @@ fn a_field_of_which_the_type_was_changed_is_a_fault() {
         let fault = from_json(&column(kind), &value).expect_err("another type");
         assert_eq!(fault.code, "FIELD_TYPE_CHANGED");
     }
+    assert_eq!(from_json(&column(Kind::Choices), &json!("{;b")), Ok(Some("{b,\"{\"}".into())));
     assert_eq!(from_json(&column(Kind::Text), &json!(5)), Ok(Some("5".into())));
     assert_eq!(from_json(&column(Kind::Number), &json!(1.39e8)), Ok(Some("139000000".into())));
 }

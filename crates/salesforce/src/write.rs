@@ -296,14 +296,18 @@ fn of_record(
         let points =
             points_elsewhere(batch, item) || fault.fields.iter().any(|name| of_reference(name));
         let gone = match (&step.verb, before) {
-            (Verb::Delete, _) | (Verb::Update, Before::Missing) => true,
-            (Verb::Update, _) => !points,
             (Verb::Create | Verb::Upsert(_), _) => false,
+            (_, Before::Missing) => true,
+            // A trigger's own code can fail with the same words on a record that is there.
+            (Verb::Delete, Before::There(_)) => fault.code != "INVALID_CROSS_REFERENCE_KEY",
+            (Verb::Update, Before::There(_)) => false,
+            (Verb::Delete | Verb::Update, Before::NotRead) => !points,
         };
         if gone {
             return Ok(Done::Gone);
         }
-        fault.kind = if points { FaultKind::Dependency } else { fault.kind };
+        let create = matches!(step.verb, Verb::Create | Verb::Upsert(_));
+        fault.kind = if points || create { FaultKind::Dependency } else { FaultKind::Conflict };
     }
     if fault.code == "FIELD_INTEGRITY_EXCEPTION"
         && fault.fields.iter().any(|name| of_reference(name))
