@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::panic::panic_any;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -241,6 +242,33 @@ fn the_drop_is_quick_also_where_a_request_blocks_its_thread() {
     drop(bridge);
     assert!(start.elapsed() < Duration::from_millis(100), "{:?}", start.elapsed());
     drop(release);
+}
+
+#[test]
+fn a_request_that_has_not_begun_by_the_drop_never_begins() {
+    let mut bridge: Bridge<()> = Bridge::new(Options::default()).unwrap();
+    let (started, start) = std::sync::mpsc::channel();
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let block = move || {
+        started.send(()).unwrap();
+        let _ = held.recv();
+    };
+    bridge.submit(1, move || Box::pin(async move { block() })).unwrap();
+    start.recv().unwrap();
+    let begun = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&begun);
+    bridge
+        .submit(2, move || {
+            flag.store(true, Ordering::Relaxed);
+            Box::pin(async {})
+        })
+        .unwrap();
+    drop(bridge);
+    drop(release);
+    while Arc::strong_count(&begun) > 1 {
+        thread::yield_now();
+    }
+    assert!(!begun.load(Ordering::Relaxed));
 }
 
 /// The blocked signals of the threads of this process whose name starts so.
