@@ -1,11 +1,11 @@
 //! The control endpoint; its requests are listed in the documentation of the crate.
 
-use crate::ApiError;
 use crate::exchange::{Answer, Request};
 use crate::faults::{Campaign, FaultRule};
 use crate::org::{Caller, Org};
 use crate::rules::Rule;
 use crate::schema::{Field, Object};
+use crate::{ApiError, id};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -133,7 +133,13 @@ fn records(org: &mut Org, request: &Request, path: &[&str]) -> Result<Value, Api
         Ok(Instant::now() + Duration::from_millis(ms))
     });
     let late = late.transpose()?;
-    match (request.method.as_str(), path) {
+    // Ids of 15 characters will do too.
+    let longer = path.first().and_then(|id| id::long(id));
+    let mut path = path.to_vec();
+    if let (Some(first), Some(longer)) = (path.first_mut(), &longer) {
+        *first = longer;
+    }
+    match (request.method.as_str(), path.as_slice()) {
         ("GET", [name]) if org.object(name).is_some() => {
             let name = org.object(name).map(|o| o.name.clone()).unwrap_or_default();
             let rows = org.table(&name).into_iter().flat_map(|table| table.rows());

@@ -13,15 +13,21 @@ pub(crate) struct Request {
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// How long the path and the query are as they came.
+    pub(crate) target_length: usize,
 }
 
 impl Request {
     pub(crate) fn new(method: &str, target: &str) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let query = parse_form(query);
-        let (path, headers) = (path.to_owned(), Vec::new());
-        let mut request =
-            Self { method: method.to_ascii_uppercase(), path, query, headers, body: Vec::new() };
+        let mut request = Self {
+            method: method.to_ascii_uppercase(),
+            path: path.to_owned(),
+            query: parse_form(query),
+            headers: Vec::new(),
+            body: Vec::new(),
+            target_length: target.len(),
+        };
         // REST API guide, sObject Rows: a POST can stand for another method.
         if request.method == "POST"
             && let Some(method) = request.parameter("_HttpMethod")

@@ -175,7 +175,7 @@ impl Faults {
     /// All faults that strike this request: each latency, and one of the others.
     pub(crate) fn of_request(&mut self, request: &Request) -> Vec<Fault> {
         let mut faults = Vec::new();
-        let mut object = None;
+        let mut objects = None;
         let mut fatal = false;
         for ordered in &mut self.rules {
             let rule = &mut ordered.rule;
@@ -183,10 +183,10 @@ impl Faults {
             if matches!(rule.fault, Fault::Record { .. }) || (fatal && !slow) {
                 continue;
             }
-            if rule.matches.object.is_some() && object.is_none() {
-                object = Some(object_of(request));
-            }
-            let about = object.as_ref().and_then(|o| o.as_deref()).unwrap_or_default();
+            let about: &[String] = match &rule.matches.object {
+                Some(_) => objects.get_or_insert_with(|| objects_of(request)),
+                None => &[],
+            };
             if !rule.strikes(&request.method, &request.path, about, &mut self.random) {
                 continue;
             }
@@ -204,7 +204,9 @@ impl Faults {
     fn random_faults(&mut self, campaign: &Campaign, fatal: bool) -> Vec<Fault> {
         let mut faults = Vec::new();
         if self.random.chance(campaign.latency) {
-            faults.push(Fault::Latency { ms: self.random.below(campaign.latency_ms + 1) });
+            faults.push(Fault::Latency {
+                ms: self.random.below(campaign.latency_ms.saturating_add(1)),
+            });
         }
         let classes = [
             (campaign.error, None),
@@ -251,7 +253,8 @@ impl Faults {
     pub(crate) fn of_record(&mut self, method: &str, path: &str, object: &str) -> Option<ApiError> {
         for ordered in &mut self.rules {
             let Fault::Record { code, message } = ordered.rule.fault.clone() else { continue };
-            if ordered.rule.strikes(method, path, object, &mut self.random) {
+            let about = [object.to_owned()];
+            if ordered.rule.strikes(method, path, &about, &mut self.random) {
                 ordered.struck += 1;
                 return Some(ApiError::record(code, message, &[]));
             }
@@ -266,11 +269,18 @@ impl Faults {
 
 impl FaultRule {
     /// Whether it is this request's turn; counts what it lets through and what it strikes.
-    fn strikes(&mut self, method: &str, path: &str, object: &str, random: &mut Random) -> bool {
+    fn strikes(
+        &mut self,
+        method: &str,
+        path: &str,
+        objects: &[String],
+        random: &mut Random,
+    ) -> bool {
         let Match { method: m, path: p, object: o } = &self.matches;
         let fits = m.as_ref().is_none_or(|m| m.eq_ignore_ascii_case(method))
             && p.as_ref().is_none_or(|p| path.contains(p.as_str()))
-            && o.as_ref().is_none_or(|o| o.eq_ignore_ascii_case(object));
+            && o.as_ref()
+                .is_none_or(|o| objects.iter().any(|object| o.eq_ignore_ascii_case(object)));
         if !fits || self.times == Some(0) {
             return false;
         }
@@ -288,20 +298,31 @@ impl FaultRule {
     }
 }
 
-/// The object that a request is about.
-fn object_of(request: &Request) -> Option<String> {
+/// The objects that a request is about.
+fn objects_of(request: &Request) -> Vec<String> {
+    let mut objects: Vec<String> = object_of_target(request).into_iter().collect();
+    if let Ok(body) = request.json() {
+        let records = body["records"].as_array().into_iter().flatten();
+        objects.extend(records.filter_map(|r| r["attributes"]["type"].as_str()).map(str::to_owned));
+        for part in body["compositeRequest"].as_array().into_iter().flatten() {
+            let mut inner = Request::new("", part["url"].as_str().unwrap_or_default());
+            inner.body = part["body"].to_string().into_bytes();
+            objects.extend(objects_of(&inner));
+        }
+    }
+    objects
+}
+
+/// By the path or the query.
+fn object_of_target(request: &Request) -> Option<String> {
     let segments = request.segments();
     let behind = segments.iter().position(|s| s == "sobjects").and_then(|at| segments.get(at + 1));
     if let Some(object) = behind {
         return Some(object.clone());
     }
-    if let Some(query) = request.parameter("q") {
-        let words: Vec<&str> = query.split_whitespace().collect();
-        let from = words.iter().position(|word| word.eq_ignore_ascii_case("from"))?;
-        return words.get(from + 1).map(|word| (*word).to_owned());
-    }
-    let body = request.json().ok()?;
-    body["records"][0]["attributes"]["type"].as_str().map(str::to_owned)
+    let words: Vec<&str> = request.parameter("q")?.split_whitespace().collect();
+    let from = words.iter().position(|word| word.eq_ignore_ascii_case("from"))?;
+    words.get(from + 1).map(|word| (*word).to_owned())
 }
 
 /// Numbers that look random and depend on the seed alone (the generator SplitMix64).

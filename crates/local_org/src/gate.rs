@@ -108,8 +108,7 @@ pub(crate) fn pass(org: &mut Org, request: &Request, arrival: &Arrival) -> (Answ
 fn serve(org: &mut Org, request: &Request, counted: &mut bool) -> Answer {
     // URI and headers together (REST API guide, Status Codes and Error Responses, 414 and 431).
     const LONGEST: usize = 16_384;
-    let query: usize = request.query.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
-    let uri = request.path.len() + query;
+    let uri = request.target_length;
     let headers: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if uri > LONGEST {
         return Answer::html(414, "URI Too Long");

@@ -1,6 +1,6 @@
 //! A stand-in for a Salesforce org.
 
-// A described field has more than sixty keys in one literal.
+// A described field has nearly sixty keys in one literal.
 #![recursion_limit = "256"]
 
 mod calls;

@@ -34,7 +34,7 @@ impl LocalOrg {
         listener.set_nonblocking(true)?;
         let url = format!("http://{}", listener.local_addr()?);
         let (client_id, client_secret) = (options.client_id.clone(), options.client_secret.clone());
-        let shared = Shared::new(Org::new(url.clone(), options));
+        let shared = Shared::new(Org::new(url.clone(), options)?);
         let (stop, stopped) = watch::channel(false);
         let served = shared.clone();
         let thread = std::thread::Builder::new().name("local org".into()).spawn(move || {
@@ -101,7 +101,7 @@ impl LocalOrg {
     pub fn edit(&self, id: &str, values: Value) -> Result<(), ApiError> {
         self.write(|org| {
             let caller = org.system(org.other_user.clone());
-            org.update(&caller, id, &map(values)?)
+            org.update(&caller, &long(id)?, &map(values)?)
         })
     }
 
@@ -110,7 +110,7 @@ impl LocalOrg {
     pub fn edit_late(&self, id: &str, values: Value, after: Duration) -> Result<(), ApiError> {
         self.write(|org| {
             let caller = org.system(org.other_user.clone());
-            org.edit_late(&caller, id, &map(values)?, Instant::now() + after)
+            org.edit_late(&caller, &long(id)?, &map(values)?, Instant::now() + after)
         })
     }
 
@@ -131,7 +131,7 @@ impl LocalOrg {
     pub fn delete(&self, id: &str) -> Result<(), ApiError> {
         self.write(|org| {
             let caller = org.system(org.other_user.clone());
-            org.delete(&caller, id)
+            org.delete(&caller, &long(id)?)
         })
     }
 
@@ -139,13 +139,13 @@ impl LocalOrg {
     pub fn undelete(&self, id: &str) -> Result<(), ApiError> {
         self.write(|org| {
             let caller = org.system(org.other_user.clone());
-            org.undelete(&caller, id)
+            org.undelete(&caller, &long(id)?)
         })
     }
 
     /// Gone for good, as if the recycle bin had been emptied.
     pub fn purge(&self, id: &str) -> Result<(), ApiError> {
-        self.write(|org| org.purge(id))
+        self.write(|org| org.purge(&long(id)?))
     }
 
     fn write<T>(&self, write: impl FnOnce(&mut Org) -> Result<T, ApiError>) -> Result<T, ApiError> {
@@ -296,4 +296,9 @@ fn map(values: Value) -> Result<Map<String, Value>, ApiError> {
         Value::Object(map) => Ok(map),
         _ => Err(ApiError::json("an object is needed")),
     }
+}
+
+/// Ids of 15 characters will do too.
+fn long(id: &str) -> Result<String, ApiError> {
+    crate::id::long(id).ok_or_else(ApiError::not_found)
 }

@@ -60,7 +60,7 @@ pub(crate) struct Org {
 }
 
 impl Org {
-    pub(crate) fn new(url: String, options: Options) -> Self {
+    pub(crate) fn new(url: String, options: Options) -> Result<Self, ApiError> {
         let mut org = Self {
             url,
             objects: Vec::new(),
@@ -89,16 +89,15 @@ impl Org {
             org.define_object(object);
         }
         for (object, field) in options.fields {
-            // An unknown object is the mistake of whoever wrote the options; its field is left out.
-            let _ = org.define_field(&object, field);
+            org.define_field(&object, field)?;
         }
-        org.add_user("Integration", "integration@example.com");
-        org.add_user("Somebody Else", "somebody@example.com");
+        org.add_user("Integration", "integration@example.com")?;
+        org.add_user("Somebody Else", "somebody@example.com")?;
         org.commit();
-        org
+        Ok(org)
     }
 
-    fn add_user(&mut self, name: &str, username: &str) {
+    fn add_user(&mut self, name: &str, username: &str) -> Result<(), ApiError> {
         let (first, last) = name.split_once(' ').unwrap_or(("", name));
         let first = if first.is_empty() { Value::Null } else { first.into() };
         let body = json!({
@@ -107,8 +106,9 @@ impl Org {
         });
         if let Value::Object(body) = body {
             let user = self.integration_user.clone();
-            let _ = self.create(&self.system(user), "User", &body);
+            self.create(&self.system(user), "User", &body)?;
         }
+        Ok(())
     }
 
     pub(crate) fn system(&self, user: String) -> Caller {
@@ -119,8 +119,11 @@ impl Org {
     pub(crate) fn define_object(&mut self, mut object: Object) {
         object.complete();
         if object.key_prefix.len() != 3 {
-            let custom = self.objects.iter().filter(|o| o.key_prefix.starts_with('a')).count();
-            object.key_prefix = format!("a{:02}", custom + 1);
+            let mut numbers = 1..;
+            let taken = |prefix: &String| self.objects.iter().any(|o| o.key_prefix == *prefix);
+            let free =
+                numbers.find_map(|n| Some(format!("a{n:02}")).filter(|prefix| !taken(prefix)));
+            object.key_prefix = free.unwrap_or_default();
         }
         let name = object.name.clone();
         match self.objects.iter_mut().find(|o| o.name.eq_ignore_ascii_case(&name)) {
@@ -147,7 +150,10 @@ impl Org {
     }
 
     pub(crate) fn schema_touched(&mut self, object: &str) {
-        self.schema_changed = self.clock.now();
+        // Each change a second later than the one before, so that a client that asks whether there was one
+        // since then, and headers know no fractions, is not told that there was none.
+        let next = self.schema_changed.div_euclid(1000) * 1000 + 1000;
+        self.schema_changed = self.clock.now().max(next);
         if let Some(object) = self.objects.iter().find(|o| o.name == object) {
             self.tables.entry(object.name.clone()).or_default().index(object);
         }

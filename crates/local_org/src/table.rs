@@ -51,12 +51,12 @@ impl Table {
     }
 
     /// With a higher id, or this one.
-    pub(crate) fn from_id<'a>(&'a self, id: &str) -> impl Iterator<Item = &'a Row> {
+    pub(crate) fn beginning_with<'a>(&'a self, id: &str) -> impl Iterator<Item = &'a Row> {
         self.rows.range(id.to_owned()..).map(|(_, row)| row)
     }
 
     /// In the order of their stamps and ids, from this stamp on.
-    pub(crate) fn from_stamp<'a>(&'a self, stamp: &str) -> impl Iterator<Item = &'a Row> {
+    pub(crate) fn since<'a>(&'a self, stamp: &str) -> impl Iterator<Item = &'a Row> {
         let from = (stamp.to_owned(), String::new());
         self.by_stamp.range(from..).filter_map(|(_, id)| self.rows.get(id))
     }

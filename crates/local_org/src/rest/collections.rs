@@ -17,6 +17,9 @@ const MOST_REPEATS: usize = 12;
 
 type Record = Map<String, Value>;
 
+/// A record with the name of its object, or why it is none.
+type Given = Result<(String, Record), ApiError>;
+
 /// What became of one record.
 struct Outcome {
     /// Told with a failure too, where the caller had named it.
@@ -68,7 +71,7 @@ fn records(
     org: &Org,
     request: &Request,
     object: Option<&str>,
-) -> Result<(bool, Vec<Result<(String, Record), ApiError>>), ApiError> {
+) -> Result<(bool, Vec<Given>), ApiError> {
     let mut body = body(request)?;
     let all_or_none = body.get("allOrNone").and_then(Value::as_bool).unwrap_or_default();
     let list = match body.remove("records") {

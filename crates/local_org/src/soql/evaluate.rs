@@ -113,8 +113,8 @@ pub(crate) fn answer(org: &Org, query: &Query, deleted_too: bool) -> Result<Answ
                 ids.dedup();
                 Box::new(ids.into_iter().filter_map(|id| table.get(id)))
             }
-            Scan::FromId(id) => Box::new(table.from_id(id)),
-            Scan::FromStamp(stamp) => Box::new(table.from_stamp(stamp)),
+            Scan::FromId(id) => Box::new(table.beginning_with(id)),
+            Scan::FromStamp(stamp) => Box::new(table.since(stamp)),
         };
         let visible = candidates.filter(|row| deleted_too || query.all_rows || !row.deleted);
         let fitting =

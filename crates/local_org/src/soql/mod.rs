@@ -87,7 +87,9 @@ impl Refusal {
     /// The message with the window of the query that real ones have.
     pub(crate) fn text(&self, query: &str) -> String {
         let characters: Vec<char> = query.chars().collect();
-        let at = query.get(..self.at).map_or(characters.len(), |before| before.chars().count());
+        let named = || query.find(self.message.split('\'').nth(1)?);
+        let at = if self.at == 0 { named().unwrap_or(0) } else { self.at };
+        let at = query.get(..at).map_or(characters.len(), |before| before.chars().count());
         let from = at.saturating_sub(36);
         let to = (at + 24).min(characters.len());
         let window: String = characters[from..to].iter().collect();
