@@ -473,7 +473,86 @@ AS $$
 $$;
 
 --------------------------------------------------------------------------------------------------
+-- Connections: servers of the wrapper "sync_ext". What everybody may know is in a server's options,
+-- secrets are in its user mapping for a role that nobody can be.
+
+CREATE FUNCTION sync._validate_options(options text[], catalog oid) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'validate_options_wrapper';
+
+CREATE FOREIGN DATA WRAPPER sync_ext VALIDATOR sync._validate_options;
+COMMENT ON FOREIGN DATA WRAPPER sync_ext IS 'sync_ext: the systems that tables are kept in sync with';
+
+DO $$
+DECLARE
+    wanted name := pg_catalog.current_setting('sync_ext.secret_role');
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) wanted AND r.rolcanlogin) THEN
+        RAISE EXCEPTION 'role "%" can log in', wanted
+            USING ERRCODE = 'invalid_role_specification',
+                  DETAIL = 'The secrets of connections belong to this role, and who is the role could read them.',
+                  HINT = 'ALTER ROLE ... NOLOGIN, or name another role in sync_ext.secret_role.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) wanted) THEN
+        BEGIN
+            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            -- Made just now for another database of this server.
+            NULL;
+        END;
+    END IF;
+END
+$$;
+
+-- How each connection is doing; the worker writes it.
+CREATE TABLE sync._connection (
+    server          oid         NOT NULL CONSTRAINT _connection_pkey PRIMARY KEY,
+    state           text        NOT NULL CONSTRAINT state_known CHECK (state OPERATOR(pg_catalog.=) ANY (
+                        ARRAY['ok', 'waiting', 'needs credentials', 'unreachable', 'refused', 'no connector'])),
+    reason          text,
+    new_secret      text,
+    retry_at        timestamptz,
+    since           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    account_id      text,
+    account_user    text,
+    api_used        int8,
+    api_allowed     int8,
+    clock_offset_ms int8
+);
+
+CREATE FUNCTION sync.create_connection(name text, settings jsonb) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'create_connection_wrapper';
+COMMENT ON FUNCTION sync.create_connection(text, jsonb) IS 'makes a connection to another system';
+
+CREATE FUNCTION sync.alter_connection(name text, patch jsonb) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'alter_connection_wrapper';
+COMMENT ON FUNCTION sync.alter_connection(text, jsonb) IS 'changes the settings of a connection; null removes one';
+
+CREATE FUNCTION sync.drop_connection(name text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'drop_connection_wrapper';
+COMMENT ON FUNCTION sync.drop_connection(text) IS 'ends a connection that no sync uses';
+
+CREATE FUNCTION sync.set_secret(connection text, client_id text DEFAULT NULL, client_secret text DEFAULT NULL, client_secret_file text DEFAULT NULL) RETURNS text
+    LANGUAGE c AS 'MODULE_PATHNAME', 'set_secret_wrapper';
+COMMENT ON FUNCTION sync.set_secret(text, text, text, text) IS 'stores the secrets of a connection; those in use stay until the new ones have worked';
+
+--------------------------------------------------------------------------------------------------
 -- Views
+
+CREATE VIEW sync.connections AS
+SELECT f.srvname::pg_catalog.text AS connection, f.srvtype AS type,
+       CASE WHEN c.state IS NULL AND m.umserver IS NULL THEN 'needs credentials' ELSE COALESCE(c.state, 'waiting') END AS state,
+       pg_catalog.concat_ws('; ', CASE WHEN c.state IS NULL AND m.umserver IS NULL
+                                       THEN pg_catalog.format('SELECT sync.set_secret(%L, client_id => ..., client_secret => ...)', f.srvname)
+                                       ELSE COALESCE(c.reason, CASE c.state WHEN 'ok' THEN 'logged in' ELSE 'not tried yet' END) END, c.new_secret) AS detail,
+       (SELECT pg_catalog.split_part(o, '=', 2) FROM pg_catalog.unnest(f.srvoptions) AS o WHERE pg_catalog.starts_with(o, 'instance_url=')) AS host,
+       f.srvowner::pg_catalog.regrole::pg_catalog.text AS owner,
+       c.account_id AS account, c.account_user AS "user", c.api_used, c.api_allowed, c.since, c.retry_at AS next_try
+  FROM pg_catalog.pg_foreign_server f
+  JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid OPERATOR(pg_catalog.=) f.srvfdw AND w.fdwname OPERATOR(pg_catalog.=) 'sync_ext'
+  LEFT JOIN sync._connection c ON c.server OPERATOR(pg_catalog.=) f.oid
+  LEFT JOIN (SELECT DISTINCT u.srvid AS umserver FROM pg_catalog.pg_user_mappings u) m ON m.umserver OPERATOR(pg_catalog.=) f.oid
+ ORDER BY f.srvname;
+COMMENT ON VIEW sync.connections IS 'the systems on the other side: how each is doing, and what to do about it';
 
 CREATE VIEW sync.status AS
 SELECT s.name AS sync,
@@ -838,9 +917,11 @@ BEGIN
     IF level OPERATOR(pg_catalog.=) 'admin' THEN
         FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'drop_sync(text)',
                                     'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'retry(bigint)', 'discard(bigint,text)',
-                                    'register_table(regclass,text,text,text,text)'] LOOP
+                                    'register_table(regclass,text,text,text,text)',
+                                    'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text)'] LOOP
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
         END LOOP;
+        EXECUTE pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER sync_ext TO %s', role);
     END IF;
 END
 $$;

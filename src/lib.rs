@@ -5,6 +5,7 @@
 //! log/      the rotating log, the ticks that cut it, history
 //! engine/   batch ▶ coalesce ▶ resolve ▶ merge ▶ apply ▶ settle    (the worker)
 //! worker/   launcher, one worker a database, shared memory
+//! connection/  systems on the other side: servers, secrets, connectors
 //! api/      the SQL functions
 //! ```
 //! Knowledge points one way: api → engine → {capture, log, worker} → crates.
@@ -17,6 +18,7 @@
 mod api;
 mod border;
 mod capture;
+mod connection;
 mod engine;
 mod log;
 mod settings;
@@ -38,6 +40,7 @@ pub extern "C-unwind" fn _PG_init() {
             return;
         }
         settings::register();
+        connection::discretion::install();
         if pg_sys::process_shared_preload_libraries_in_progress {
             worker::slots::install();
             worker::launcher::register();

@@ -34,17 +34,34 @@ pub static READ_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(500_000);
 pub static APPLY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 /// Workers beside the stream worker of a database, for syncs whose work would keep the others waiting.
 pub static JOB_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(JOBS as i32);
+/// Hosts that requests may go to. Salesforce's own, so that the first connection needs no setting.
+pub static ALLOWED_HOSTS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(
+    c"login.salesforce.com,test.salesforce.com,*.my.salesforce.com",
+));
+/// The proxy through which all requests go; what the environment says counts for nothing.
+pub static PROXY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Certificate authorities that are trusted besides those of the system.
+pub static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Below it lie the files that secrets may be in. A file is read with the rights of the server, so
+/// nobody but who configures the server says where; without it no file is read.
+pub static SECRET_DIRECTORY: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c""));
+/// The role to whose user mappings secrets belong: one that cannot log in, so that nobody is it.
+pub static SECRET_ROLE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"sync_ext_secrets"));
+/// Milliseconds that a function may wait for the other side before it gives up.
+pub static CALL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 /// Days that history is kept.
 pub static HISTORY_KEEP: GucSetting<i32> = GucSetting::<i32>::new(30);
 
 pub fn register() {
-    use GucContext::{Sighup, Suset};
+    use GucContext::{Sighup, Suset, Userset};
     let flags = GucFlags::default();
     // A setting that only a start can change cannot be defined later: the server would end the
     // session. Without preloading nobody reads this one.
     // SAFETY: a plain global of the server.
     let preloading = unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress };
-    let instance = if preloading { GucContext::Postmaster } else { Sighup };
+    let at_start = || if preloading { GucContext::Postmaster } else { Sighup };
     GucRegistry::define_bool_guc(
         c"sync_ext.capture",
         c"Records changes of synced tables.",
@@ -84,7 +101,7 @@ pub fn register() {
         c"Name of this installation, the same on a primary and its standbys.",
         c"Set it outside the data directory. A standby promoted under the same name goes on by itself; a copy under another name is fenced.",
         &INSTANCE,
-        instance,
+        at_start(),
         flags,
     );
     GucRegistry::define_int_guc(
@@ -166,6 +183,56 @@ pub fn register() {
         3650,
         Sighup,
         flags,
+    );
+    GucRegistry::define_string_guc(
+        c"sync_ext.allowed_hosts",
+        c"Hosts that connections may lead to.",
+        c"Comma separated; *.example.com allows what lies below. Only https, except to a loopback address that is listed with its port.",
+        &ALLOWED_HOSTS,
+        Sighup,
+        flags,
+    );
+    GucRegistry::define_string_guc(
+        c"sync_ext.proxy",
+        c"Proxy for all requests, as http://host:port.",
+        c"",
+        &PROXY,
+        Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"sync_ext.ca_file",
+        c"Certificate authorities that are trusted besides those of the system, in PEM form.",
+        c"",
+        &CA_FILE,
+        Sighup,
+        flags,
+    );
+    GucRegistry::define_string_guc(
+        c"sync_ext.secret_directory",
+        c"Directory below which the files lie that secrets are read from.",
+        c"Empty: secrets are read from no file.",
+        &SECRET_DIRECTORY,
+        at_start(),
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"sync_ext.secret_role",
+        c"Role whose user mappings hold the secrets of connections.",
+        c"It must not be able to log in. CREATE EXTENSION creates it.",
+        &SECRET_ROLE,
+        Sighup,
+        flags,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.call_timeout",
+        c"Longest time that a function waits for the other side of a connection.",
+        c"",
+        &CALL_TIMEOUT,
+        10,
+        3600 * 1000,
+        Userset,
+        GucFlags::UNIT_MS,
     );
     // SAFETY: a literal.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"sync_ext".as_ptr()) };

@@ -2,6 +2,7 @@
 //! declarations are in `sql/`, written by hand.
 
 mod border;
+mod connections;
 mod image;
 mod lifecycle;
 mod syncs;

@@ -3,13 +3,13 @@
 use super::{border, or_raise, owned, refuse};
 use crate::border::inwards;
 use crate::capture::attach;
+use crate::connection;
 use crate::engine::link;
 use crate::engine::load::{self, Kind};
 use crate::engine::plan::{self, Plan, Stored};
 use crate::speech;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::Failure;
-use crate::connection;
 use document::{Config, Endpoint, InitialSync, Severity};
 use merge::Side;
 use pgrx::pg_sys::{self, Oid};
@@ -44,8 +44,16 @@ fn end(id: i32) {
             &[Arg::Int4(id)],
         );
         for table in [
-            "_sync", "_cursor", "_load", "_queue", "_conflict", "_error", "_gap", "_intent",
-            "_sending", "_pull",
+            "_sync",
+            "_cursor",
+            "_load",
+            "_queue",
+            "_conflict",
+            "_error",
+            "_gap",
+            "_intent",
+            "_sending",
+            "_pull",
         ] {
             let column = if table == "_sync" { "id" } else { "sync" };
             sql::query(

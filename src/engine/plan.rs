@@ -83,7 +83,7 @@ impl Table {
     }
 
     /// What stands behind FROM where an expression over it is parsed.
-    fn from_item(&self) -> String {
+    fn item(&self) -> String {
         if self.remote.is_none() {
             return self.name.clone();
         }
@@ -322,11 +322,13 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         }
         Some((connection, object)) if stored.source == pg_sys::InvalidOid => {
             target = read_table(stored.target, "target")?;
-            source = remote_side::table(connection, object, &config, &target, Side::Source, assume)?;
+            source =
+                remote_side::table(connection, object, &config, &target, Side::Source, assume)?;
         }
         Some((connection, object)) => {
             source = read_table(stored.source, "source")?;
-            target = remote_side::table(connection, object, &config, &source, Side::Target, assume)?;
+            target =
+                remote_side::table(connection, object, &config, &source, Side::Target, assume)?;
         }
     }
     if source.oid == target.oid {
@@ -718,7 +720,7 @@ fn columns_read(
     );
     // SAFETY: an SPI connection of its own; the query tree is read while the plan exists.
     unsafe {
-        let text = format!("SELECT {expression}\n FROM {} AS source", from.from_item());
+        let text = format!("SELECT {expression}\n FROM {} AS source", from.item());
         let text = border::exact(&text);
         pg_sys::SPI_connect();
         let plan = pg_sys::SPI_prepare(text.as_ptr(), 0, std::ptr::null_mut());
@@ -1033,9 +1035,7 @@ pub const STORED: &str = "s.id, s.name, s.owner::pg_catalog.oid, s.search_path, 
 /// Reads a sync's row.
 pub fn stored(id: i32) -> Option<Stored> {
     let rows = sql::read(
-        &format!(
-            "SELECT {STORED} FROM sync._sync s WHERE s.id OPERATOR(pg_catalog.=) $1"
-        ),
+        &format!("SELECT {STORED} FROM sync._sync s WHERE s.id OPERATOR(pg_catalog.=) $1"),
         &[Arg::Int4(id)],
     );
     Stored::of(rows.first()?)

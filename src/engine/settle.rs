@@ -119,12 +119,7 @@ fn is_settled(plan: &Plan, record: &Record<'_>, side: Side) -> bool {
 }
 
 /// The record leaves for the other system: its row in the queue waits for the answer.
-fn on_its_way(
-    plan: &Plan,
-    record: &Record<'_>,
-    outcome: &Outcome<'_>,
-    queued: &mut HashSet<u64>,
-) {
+fn on_its_way(plan: &Plan, record: &Record<'_>, outcome: &Outcome<'_>, queued: &mut HashSet<u64>) {
     for side in Side::BOTH {
         let keys = [outcome.rekeyed[side as usize], record.keys[side as usize]];
         for key in keys.into_iter().flatten() {
@@ -217,7 +212,8 @@ fn await_answer<'a>(
     let old = record.linked().and_then(|l| l.base.as_ref());
     for &field in fields {
         let before = |side: Side| old.map_or(Value::Marker, |b| b.side(side)[field]);
-        let held = match (&record.seen[remote as usize], plan.fields[field].column[remote as usize]) {
+        let held = match (&record.seen[remote as usize], plan.fields[field].column[remote as usize])
+        {
             (Seen::Row(row), Some(c)) if row[c] != Value::Absent => row[c],
             _ => before(remote),
         };
@@ -354,9 +350,8 @@ pub fn note_overwritten(
 ) {
     let local = remote.other();
     let columns = plan.fields[field].column;
-    let shown = |side: Side, value: Value<'_>| {
-        text_of(value, plan.side(side), columns[side as usize])
-    };
+    let shown =
+        |side: Side, value: Value<'_>| text_of(value, plan.side(side), columns[side as usize]);
     let base = shown(remote, old.side(remote)[field]);
     let mut values = [base, None, None];
     values[1 + remote as usize] = shown(remote, found);

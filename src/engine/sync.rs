@@ -585,8 +585,9 @@ impl Sync {
         moved: Option<&Cursor>,
         hurried: bool,
     ) -> Result<(), Failure> {
-        let Self { plan, readers, writers, places, queued, known, loading, verdict, remote, .. } =
-            self;
+        let Self {
+            plan, readers, writers, places, queued, known, loading, verdict, remote, ..
+        } = self;
         let halves: Vec<Half<'b>> = bundles.iter().flatten().cloned().collect();
         let waiting = queued.clone();
         let tick = known.tick;

@@ -106,7 +106,9 @@ impl Worker {
             })?;
             let mut sync = Sync::new(plan, cursor, loads, queued);
             sync.remote = state;
-            let had = before.get(&id).is_some_and(|old| old.remote.is_some() && sync.plan.speaks_alike(&old.plan));
+            let had = before
+                .get(&id)
+                .is_some_and(|old| old.remote.is_some() && sync.plan.speaks_alike(&old.plan));
             if let Some(old) = before.remove(&id) {
                 sync.inherit(old);
             } else if let Some(known) = self.resting.remove(&id) {

@@ -12,7 +12,7 @@ use crate::speech;
 use crate::sql::{self, Arg};
 use bridge::{Bridge, Outcome};
 use connector::{Account, Column, Connector, Fault, FaultKind, Object};
-use governor::Governor;
+use governor::{Governor, Limits, Urgency};
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -70,6 +70,8 @@ struct Connection {
     checking: bool,
     clock_offset_ms: i64,
     governor: Governor,
+    /// What the governor counts its time from.
+    begun: Instant,
     /// Objects to be described, and those that were, with when.
     wanted: Vec<String>,
     described: HashMap<String, Instant>,
@@ -134,7 +136,8 @@ impl Connection {
             checked: false,
             checking: false,
             clock_offset_ms: 0,
-            governor: Governor::new(),
+            governor: Governor::new(Limits::default()),
+            begun: Instant::now(),
             wanted: Vec::new(),
             described: HashMap::new(),
         }
@@ -142,6 +145,12 @@ impl Connection {
 
     fn may_call(&self) -> bool {
         self.not_before.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// When the allowance lets the next call out: writes at once where they can, reading gives way.
+    fn paced(&self, urgent: bool) -> Instant {
+        let urgency = if urgent { Urgency::Change } else { Urgency::Background };
+        self.begun + self.governor.next_call_at(self.begun.elapsed(), urgency)
     }
 }
 
@@ -223,11 +232,15 @@ impl Worker {
                 (Asked::Describe(name, object), Outcome::Done(Answer::Described(result))) => {
                     self.described(&name, &object, result)?;
                 }
-                (Asked::Describe(name, object), _) => self.described(&name, &object, Err(lost()))?,
+                (Asked::Describe(name, object), _) => {
+                    self.described(&name, &object, Err(lost()))?
+                }
                 (Asked::Call(sync, call, name), Outcome::Done(Answer::Replied(result))) => {
                     self.replied(sync, *call, &name, result)?;
                 }
-                (Asked::Call(sync, call, name), _) => self.replied(sync, *call, &name, Err(lost()))?,
+                (Asked::Call(sync, call, name), _) => {
+                    self.replied(sync, *call, &name, Err(lost()))?
+                }
             }
         }
         Ok(came)
@@ -375,11 +388,12 @@ impl Worker {
         let Some(connection) = self.network.connections.get_mut(name) else { return Ok(()) };
         let was = connection.health;
         connection.health = Health::Ok;
+        connection.governor.went_through(connection.begun.elapsed());
         connection.tries = 0;
         connection.not_before = None;
         let usage = connection.connector.as_ref().and_then(|c| c.usage());
         if let Some(usage) = usage {
-            connection.governor.usage(usage.used, usage.allowed, Instant::now());
+            connection.governor.usage(usage.used, usage.allowed, connection.begun.elapsed());
         }
         if was != Health::Ok {
             let name = name.to_owned();
@@ -406,7 +420,7 @@ impl Worker {
         connection.not_before = Some(connection.not_before.map_or(at, |before| before.max(at)));
         connection.health = if mends_itself { Health::Waiting } else { Health::Unusable };
         if fault.kind == FaultKind::Quota {
-            connection.governor.blocked(Instant::now() + pause);
+            connection.governor.blocked_until(connection.begun.elapsed(), fault.retry_after);
         }
         let state = match fault.kind {
             FaultKind::Credentials => "refused",
@@ -452,7 +466,8 @@ impl Worker {
                     self.replace_connector(&name);
                 }
                 Some((generation, Err(failure))) => {
-                    let known = connection.generation == generation && connection.health == Health::Unusable;
+                    let known = connection.generation == generation
+                        && connection.health == Health::Unusable;
                     connection.generation = generation;
                     connection.connector = None;
                     connection.checked = false;
@@ -460,7 +475,12 @@ impl Worker {
                     if !known {
                         let reason = sentence(&failure);
                         transaction(|| {
-                            connection::note(&name, connection::state_of(&failure), Some(&reason), None);
+                            connection::note(
+                                &name,
+                                connection::state_of(&failure),
+                                Some(&reason),
+                                None,
+                            );
                             Ok(())
                         })?;
                     }
@@ -474,8 +494,7 @@ impl Worker {
 
     /// The syncs of a connection go on with its new settings.
     fn replace_connector(&mut self, name: &str) {
-        let Some(connector) =
-            self.network.connections.get(name).and_then(|c| c.connector.clone())
+        let Some(connector) = self.network.connections.get(name).and_then(|c| c.connector.clone())
         else {
             return;
         };
@@ -547,14 +566,14 @@ impl Worker {
                 let now = Instant::now();
                 if !connection.checked
                     || !connection.may_call()
-                    || connection.governor.next_call_at(now) > now
+                    || connection.paced(state.pushes() > 0) > now
                 {
                     break;
                 }
                 // After trouble one call goes ahead and finds out.
                 let limit = if connection.tries > 0 { 1 } else { parallel };
                 let Some(call) = state.next(limit) else { break };
-                connection.governor.note_call(1, now);
+                connection.governor.note_call(1, connection.begun.elapsed());
                 let connector = Arc::clone(&state.connector);
                 let request = call.request.clone();
                 let asked = Asked::Call(id, Box::new(call), name);
@@ -577,15 +596,16 @@ impl Worker {
             let state = sync.remote.as_ref()?;
             let (_, remote) = sync.plan.remote()?;
             let connection = self.network.connections.get(&remote.connection)?;
-            let paced = (!state.is_idle()).then(|| connection.governor.next_call_at(now));
+            let paced = (!state.is_idle()).then(|| connection.paced(state.pushes() > 0));
             [paced.filter(|at| *at > now), state.next_due(), Some(state.poll.due())]
                 .into_iter()
                 .flatten()
                 .min()
         });
-        waiting.chain(calls).min().map(|at| {
-            at.saturating_duration_since(now).max(Duration::from_millis(1))
-        })
+        waiting
+            .chain(calls)
+            .min()
+            .map(|at| at.saturating_duration_since(now).max(Duration::from_millis(1)))
     }
 
     /// Does a sync still have calls on their way that it no longer waits for?
@@ -624,9 +644,7 @@ async fn carry_out(
         Request::Changes { since } => {
             connector.changes(object, columns, &since).await.map(Reply::Page)
         }
-        Request::Fetch { ids } => {
-            connector.fetch(object, columns, &ids).await.map(Reply::Fetched)
-        }
+        Request::Fetch { ids } => connector.fetch(object, columns, &ids).await.map(Reply::Fetched),
         Request::Find { field, values } => {
             let name = field.name.clone();
             let columns: Vec<Column> = columns.iter().cloned().chain([field]).collect();

@@ -357,7 +357,8 @@ impl Worker {
             let may = May { push: !verifying && !self.has_orphans(sync.plan.id) };
             let mut done = sync.exchange(epoch, &mut self.shapes, may)? == remote::Step::Done;
             if may.push && sync.may_take_more() {
-                if sync.batch.is_none() && (sync.cursor.frozen.is_some() || sync.cursor.seen != *tick)
+                if sync.batch.is_none()
+                    && (sync.cursor.frozen.is_some() || sync.cursor.seen != *tick)
                 {
                     self.read_batch(sync, tick)?;
                 }

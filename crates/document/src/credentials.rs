@@ -78,8 +78,16 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// The same for settings that stand outside a document.
+///
+/// # Errors
+/// The first setting that cannot stand there; never with its value.
+pub fn check_settings(settings: &Map<String, Value>, postgres: bool) -> Result<(), Error> {
+    check(settings, &Path::root().key("credentials"), postgres)
+}
+
 /// Whether a key of this name would hold a secret.
-pub(crate) fn is_secret_name(key: &str) -> bool {
+pub fn is_secret_name(key: &str) -> bool {
     const WITHIN: [&str; 12] = [
         "password",
         "passwd",

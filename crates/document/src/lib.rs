@@ -27,11 +27,13 @@ mod settings;
 mod transform;
 
 pub use config::{Config, Direction, Identity};
+pub use credentials::{check_settings, is_secret_name};
 pub use endpoint::{Connection, Context, Endpoint, Remote};
 pub use error::{Error, ErrorKind, Notice, Severity};
 pub use fields::{Field, Fields};
 pub use join::{join_create, merge_patch};
 pub use matching::MatchField;
 pub use name::TableName;
+pub use nearest::nearest;
 pub use settings::{DeleteLimit, InitialSync, Retry};
 pub use transform::{Builtin, Transform};

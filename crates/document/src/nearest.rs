@@ -4,10 +4,7 @@
 const LONGEST: usize = 48;
 
 /// The candidate nearest to `wanted`, if one is near enough to be meant.
-pub(crate) fn nearest<'a>(
-    wanted: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = folded(wanted);
     if wanted.is_empty() || wanted.len() > LONGEST {
         return None;

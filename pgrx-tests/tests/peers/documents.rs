@@ -79,11 +79,6 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "0A000",
         &["conflict_resolution.strategy"],
     ),
-    (
-        r#"{"source": "a", "target": {"type": "salesforce", "object": "Account"}}"#,
-        "0A000",
-        &["target"],
-    ),
 ];
 
 #[test]

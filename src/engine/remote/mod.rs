@@ -31,12 +31,23 @@ use std::time::{Duration, Instant};
 /// What the other system is asked.
 #[derive(Clone, Debug)]
 pub enum Request {
-    List { after: Option<String> },
-    Changes { since: Mark },
-    Fetch { ids: Vec<String> },
+    List {
+        after: Option<String>,
+    },
+    Changes {
+        since: Mark,
+    },
+    Fetch {
+        ids: Vec<String>,
+    },
     /// The field's value comes back as the last one of each record.
-    Find { field: connector::Column, values: Vec<String> },
-    CreatedSince { at: String },
+    Find {
+        field: connector::Column,
+        values: Vec<String>,
+    },
+    CreatedSince {
+        at: String,
+    },
     Write(Arc<WriteBatch>),
 }
 
@@ -160,7 +171,7 @@ impl State {
     }
 
     /// Calls of the push that wait, are on their way, or have been answered.
-    fn pushes(&self) -> usize {
+    pub fn pushes(&self) -> usize {
         let is = |purpose: &Purpose| {
             !matches!(purpose, Purpose::Load | Purpose::LoadLinks(_) | Purpose::Poll)
         };

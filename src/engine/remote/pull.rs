@@ -381,11 +381,7 @@ impl Sync {
 
     /// Takes up what is due in the queue: rows of ours at once, records of the other system once they
     /// have been read. False when nothing of it can be taken up now.
-    pub(super) fn ask_queue(
-        &mut self,
-        epoch: i32,
-        shapes: &mut Shapes,
-    ) -> Result<bool, Failure> {
+    pub(super) fn ask_queue(&mut self, epoch: i32, shapes: &mut Shapes) -> Result<bool, Failure> {
         let Some((remote, _)) = self.plan.remote() else { return Ok(false) };
         let id = self.plan.id;
         let Some(state) = &mut self.remote else { return Ok(false) };

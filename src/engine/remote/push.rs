@@ -139,7 +139,9 @@ fn prepare(
                         && matches!(record.sent[l][f], Value::Bytes(_))
                         && plan.fields[f].column[r].is_some_and(|c| {
                             !table.columns[c].generated
-                                && identity.as_ref().is_none_or(|i| i.field != object.columns[c].name)
+                                && identity
+                                    .as_ref()
+                                    .is_none_or(|i| i.field != object.columns[c].name)
                         })
                 })
                 .collect();
@@ -190,9 +192,7 @@ fn looked_for(plan: &Plan, record: &Record<'_>, local: Side) -> Option<String> {
         f.column[l] == Some(own) && f.column[remote as usize] == Some(theirs) && f.how[l].is_some()
     });
     match (field, &record.seen[l]) {
-        (Some(field), _) => {
-            values::text(record.sent[l][field], &plan.side(remote).columns[theirs])
-        }
+        (Some(field), _) => values::text(record.sent[l][field], &plan.side(remote).columns[theirs]),
         (None, Seen::Row(row)) => values::text(row[own], &plan.side(local).columns[own]),
         _ => None,
     }

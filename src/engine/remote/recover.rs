@@ -51,11 +51,7 @@ fn look_up(plan: &Plan, state: &mut State, creates: Vec<Sent>, not_before: Optio
     let Some(first) = creates.first() else { return };
     let request = if let (Some(_), Some(identity)) = (&first.intent.identity, &object.identity) {
         Request::Find {
-            field: connector::Column {
-                name: identity.field.clone(),
-                kind: Kind::Text,
-                length: 0,
-            },
+            field: connector::Column { name: identity.field.clone(), kind: Kind::Text, length: 0 },
             values: creates.iter().filter_map(|s| s.intent.identity.clone()).collect(),
         }
     } else {
@@ -84,12 +80,9 @@ pub fn by_last_value(
     let mut found: Vec<Vec<Record>> = vec![Vec::new(); sent.len()];
     for mut record in records {
         let Some(Some(value)) = record.values.pop() else { continue };
-        let place = sent
-            .iter()
-            .position(|s| wanted(s) == Some(value.as_str()))
-            .or_else(|| {
-                sent.iter().position(|s| wanted(s).is_some_and(|w| w.eq_ignore_ascii_case(&value)))
-            });
+        let place = sent.iter().position(|s| wanted(s) == Some(value.as_str())).or_else(|| {
+            sent.iter().position(|s| wanted(s).is_some_and(|w| w.eq_ignore_ascii_case(&value)))
+        });
         if let Some(place) = place {
             found[place].push(record);
         }
@@ -219,7 +212,10 @@ impl Sync {
             }
         }
         self.send_again(shapes, missing)?;
-        self.review(&doubtful, "more than one record could be the one that was created for the row")?;
+        self.review(
+            &doubtful,
+            "more than one record could be the one that was created for the row",
+        )?;
         if there.is_empty() {
             return Ok(());
         }
@@ -325,7 +321,10 @@ impl Sync {
             let mut alike: Vec<Vec<usize>> = vec![Vec::new(); sent.len()];
             let mut first: Vec<usize> = (0..sent.len()).collect();
             for n in 0..sent.len() {
-                if let Some(twin) = (0..n).find(|&t| meant[t].as_ref().map(|b| b.side(remote)) == meant[n].as_ref().map(|b| b.side(remote))) {
+                if let Some(twin) = (0..n).find(|&t| {
+                    meant[t].as_ref().map(|b| b.side(remote))
+                        == meant[n].as_ref().map(|b| b.side(remote))
+                }) {
                     first[n] = first[twin];
                 }
                 alike[first[n]].push(n);
@@ -421,21 +420,36 @@ impl Sync {
                 {
                     let failure = Failure {
                         sqlstate: "21000".into(),
-                        message: "the record that matches the row belongs to another row already".into(),
+                        message: "the record that matches the row belongs to another row already"
+                            .into(),
                         detail: Some(format!("Its id is {}.", record.id)),
-                        hint: Some("Make the columns of \"match_on\" unique, then retry the record.".into()),
+                        hint: Some(
+                            "Make the columns of \"match_on\" unique, then retry the record."
+                                .into(),
+                        ),
                     };
-                    queue::park(plan, local, &one.intent.key, None, at, &Parked::Review(failure), &mut marks);
+                    queue::park(
+                        plan,
+                        local,
+                        &one.intent.key,
+                        None,
+                        at,
+                        &Parked::Review(failure),
+                        &mut marks,
+                    );
                     continue;
                 }
                 let row = values::row(&bump, table, &record.id, &record.values)?;
-                let held = |n: usize| plan.fields[n].column[remote as usize].map_or(Value::Null, |c| row[c]);
+                let held = |n: usize| {
+                    plan.fields[n].column[remote as usize].map_or(Value::Null, |c| row[c])
+                };
                 let fields = plan.fields.len();
                 let unknown = vec![Value::Marker; fields];
                 let known: Vec<Value<'_>> = (0..fields)
                     .map(|n| if plan.flows_from(remote) { Value::Marker } else { held(n) })
                     .collect();
-                let (source, target) = if remote == Side::Source { (known, unknown) } else { (unknown, known) };
+                let (source, target) =
+                    if remote == Side::Source { (known, unknown) } else { (unknown, known) };
                 let base = merge::Base { source, target };
                 let over = links.find(&bump, shapes, local, &one.intent.key);
                 let (s, t) = if remote == Side::Source {

@@ -127,7 +127,17 @@ impl Sync {
             let mut ends: [Vec<i64>; 3] = Default::default();
             let mut links = Links::open(plan, places);
             for (sent, outcome) in settled {
-                let end = one(bump, plan, state, shapes, &mut links, sent, outcome, &mut marks, &mut follow)?;
+                let end = one(
+                    bump,
+                    plan,
+                    state,
+                    shapes,
+                    &mut links,
+                    sent,
+                    outcome,
+                    &mut marks,
+                    &mut follow,
+                )?;
                 ends[end as usize].push(sent.intent.number);
             }
             links.close();
@@ -359,13 +369,15 @@ fn agreed<'b>(
         for &k in &table.key {
             row[k] = Value::Bytes(bump.alloc_slice_copy(id.as_bytes()));
         }
-        let wanted = plan.fields.iter().any(|f| {
-            f.how[r].is_some() && f.column[r].is_some_and(|c| table.key.contains(&c))
-        });
+        let wanted = plan
+            .fields
+            .iter()
+            .any(|f| f.how[r].is_some() && f.column[r].is_some_and(|c| table.key.contains(&c)));
         if wanted {
             // What the side holds that nobody has told is not known.
             for (n, field) in plan.fields.iter().enumerate() {
-                if field.how[r].is_some() && field.column[r].is_some_and(|c| table.key.contains(&c)) {
+                if field.how[r].is_some() && field.column[r].is_some_and(|c| table.key.contains(&c))
+                {
                     unset(&mut base, remote, n);
                 }
             }

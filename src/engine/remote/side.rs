@@ -92,7 +92,9 @@ pub fn table(
         None => {
             return Err(refuse(
                 UNDESCRIBED,
-                format!("object \"{object}\" of connection \"{connection}\" has not been described yet"),
+                format!(
+                    "object \"{object}\" of connection \"{connection}\" has not been described yet"
+                ),
                 "The sync begins when the other system has been reached.",
                 &format!(
                     "SELECT * FROM sync.test_connection({}) says what is in the way.",

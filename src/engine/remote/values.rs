@@ -16,11 +16,7 @@ use std::ffi::CString;
 ///
 /// # Errors
 /// Where this database's encoding lacks a character of it.
-pub fn read<'b>(
-    bump: &'b Bump,
-    column: &Column,
-    text: Option<&str>,
-) -> Result<Value<'b>, Failure> {
+pub fn read<'b>(bump: &'b Bump, column: &Column, text: Option<&str>) -> Result<Value<'b>, Failure> {
     let Some(text) = text else { return Ok(Value::Null) };
     let unreadable = |why: String| {
         refuse(
@@ -43,8 +39,12 @@ pub fn read<'b>(
     unsafe {
         let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
         pg_sys::getTypeInputInfo(column.base_type, &raw mut function, &raw mut parameter);
-        let datum =
-            pg_sys::OidInputFunctionCall(function, text.as_ptr().cast_mut(), parameter, column.typmod);
+        let datum = pg_sys::OidInputFunctionCall(
+            function,
+            text.as_ptr().cast_mut(),
+            parameter,
+            column.typmod,
+        );
         Ok(Value::Bytes(from_datum(bump, datum, column.length, column.by_value)))
     }
 }
@@ -104,9 +104,9 @@ pub fn moment(text: &str, offset_ms: i64) -> i64 {
         cast: String::new(),
     };
     match read(&bump, &column, Some(text)) {
-        Ok(Value::Bytes(bytes)) => bytes
-            .try_into()
-            .map_or(i64::MIN, |bytes| i64::from_ne_bytes(bytes) - offset_ms * 1000),
+        Ok(Value::Bytes(bytes)) => {
+            bytes.try_into().map_or(i64::MIN, |bytes| i64::from_ne_bytes(bytes) - offset_ms * 1000)
+        }
         _ => i64::MIN,
     }
 }
@@ -121,7 +121,9 @@ pub fn canonicalise<'b>(
     records: &mut [Record<'b>],
     pending: &[usize],
 ) {
-    let Some((remote, object)) = plan.remote().filter(|(remote, _)| *remote != side) else { return };
+    let Some((remote, object)) = plan.remote().filter(|(remote, _)| *remote != side) else {
+        return;
+    };
     let table = plan.side(remote);
     for (n, field) in plan.fields.iter().enumerate() {
         let (Some(c), true) = (field.column[remote as usize], field.how[side as usize].is_some())

@@ -1,0 +1,35 @@
+use crate::schema::{Field, Object};
+use crate::value::Manners;
+
+/// How to start an org.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The port on 127.0.0.1; 0 takes a free one.
+    pub port: u16,
+    pub client_id: String,
+    pub client_secret: String,
+    /// Calls of one day; 15,000 is what a Developer Edition has (App Limits Cheatsheet, API Request Limits).
+    pub daily_limit: u64,
+    /// Whether Account has `External_Id__c`.
+    pub external_id: bool,
+    /// Objects more than the standard ones, or in their place.
+    pub objects: Vec<Object>,
+    /// Fields more, with the object that each belongs to.
+    pub fields: Vec<(String, Field)>,
+    pub manners: Manners,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            client_id: "local-org-client".into(),
+            client_secret: "local-org-secret".into(),
+            daily_limit: 15_000,
+            external_id: true,
+            objects: Vec::new(),
+            fields: Vec::new(),
+            manners: Manners::default(),
+        }
+    }
+}

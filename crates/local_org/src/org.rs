@@ -1,0 +1,322 @@
+//! The org as a whole: everything that requests read and change.
+
+use crate::calls::Calls;
+use crate::faults::Faults;
+use crate::moment::{self, Clock};
+use crate::options::Options;
+use crate::rest::query::Cursors;
+use crate::rules::Rule;
+use crate::schema::{Field, Object};
+use crate::session::Sessions;
+use crate::table::{Row, Table};
+use crate::value::Manners;
+use crate::{ApiError, id, standard};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+/// On whose behalf something is done.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) user: String,
+    /// Field-level security and faults of single records hold for the API; the control endpoint is above them.
+    pub(crate) api: bool,
+    pub(crate) method: String,
+    pub(crate) path: String,
+}
+
+/// A write by somebody else that is not committed yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) due: Instant,
+    pub(crate) object: String,
+    pub(crate) row: Row,
+}
+
+pub(crate) struct Org {
+    /// Where it can be reached.
+    pub(crate) url: String,
+    pub(crate) objects: Vec<Object>,
+    pub(crate) schema_changed: moment::Millis,
+    tables: HashMap<String, Table>,
+    pub(crate) clock: Clock,
+    pub(crate) sessions: Sessions,
+    pub(crate) calls: Calls,
+    pub(crate) faults: Faults,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) cursors: Cursors,
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) manners: Manners,
+    /// The calls of a day, and how many are used.
+    pub(crate) daily_limit: u64,
+    pub(crate) used: u64,
+    /// What was asked for and is not served, by name.
+    pub(crate) unserved: BTreeMap<String, u64>,
+    pub(crate) org_id: String,
+    pub(crate) integration_user: String,
+    pub(crate) other_user: String,
+    /// What each row was before the writes of the running transaction, oldest first.
+    journal: Vec<(String, String, Option<Row>)>,
+}
+
+impl Org {
+    pub(crate) fn new(url: String, options: Options) -> Result<Self, ApiError> {
+        let mut org = Self {
+            url,
+            objects: Vec::new(),
+            schema_changed: 0,
+            tables: HashMap::new(),
+            clock: Clock::default(),
+            sessions: Sessions::new(options.client_id, options.client_secret),
+            calls: Calls::default(),
+            faults: Faults::default(),
+            rules: Vec::new(),
+            cursors: Cursors::default(),
+            pending: Vec::new(),
+            manners: options.manners,
+            daily_limit: options.daily_limit,
+            used: 0,
+            unserved: BTreeMap::new(),
+            org_id: id::numbered("00D", 1),
+            integration_user: id::numbered("005", 1),
+            other_user: id::numbered("005", 2),
+            journal: Vec::new(),
+        };
+        for object in standard::objects(options.external_id) {
+            org.define_object(object);
+        }
+        for object in options.objects {
+            org.define_object(object);
+        }
+        for (object, field) in options.fields {
+            org.define_field(&object, field)?;
+        }
+        org.add_user("Integration", "integration@example.com")?;
+        org.add_user("Somebody Else", "somebody@example.com")?;
+        org.commit();
+        Ok(org)
+    }
+
+    fn add_user(&mut self, name: &str, username: &str) -> Result<(), ApiError> {
+        let (first, last) = name.split_once(' ').unwrap_or(("", name));
+        let first = if first.is_empty() { Value::Null } else { first.into() };
+        let body = json!({
+            "Username": username, "Email": username, "Alias": last.get(..5).unwrap_or(last),
+            "IsActive": true, "FirstName": first, "LastName": last,
+        });
+        if let Value::Object(body) = body {
+            let user = self.integration_user.clone();
+            self.create(&self.system(user), "User", &body)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn system(&self, user: String) -> Caller {
+        Caller { user, api: false, method: String::new(), path: String::new() }
+    }
+
+    /// Adds an object, or replaces the one of its name and keeps its records.
+    pub(crate) fn define_object(&mut self, mut object: Object) {
+        object.complete();
+        if object.key_prefix.len() != 3 {
+            let mut numbers = 1..;
+            let taken = |prefix: &String| self.objects.iter().any(|o| o.key_prefix == *prefix);
+            let free =
+                numbers.find_map(|n| Some(format!("a{n:02}")).filter(|prefix| !taken(prefix)));
+            object.key_prefix = free.unwrap_or_default();
+        }
+        let name = object.name.clone();
+        match self.objects.iter_mut().find(|o| o.name.eq_ignore_ascii_case(&name)) {
+            Some(there) => *there = object,
+            None => self.objects.push(object),
+        }
+        self.schema_touched(&name);
+    }
+
+    pub(crate) fn define_field(&mut self, object: &str, field: Field) -> Result<(), ApiError> {
+        let object = self.object_mut(object)?;
+        object.put(field);
+        let name = object.name.clone();
+        self.schema_touched(&name);
+        Ok(())
+    }
+
+    pub(crate) fn remove_field(&mut self, object: &str, field: &str) -> Result<(), ApiError> {
+        let object = self.object_mut(object)?;
+        object.fields.retain(|f| !f.name.eq_ignore_ascii_case(field));
+        let name = object.name.clone();
+        self.schema_touched(&name);
+        Ok(())
+    }
+
+    pub(crate) fn schema_touched(&mut self, object: &str) {
+        // Each change a second later than the one before, so that a client that asks whether there was one
+        // since then, and headers know no fractions, is not told that there was none.
+        let next = self.schema_changed.div_euclid(1000) * 1000 + 1000;
+        self.schema_changed = self.clock.now().max(next);
+        if let Some(object) = self.objects.iter().find(|o| o.name == object) {
+            self.tables.entry(object.name.clone()).or_default().index(object);
+        }
+    }
+
+    pub(crate) fn object(&self, name: &str) -> Option<&Object> {
+        self.objects.iter().find(|o| o.name.eq_ignore_ascii_case(name))
+    }
+
+    pub(crate) fn object_mut(&mut self, name: &str) -> Result<&mut Object, ApiError> {
+        self.objects
+            .iter_mut()
+            .find(|o| o.name.eq_ignore_ascii_case(name))
+            .ok_or_else(ApiError::not_found)
+    }
+
+    /// The object that the first characters of an id tell.
+    pub(crate) fn object_of(&self, id: &str) -> Option<&Object> {
+        self.objects.iter().find(|o| id.starts_with(&o.key_prefix))
+    }
+
+    /// `object` by its own name, as [`Object::name`] has it.
+    pub(crate) fn table(&self, object: &str) -> Option<&Table> {
+        self.tables.get(object)
+    }
+
+    pub(crate) fn row(&self, id: &str) -> Option<&Row> {
+        self.object_of(id).and_then(|object| self.tables.get(&object.name)?.get(id))
+    }
+
+    pub(crate) fn next_number(&mut self, object: &str) -> u64 {
+        let table = self.tables.entry(object.to_owned()).or_default();
+        table.last_number += 1;
+        table.last_number
+    }
+
+    pub(crate) fn next_serial(&mut self, object: &str) -> u64 {
+        let table = self.tables.entry(object.to_owned()).or_default();
+        table.last_serial += 1;
+        table.last_serial
+    }
+
+    /// Puts a row in, or takes it out, inside the running transaction.
+    pub(crate) fn put(&mut self, object: &str, id: &str, row: Option<Row>) {
+        let table = self.tables.entry(object.to_owned()).or_default();
+        let old = table.replace(id, row);
+        self.journal.push((object.to_owned(), id.to_owned(), old));
+    }
+
+    /// Where the running transaction is, for going back to.
+    pub(crate) fn savepoint(&self) -> usize {
+        self.journal.len()
+    }
+
+    pub(crate) fn roll_back(&mut self, savepoint: usize) {
+        while self.journal.len() > savepoint
+            && let Some((object, id, old)) = self.journal.pop()
+        {
+            self.tables.entry(object).or_default().replace(&id, old);
+        }
+    }
+
+    pub(crate) fn commit(&mut self) {
+        self.journal.clear();
+    }
+
+    /// Makes the writes of others visible whose time has come.
+    pub(crate) fn settle(&mut self, all: bool) {
+        let now = Instant::now();
+        let mut index = 0;
+        while index < self.pending.len() {
+            if all || self.pending[index].due <= now {
+                let Pending { object, row, .. } = self.pending.remove(index);
+                let id = row.id.clone();
+                self.tables.entry(object).or_default().replace(&id, Some(row));
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// The org's time in whole seconds, as records have it.
+    pub(crate) fn now(&mut self) -> String {
+        let now = self.clock.now();
+        moment::text(now.div_euclid(1000) * 1000)
+    }
+
+    pub(crate) fn count_unserved(&mut self, what: impl Into<String>) {
+        *self.unserved.entry(what.into()).or_default() += 1;
+    }
+
+    /// A stored or computed value of a row.
+    pub(crate) fn value(&self, object: &Object, row: &Row, field: &Field) -> Value {
+        if let Some(formula) = &field.formula {
+            return formula_text(object, row, formula);
+        }
+        if field.kind == crate::FieldType::Address {
+            return address(object, row, field);
+        }
+        match field.name.as_str() {
+            "Id" => row.id.clone().into(),
+            "IsDeleted" => row.deleted.into(),
+            name if field.kind == crate::FieldType::Boolean => {
+                row.values.get(name).cloned().unwrap_or(Value::Bool(false))
+            }
+            name => row.get(name).clone(),
+        }
+    }
+
+    /// A record with all its fields, for tests and the control endpoint.
+    pub(crate) fn record(&self, row: &Row) -> Value {
+        let mut map = Map::new();
+        if let Some(object) = self.object_of(&row.id) {
+            for field in &object.fields {
+                map.insert(field.name.clone(), self.value(object, row, field));
+            }
+        }
+        Value::Object(map)
+    }
+
+    /// `attributes`, as each record on the wire has them.
+    pub(crate) fn attributes(&self, object: &str, id: &str, version: &str) -> Value {
+        json!({"type": object, "url": format!("/services/data/v{version}/sobjects/{object}/{id}")})
+    }
+}
+
+fn formula_text(object: &Object, row: &Row, formula: &str) -> Value {
+    let mut text = String::new();
+    let mut rest = formula;
+    while let Some((before, behind)) = rest.split_once('{') {
+        text.push_str(before);
+        let (name, behind) = behind.split_once('}').unwrap_or((behind, ""));
+        let name = object.field(name).map_or(name, |f| f.name.as_str());
+        match row.get(name) {
+            Value::Null => {}
+            Value::String(value) => text.push_str(value),
+            other => text.push_str(&other.to_string()),
+        }
+        rest = behind;
+    }
+    text.push_str(rest);
+    if text.is_empty() { Value::Null } else { text.into() }
+}
+
+/// An address of its parts; null where all of them are (Object reference, Address Compound Fields).
+fn address(object: &Object, row: &Row, field: &Field) -> Value {
+    let stem = field.name.trim_end_matches("Address");
+    let part = |name: &str| {
+        let name = format!("{stem}{name}");
+        object.visible(&name).map_or(Value::Null, |f| row.get(&f.name).clone())
+    };
+    let parts = [
+        ("city", part("City")),
+        ("country", part("Country")),
+        ("geocodeAccuracy", Value::Null),
+        ("latitude", part("Latitude")),
+        ("longitude", part("Longitude")),
+        ("postalCode", part("PostalCode")),
+        ("state", part("State")),
+        ("street", part("Street")),
+    ];
+    if parts.iter().all(|(_, value)| value.is_null()) {
+        return Value::Null;
+    }
+    Value::Object(parts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}

@@ -1,0 +1,32 @@
+use crate::exchange::{Answer, Request};
+use crate::org::Org;
+use serde_json::{Value, json};
+
+/// Only what the org really counts can go down (REST API guide, Limits).
+pub(super) fn limits(org: &Org) -> Answer {
+    let full = |max: u64| json!({"Max": max, "Remaining": max});
+    let remaining = org.daily_limit.saturating_sub(org.used);
+    Answer::json(
+        200,
+        json!({
+            "DailyApiRequests": {"Max": org.daily_limit, "Remaining": remaining},
+            "DailyBulkApiBatches": full(15_000),
+            "DailyBulkV2QueryJobs": full(10_000),
+            "DataStorageMB": full(5),
+            "FileStorageMB": full(20),
+        }),
+    )
+}
+
+pub(super) fn counts(org: &Org, request: &Request) -> Answer {
+    let names = request.parameter("sObjects").unwrap_or_default();
+    let known = names.split(',').filter_map(|name| org.object(name.trim()));
+    let counts: Vec<Value> = known
+        .filter_map(|object| {
+            let rows = org.table(&object.name).into_iter().flat_map(|table| table.rows());
+            let count = rows.filter(|row| !row.deleted).count();
+            (count > 0).then(|| json!({"count": count, "name": object.name}))
+        })
+        .collect();
+    Answer::json(200, json!({"sObjects": counts}))
+}

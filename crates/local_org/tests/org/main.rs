@@ -1,0 +1,12 @@
+//! The org over HTTP, with a plain client.
+
+mod client;
+mod collections;
+mod composite;
+mod control;
+mod faults;
+mod login;
+mod program;
+mod queries;
+mod rows;
+mod schema;

@@ -1,0 +1,183 @@
+use std::sync::Mutex as PlainMutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use connector::{
+    Account, Answer, Capabilities, Column, Connector, Fault, Mark, Object, ObjectName, Outcome,
+    Page, Record, Usage, WriteBatch,
+};
+use egress::header::HeaderValue;
+use egress::{Client, Policy};
+use tokio::sync::Mutex;
+
+use crate::session::{Logins, Session};
+use crate::settings::{Credentials, Place, Settings};
+use crate::{plan, read, value};
+
+/// One org, as one user.
+pub struct Salesforce {
+    pub(crate) http: Client,
+    pub(crate) place: Place,
+    pub(crate) credentials: Credentials,
+    pub(crate) call_options: HeaderValue,
+    pub(crate) logins: Mutex<Logins>,
+    login_count: AtomicU64,
+    usage: PlainMutex<Option<Usage>>,
+    calls: AtomicU64,
+}
+
+impl Salesforce {
+    /// Checks the settings; nothing is sent yet.
+    pub fn new(
+        settings: &Settings,
+        credentials: Credentials,
+        policy: &Policy,
+    ) -> Result<Self, Fault> {
+        let place = Place::new(settings, policy)?;
+        let call_options =
+            HeaderValue::try_from(format!("client={}", place.client)).map_err(|_| {
+                Fault::new(
+                    connector::FaultKind::Configuration,
+                    "INVALID_CLIENT_NAME",
+                    "the client's name can't be sent",
+                )
+            })?;
+        Ok(Self {
+            http: policy.client()?,
+            place,
+            credentials,
+            call_options,
+            logins: Mutex::default(),
+            login_count: AtomicU64::new(0),
+            usage: PlainMutex::default(),
+            calls: AtomicU64::new(0),
+        })
+    }
+
+    /// Below the REST API's root: `/services/data/v62.0/…`.
+    pub(crate) fn path(&self, rest: &str) -> String {
+        format!("/services/data/v{}{rest}", self.place.version)
+    }
+
+    pub(crate) fn count_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many logins have ended, one way or the other.
+    pub(crate) fn login_count(&self) -> u64 {
+        self.login_count.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_login(&self) {
+        self.login_count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn note_usage(&self, usage: Usage) {
+        *self.usage.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(usage);
+    }
+
+    /// Whatever the other side quotes: a secret of ours goes no further.
+    pub(crate) fn redacted(&self, mut fault: Fault, session: Option<&Session>) -> Fault {
+        let Credentials::ClientCredentials { client_secret, .. } = &self.credentials;
+        let token = session.map(|session| session.token.reveal());
+        for secret in [Some(client_secret.reveal()), token].into_iter().flatten() {
+            if secret.is_empty() {
+                continue;
+            }
+            let texts = [&mut fault.code, &mut fault.message, &mut fault.hint];
+            for text in texts.into_iter().chain(&mut fault.fields).chain(&mut fault.request_id) {
+                if text.contains(secret) {
+                    *text = text.replace(secret, "***");
+                }
+            }
+        }
+        fault
+    }
+}
+
+impl Connector for Salesforce {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            max_write: read::MOST_IDS,
+            write_step: plan::MOST_IN_ONE_CALL,
+            max_fetch: read::MOST_IDS,
+            upsert: true,
+            reads_before_write: true,
+            sees_deletes: true,
+            overlap_seconds: 120,
+        }
+    }
+
+    fn canonical(&self, column: &Column, value: Option<&str>) -> Option<String> {
+        value::canonical(column.kind, value?)
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        *self.usage.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn check(&self) -> Answer<'_, Account> {
+        Box::pin(self.account())
+    }
+
+    fn objects(&self) -> Answer<'_, Vec<ObjectName>> {
+        Box::pin(self.object_names())
+    }
+
+    fn describe<'a>(&'a self, object: &'a str) -> Answer<'a, Object> {
+        Box::pin(self.object(object))
+    }
+
+    fn list<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        after: Option<&'a str>,
+    ) -> Answer<'a, Page> {
+        Box::pin(self.list_page(object, columns, after))
+    }
+
+    fn changes<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        since: &'a Mark,
+    ) -> Answer<'a, Page> {
+        Box::pin(self.changes_page(object, columns, since))
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        ids: &'a [String],
+    ) -> Answer<'a, Vec<Option<Record>>> {
+        Box::pin(self.fetch_records(object, columns, ids))
+    }
+
+    fn find<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        field: &'a str,
+        values: &'a [String],
+    ) -> Answer<'a, Vec<Record>> {
+        Box::pin(self.find_records(object, columns, field, values))
+    }
+
+    fn created_since<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        since: &'a str,
+    ) -> Answer<'a, Vec<Record>> {
+        Box::pin(self.own_records_since(object, columns, since))
+    }
+
+    fn write<'a>(&'a self, batch: &'a WriteBatch) -> Answer<'a, Vec<Outcome>> {
+        Box::pin(self.write_batch(batch))
+    }
+}

@@ -1,0 +1,34 @@
+//! Salesforce as a [`Connector`](connector::Connector): its REST API, spoken over HTTP.
+//!
+//! Nothing here keeps anything beyond a session and a few counters, and nothing waits for a limit or
+//! tries again for long: it reports, and the caller decides. The one thing that is repeated is a
+//! request that the org turned away because the session had ended.
+//!
+//! Where a comment gives a fact of the wire, it names the guide of Salesforce that says so.
+
+#![allow(
+    clippy::result_large_err,
+    reason = "beside a request over the network, moving a fault costs nothing"
+)]
+
+mod account;
+mod array;
+mod call;
+mod client;
+mod codes;
+mod describe;
+mod id;
+mod jsonb;
+mod moment;
+mod number;
+mod plan;
+mod read;
+mod refusal;
+mod session;
+mod settings;
+mod soql;
+mod value;
+mod write;
+
+pub use client::Salesforce;
+pub use settings::{Credentials, DEFAULT_VERSION, Settings};

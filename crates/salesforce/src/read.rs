@@ -1,0 +1,290 @@
+use connector::{Column, Fault, FaultKind, Mark, Page, Record};
+use serde_json::{Map, Value, json};
+
+use crate::call::Call;
+use crate::client::Salesforce;
+use crate::describe::unexpected;
+use crate::moment::Moment;
+use crate::soql::{self, LONGEST_PATH, PAGE, VERSION};
+use crate::{id, value};
+
+/// Most ids of one request for records (REST API guide, sObject Collections, get with POST).
+pub(crate) const MOST_IDS: usize = 2000;
+
+impl Salesforce {
+    pub(crate) async fn list_page(
+        &self,
+        object: &str,
+        columns: &[Column],
+        after: Option<&str>,
+    ) -> Result<Page, Fault> {
+        let condition = match after {
+            Some(id) => format!(" WHERE Id > {}", soql::id(id)?),
+            None => String::new(),
+        };
+        let rest = format!("{condition} ORDER BY Id LIMIT {PAGE}");
+        let records = self.select("/query", object, &[], columns, &rest).await?;
+        Ok(Page { more: records.len() >= PAGE, records: complete(records) })
+    }
+
+    pub(crate) async fn changes_page(
+        &self,
+        object: &str,
+        columns: &[Column],
+        since: &Mark,
+    ) -> Result<Page, Fault> {
+        let at = soql::moment(&since.at)?;
+        let condition = if since.id.is_empty() {
+            format!("{VERSION} >= {at}")
+        } else {
+            format!("{VERSION} > {at} OR ({VERSION} = {at} AND Id > {})", soql::id(&since.id)?)
+        };
+        let rest = format!(" WHERE {condition} ORDER BY {VERSION},Id LIMIT {PAGE}");
+        let records = self.select("/queryAll", object, &["IsDeleted"], columns, &rest).await?;
+        Ok(Page { more: records.len() >= PAGE, records: complete(records) })
+    }
+
+    pub(crate) async fn own_records_since(
+        &self,
+        object: &str,
+        columns: &[Column],
+        since: &str,
+    ) -> Result<Vec<Record>, Fault> {
+        let me = self.session(None).await?.user_id.clone();
+        let me = if me.is_empty() { self.account().await?.user_id } else { me };
+        let (at, me) = (soql::moment(since)?, soql::id(&me)?);
+        let rest =
+            format!(" WHERE CreatedDate >= {at} AND CreatedById = {me} ORDER BY CreatedDate,Id");
+        Ok(complete(self.select("/query", object, &[], columns, &rest).await?))
+    }
+
+    pub(crate) async fn find_records(
+        &self,
+        object: &str,
+        columns: &[Column],
+        field: &str,
+        values: &[String],
+    ) -> Result<Vec<Record>, Fault> {
+        soql::check_name(field)?;
+        let column = columns.iter().find(|column| column.name.eq_ignore_ascii_case(field));
+        let mut literals: Vec<String> =
+            values.iter().filter_map(|value| soql::literal(column, value)).collect();
+        literals.sort_unstable();
+        literals.dedup();
+        // Room for the condition; long lists of fields are asked for apart from it.
+        let query = soql::select(object, &[], columns)?;
+        let head = self.query_path("/query", &query).len();
+        let room = LONGEST_PATH - if head > LONGEST_PATH / 2 { 500 } else { head };
+        let mut found = Vec::new();
+        let mut rest = literals.as_slice();
+        while !rest.is_empty() {
+            let mut length = 100;
+            let fitting = rest.iter().take_while(|literal| {
+                length += form_urlencoded::byte_serialize(literal.as_bytes())
+                    .map(str::len)
+                    .sum::<usize>()
+                    + 3;
+                length <= room
+            });
+            let (these, others) = rest.split_at(fitting.count().max(1));
+            let condition = format!(" WHERE {field} IN ({})", these.join(","));
+            found.extend(complete(self.select("/query", object, &[], columns, &condition).await?));
+            rest = others;
+        }
+        Ok(found)
+    }
+
+    pub(crate) async fn fetch_records(
+        &self,
+        object: &str,
+        columns: &[Column],
+        ids: &[String],
+    ) -> Result<Vec<Option<Record>>, Fault> {
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(MOST_IDS) {
+            // What is no id at all would spoil the request for the others.
+            let asked: Vec<String> = ids.iter().filter(|id| id::is_id(id)).cloned().collect();
+            if asked.is_empty() {
+                found.extend(ids.iter().map(|_| None));
+                continue;
+            }
+            let call = Call::read(self.retrieve_path(object)?, retrieve_body(columns, &asked)?);
+            let body = self.call(&call).await.map_err(of_read)?;
+            let mut records = retrieved(columns, &asked, &body)?.into_iter();
+            found.extend(
+                ids.iter().map(|id| if id::is_id(id) { records.next().flatten() } else { None }),
+            );
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn retrieve_path(&self, object: &str) -> Result<String, Fault> {
+        soql::check_name(object)?;
+        Ok(self.path(&format!("/composite/sobjects/{object}")))
+    }
+
+    /// The records of a query, to its last page; `None` for one that went away while it was read.
+    ///
+    /// Where the list of fields makes the URL too long, the query asks for ids and versions alone,
+    /// and the values are fetched by id, where there is no such limit. Such values can be newer than
+    /// the version beside them; then the record comes once more with its later version.
+    async fn select(
+        &self,
+        resource: &str,
+        object: &str,
+        more: &[&str],
+        columns: &[Column],
+        rest: &str,
+    ) -> Result<Vec<Option<Record>>, Fault> {
+        let path = self.query_path(resource, &(soql::select(object, more, columns)? + rest));
+        if path.len() <= LONGEST_PATH {
+            return self.all_pages(path, columns).await;
+        }
+        let path = self.query_path(resource, &(soql::select(object, more, &[])? + rest));
+        if path.len() > LONGEST_PATH {
+            let message = "a query is longer than Salesforce takes";
+            return Err(Fault::new(FaultKind::Defect, "URI_TOO_LONG", message));
+        }
+        let mut records = self.all_pages(path, &[]).await?;
+        let living = |record: &Option<Record>| record.as_ref().is_some_and(|r| !r.deleted);
+        let ids: Vec<String> = records
+            .iter()
+            .filter(|r| living(r))
+            .flatten()
+            .map(|record| record.id.clone())
+            .collect();
+        let mut values = self.fetch_records(object, columns, &ids).await?.into_iter();
+        for record in records.iter_mut().filter(|r| living(r)) {
+            let version = record.take().map(|record| record.version);
+            *record = values
+                .next()
+                .flatten()
+                .zip(version)
+                .map(|(new, version)| Record { version, ..new });
+        }
+        Ok(records)
+    }
+
+    fn query_path(&self, resource: &str, query: &str) -> String {
+        soql::path(&self.path(resource), query)
+    }
+
+    async fn all_pages(
+        &self,
+        path: String,
+        columns: &[Column],
+    ) -> Result<Vec<Option<Record>>, Fault> {
+        let mut records = Vec::new();
+        let mut next = Some(path);
+        while let Some(path) = next {
+            let body = self.call(&Call::get(path)).await.map_err(of_read)?;
+            let Some(rows) = body.get("records").and_then(Value::as_array) else {
+                return Err(unexpected("the answer to a query"));
+            };
+            for row in rows {
+                records.push(Some(record(columns, row)?));
+            }
+            next = match body.get("nextRecordsUrl").and_then(Value::as_str) {
+                Some(url) if !is_done(&body) => Some(own_path(url)?),
+                _ => None,
+            };
+        }
+        Ok(records)
+    }
+}
+
+fn is_done(body: &Value) -> bool {
+    body.get("done").and_then(Value::as_bool).unwrap_or(true)
+}
+
+fn complete(records: Vec<Option<Record>>) -> Vec<Record> {
+    records.into_iter().flatten().collect()
+}
+
+/// A path that the org hands out, which stays a path of the org.
+fn own_path(url: &str) -> Result<String, Fault> {
+    let good = url.starts_with("/services/")
+        && url.len() <= LONGEST_PATH
+        && !url.contains("..")
+        && url.bytes().all(|b| b.is_ascii_graphic() && !b"\\@#".contains(&b));
+    if good { Ok(url.to_owned()) } else { Err(unexpected("the address of a query's next page")) }
+}
+
+/// What a read is refused for lies in what was asked for, and not in a record.
+pub(crate) fn of_read(mut fault: Fault) -> Fault {
+    fault.kind = match (fault.kind, fault.code.as_str()) {
+        (
+            _,
+            "INVALID_FIELD"
+            | "INVALID_TYPE"
+            | "NOT_FOUND"
+            | "INSUFFICIENT_ACCESS"
+            | "INVALID_TYPE_FOR_OPERATION",
+        ) => FaultKind::Configuration,
+        (
+            _,
+            "MALFORMED_QUERY"
+            | "INVALID_QUERY_FILTER_OPERATOR"
+            | "JSON_PARSER_ERROR"
+            | "MALFORMED_ID",
+        ) => FaultKind::Defect,
+        (FaultKind::Ambiguous, _) => FaultKind::Transient,
+        (kind, _) => kind,
+    };
+    fault
+}
+
+pub(crate) fn retrieve_body(columns: &[Column], ids: &[String]) -> Result<Value, Fault> {
+    Ok(json!({ "ids": ids, "fields": soql::fields(&[], columns)? }))
+}
+
+/// The records of a retrieve: one entry for each id, in their order, null for what is not there.
+pub(crate) fn retrieved(
+    columns: &[Column],
+    ids: &[String],
+    body: &Value,
+) -> Result<Vec<Option<Record>>, Fault> {
+    let rows = body.as_array().filter(|rows| rows.len() == ids.len());
+    let Some(rows) = rows else { return Err(unexpected("the answer to a request for records")) };
+    let mut found = Vec::with_capacity(ids.len());
+    for (row, asked) in rows.iter().zip(ids) {
+        if row.is_null() {
+            found.push(None);
+            continue;
+        }
+        let record = record(columns, row)?;
+        if record.id != id::long(asked) {
+            return Err(unexpected("the order of the records that were asked for"));
+        }
+        found.push(Some(record).filter(|record| !record.deleted));
+    }
+    Ok(found)
+}
+
+fn record(columns: &[Column], row: &Value) -> Result<Record, Fault> {
+    let Some(fields) = row.as_object() else { return Err(unexpected("a record")) };
+    let text = |name: &str| member(fields, name).and_then(Value::as_str);
+    let Some(id) = text("Id").filter(|id| id::is_id(id)) else {
+        return Err(unexpected("the id of a record"));
+    };
+    let Some(version) = text(VERSION).and_then(Moment::parse) else {
+        return Err(unexpected("the version of a record"));
+    };
+    let deleted = member(fields, "IsDeleted").and_then(Value::as_bool).unwrap_or_default();
+    let mut values = Vec::new();
+    if !deleted {
+        values.reserve_exact(columns.len());
+        for column in columns {
+            let found = member(fields, &column.name).unwrap_or(&Value::Null);
+            values.push(value::from_json(column, found)?);
+        }
+    }
+    Ok(Record { id: id::long(id), version: version.in_json(), values, deleted })
+}
+
+/// By name; an answer may spell it in another case than was asked.
+fn member<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    fields.get(name).or_else(|| {
+        fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    })
+}

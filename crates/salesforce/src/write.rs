@@ -1,0 +1,329 @@
+use std::collections::HashMap;
+
+use connector::{Before, Done, Fault, FaultKind, Kind, Outcome, Record, Write, WriteBatch};
+use egress::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::client::Salesforce;
+use crate::plan::{CallPlan, Item, Plan, Step, Verb};
+use crate::read::{retrieve_body, retrieved};
+use crate::{id, refusal};
+
+/// What came of one call.
+struct Carried {
+    /// The state of the records just before, by id; `None` where it was not read.
+    before: Option<HashMap<String, Option<Record>>>,
+    /// Of each step: one result for each of its records, or why it was refused as a whole.
+    steps: Vec<Result<Vec<Value>, Fault>>,
+    request_id: Option<String>,
+}
+
+impl Salesforce {
+    pub(crate) async fn write_batch(&self, batch: &WriteBatch) -> Result<Vec<Outcome>, Fault> {
+        let mut plan = Plan::new(batch)?;
+        let mut results: Vec<Option<Result<Done, Fault>>> = vec![None; batch.writes.len()];
+        let mut befores = vec![Before::NotRead; batch.writes.len()];
+        for (place, fault) in std::mem::take(&mut plan.refused) {
+            results[place] = Some(Err(fault));
+        }
+        let mut sent = false;
+        while let Some(call) = plan.calls.pop_front() {
+            let carried = match self.carry(batch, &call).await {
+                Ok(carried) => carried,
+                Err(fault) if !sent && fault.kind != FaultKind::Ambiguous => return Err(fault),
+                Err(fault) => {
+                    for item in call.steps.iter().flat_map(|step| &step.items) {
+                        results[item.place] = Some(Err(fault.clone()));
+                    }
+                    let rest = not_sent(fault);
+                    for result in results.iter_mut().filter(|result| result.is_none()) {
+                        *result = Some(Err(rest.clone()));
+                    }
+                    break;
+                }
+            };
+            sent = true;
+            let session = self.logins.lock().await.session.clone();
+            for (step, answer) in call.steps.iter().zip(carried.steps) {
+                for item in &step.items {
+                    if let Some(before) = before(&carried.before, item) {
+                        befores[item.place] = before;
+                    }
+                }
+                match answer {
+                    Ok(rows) => {
+                        for (item, row) in step.items.iter().zip(&rows) {
+                            let done = result(batch, step, item, row, &befores[item.place]);
+                            results[item.place] = Some(done.map_err(|mut fault| {
+                                fault.request_id.clone_from(&carried.request_id);
+                                self.redacted(fault, session.as_deref())
+                            }));
+                        }
+                    }
+                    Err(fault) if fault.code == "JSON_PARSER_ERROR" && plan.split(step) => {}
+                    Err(mut fault) => {
+                        fault.request_id.clone_from(&carried.request_id);
+                        let fault = self.redacted(fault, session.as_deref());
+                        for item in &step.items {
+                            results[item.place] = Some(Err(fault.clone()));
+                        }
+                    }
+                }
+            }
+        }
+        let missing = || Err(Fault::new(FaultKind::Defect, "NOT_SENT", "a record was forgotten"));
+        let outcomes = results.into_iter().zip(befores);
+        Ok(outcomes
+            .map(|(result, before)| Outcome { result: result.unwrap_or_else(missing), before })
+            .collect())
+    }
+
+    /// Sends one call: a plain request of the collections API where that is enough, since it is
+    /// simpler for the org, else a composite one.
+    async fn carry(&self, batch: &WriteBatch, plan: &CallPlan) -> Result<Carried, Fault> {
+        if let ([step], false) = (plan.steps.as_slice(), plan.read) {
+            return self.carry_plain(batch, step).await;
+        }
+        self.carry_composite(batch, plan).await
+    }
+
+    async fn carry_plain(&self, batch: &WriteBatch, step: &Step) -> Result<Carried, Fault> {
+        let (method, path, body) = self.request_of(batch, step);
+        match self.send_write(Call::write(method, path, body)).await {
+            Ok((body, request_id)) => {
+                let steps = vec![rows(StatusCode::OK, &body, step.items.len())];
+                Ok(Carried { before: None, steps, request_id })
+            }
+            Err(fault) if fault.is_of_connection() => Err(fault),
+            Err(fault) => {
+                let request_id = fault.request_id.clone();
+                Ok(Carried { before: None, steps: vec![Err(of_step(fault))], request_id })
+            }
+        }
+    }
+
+    async fn carry_composite(&self, batch: &WriteBatch, plan: &CallPlan) -> Result<Carried, Fault> {
+        let ids: Vec<String> = match plan.read {
+            true => plan.steps.iter().flat_map(|s| &s.items).filter_map(|i| i.id.clone()).collect(),
+            false => Vec::new(),
+        };
+        let mut requests = Vec::new();
+        if plan.read {
+            let (url, body) =
+                (self.retrieve_path(&batch.object)?, retrieve_body(&batch.columns, &ids)?);
+            requests.push(
+                json!({ "method": "POST", "url": url, "referenceId": "before", "body": body }),
+            );
+        }
+        for (place, step) in plan.steps.iter().enumerate() {
+            let (method, url, body) = self.request_of(batch, step);
+            let mut request = json!({ "method": method.as_str(), "url": url, "referenceId": format!("step{place}") });
+            if let Some(body) = body {
+                request["body"] = body;
+            }
+            requests.push(request);
+        }
+        // One after the other and in this order: the reading has to come before what is written.
+        let body = json!({ "allOrNone": false, "collateSubrequests": false, "compositeRequest": requests });
+        let call = Call::write(Method::POST, self.path("/composite"), Some(body));
+        let count = requests.len();
+        let (answer, request_id) = match self.send_write(call).await {
+            Ok(answer) => answer,
+            Err(fault) if fault.is_of_connection() => return Err(fault),
+            Err(fault) => {
+                let request_id = fault.request_id.clone();
+                let steps = plan.steps.iter().map(|_| Err(of_step(fault.clone()))).collect();
+                return Ok(Carried { before: None, steps, request_id });
+            }
+        };
+        let answers = answer.get("compositeResponse").and_then(Value::as_array);
+        let Some(answers) = answers.filter(|answers| answers.len() == count) else {
+            return Err(Fault { request_id, ..unclear() });
+        };
+        let (first, others) = answers.split_at(usize::from(plan.read));
+        let before = first.first().and_then(|answer| {
+            let body = answer.get("body").filter(|_| status(answer).is_success())?;
+            let found = retrieved(&batch.columns, &ids, body).ok()?;
+            Some(ids.into_iter().zip(found).collect())
+        });
+        let steps = plan.steps.iter().zip(others).map(|(step, answer)| {
+            rows(status(answer), answer.get("body").unwrap_or(&Value::Null), step.items.len())
+        });
+        Ok(Carried { before, steps: steps.collect(), request_id })
+    }
+
+    async fn send_write(&self, call: Call) -> Result<(Value, Option<String>), Fault> {
+        let answer = self.answer(&call).await?;
+        let request_id = refusal::request_id(&answer.headers);
+        match serde_json::from_slice(&answer.body) {
+            Ok(body) => Ok((body, request_id)),
+            Err(_) => Err(Fault { request_id, ..unclear() }),
+        }
+    }
+
+    /// The request of the collections API that a step is (REST API guide, sObject Collections).
+    fn request_of(&self, batch: &WriteBatch, step: &Step) -> (Method, String, Option<Value>) {
+        let records = || {
+            let records: Vec<&Value> = step.items.iter().map(|item| &item.record).collect();
+            Some(json!({ "allOrNone": false, "records": records }))
+        };
+        let path = self.path("/composite/sobjects");
+        match &step.verb {
+            Verb::Delete => {
+                let ids: Vec<&str> =
+                    step.items.iter().filter_map(|item| item.id.as_deref()).collect();
+                (Method::DELETE, format!("{path}?ids={}&allOrNone=false", ids.join(",")), None)
+            }
+            Verb::Update => (Method::PATCH, path, records()),
+            Verb::Create => (Method::POST, path, records()),
+            Verb::Upsert(field) => {
+                (Method::PATCH, format!("{path}/{}/{field}", batch.object), records())
+            }
+        }
+    }
+}
+
+fn before(read: &Option<HashMap<String, Option<Record>>>, item: &Item) -> Option<Before> {
+    let found = read.as_ref()?.get(item.id.as_ref()?)?;
+    Some(found.clone().map_or(Before::Missing, Before::There))
+}
+
+fn status(answer: &Value) -> StatusCode {
+    let code = answer.get("httpStatusCode").and_then(Value::as_u64).unwrap_or_default();
+    u16::try_from(code)
+        .ok()
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .unwrap_or(StatusCode::BAD_GATEWAY)
+}
+
+/// The results of a step, one for each record; or why the whole of it was refused.
+fn rows(status: StatusCode, body: &Value, count: usize) -> Result<Vec<Value>, Fault> {
+    if status.is_success() {
+        return match body.as_array() {
+            Some(rows) if rows.len() == count => Ok(rows.clone()),
+            _ => Err(unclear()),
+        };
+    }
+    let fault = of_step(refusal::of_body(status, body));
+    let gave_up = matches!(fault.code.as_str(), "REQUEST_RUNNING_TOO_LONG" | "UNKNOWN_EXCEPTION");
+    if status.is_server_error() || gave_up {
+        return Err(Fault { kind: FaultKind::Ambiguous, ..fault });
+    }
+    Err(fault)
+}
+
+/// The org says that it was carried out, and not what.
+fn unclear() -> Fault {
+    Fault::new(
+        FaultKind::Ambiguous,
+        "UNEXPECTED_ANSWER",
+        "the answer to a write is not as it should be",
+    )
+}
+
+/// What a whole step is refused for lies in the object or the fields, as this user may use them.
+fn of_step(mut fault: Fault) -> Fault {
+    if fault.kind == FaultKind::Refused
+        && matches!(fault.code.as_str(), "INVALID_FIELD" | "INVALID_TYPE")
+        || fault.code == "NOT_FOUND"
+    {
+        fault.kind = FaultKind::Configuration;
+    }
+    fault
+}
+
+fn not_sent(fault: Fault) -> Fault {
+    if fault.kind == FaultKind::Ambiguous {
+        return Fault::new(
+            FaultKind::Transient,
+            "NOT_SENT",
+            "an earlier request of the batch had no answer",
+        );
+    }
+    fault
+}
+
+/// What came of one record: `{"id": …, "success": true, "errors": []}`; a failure has no id.
+fn result(
+    batch: &WriteBatch,
+    step: &Step,
+    item: &Item,
+    row: &Value,
+    before: &Before,
+) -> Result<Done, Fault> {
+    let errors = row.get("errors").and_then(Value::as_array);
+    match row.get("success").and_then(Value::as_bool) {
+        Some(true) => {}
+        Some(false) => {
+            let entry = errors.and_then(|errors| errors.first()).unwrap_or(&Value::Null);
+            return of_record(batch, step, item, refusal::of_entry(entry), before);
+        }
+        None => return Err(unclear()),
+    }
+    let id = || {
+        let id = item.id.clone().or_else(|| row.get("id")?.as_str().map(id::long));
+        id.filter(|id| id::is_id(id)).ok_or_else(unclear)
+    };
+    Ok(match step.verb {
+        Verb::Delete => Done::Deleted,
+        Verb::Update => Done::Updated { id: id()? },
+        Verb::Create => Done::Created { id: id()? },
+        Verb::Upsert(_) => match row.get("created").and_then(Value::as_bool) {
+            Some(true) => Done::Created { id: id()? },
+            _ => Done::Updated { id: id()? },
+        },
+    })
+}
+
+/// The same code means one thing of the record itself and another of a record that it points to.
+fn of_record(
+    batch: &WriteBatch,
+    step: &Step,
+    item: &Item,
+    mut fault: Fault,
+    before: &Before,
+) -> Result<Done, Fault> {
+    let absent = matches!(
+        fault.code.as_str(),
+        "ENTITY_IS_DELETED" | "NOT_FOUND" | "INVALID_CROSS_REFERENCE_KEY"
+    );
+    let of_reference = |name: &str| {
+        batch.columns.iter().any(|c| c.kind == Kind::Id && c.name.eq_ignore_ascii_case(name))
+            && !name.eq_ignore_ascii_case("Id")
+    };
+    if absent {
+        let points =
+            points_elsewhere(batch, item) || fault.fields.iter().any(|name| of_reference(name));
+        let gone = match (&step.verb, before) {
+            (Verb::Create | Verb::Upsert(_), _) => false,
+            (_, Before::Missing) => true,
+            // A trigger's own code can fail with the same words on a record that is there.
+            (Verb::Delete, Before::There(_)) => fault.code != "INVALID_CROSS_REFERENCE_KEY",
+            (Verb::Update, Before::There(_)) => false,
+            (Verb::Delete | Verb::Update, Before::NotRead) => !points,
+        };
+        if gone {
+            return Ok(Done::Gone);
+        }
+        let create = matches!(step.verb, Verb::Create | Verb::Upsert(_));
+        fault.kind = if points || create { FaultKind::Dependency } else { FaultKind::Conflict };
+    }
+    if fault.code == "FIELD_INTEGRITY_EXCEPTION"
+        && fault.fields.iter().any(|name| of_reference(name))
+    {
+        fault.kind = FaultKind::Dependency;
+    }
+    Err(fault)
+}
+
+/// Does the write set a field that points to another record?
+fn points_elsewhere(batch: &WriteBatch, item: &Item) -> bool {
+    let fields = match &batch.writes[item.place] {
+        Write::Create { fields, .. } | Write::Update { fields, .. } => fields.as_slice(),
+        Write::Delete { .. } => &[],
+    };
+    fields.iter().any(|(column, value)| {
+        value.is_some() && batch.columns.get(*column).is_some_and(|column| column.kind == Kind::Id)
+    })
+}

@@ -1,0 +1,195 @@
+//! Writes that go wrong: what was carried out, what was not, and what nobody knows.
+#![allow(
+    clippy::result_large_err,
+    reason = "beside a request over the network, moving a fault costs nothing"
+)]
+
+mod scripted;
+
+use connector::{Before, Column, Connector, Done, FaultKind, Kind, Outcome, Write, WriteBatch};
+use scripted::{Reply, Server, client};
+use serde_json::{Value, json};
+
+const ONE: &str = "001000000000001AAA";
+
+fn name() -> Vec<Column> {
+    vec![Column { name: "Name".into(), kind: Kind::Text, length: 255 }]
+}
+
+fn dead_session() -> Reply {
+    Reply::Json(
+        401,
+        r#"[{"message":"Session expired or invalid","errorCode":"INVALID_SESSION_ID"}]"#.into(),
+    )
+}
+
+fn error(status: u16, code: &str, message: &str) -> Reply {
+    Reply::Json(status, json!([{"errorCode": code, "message": message}]).to_string())
+}
+
+fn row(id: &str) -> Value {
+    json!({"attributes": {"type": "Account"}, "Id": id, "SystemModstamp": "2026-05-01T07:25:37.000+0000", "Name": "a"})
+}
+
+fn updates(count: usize, read_before: bool) -> WriteBatch {
+    let id = |n| format!("001{n:012}AAA");
+    let update = |n| Write::Update { id: id(n), fields: vec![(0, Some("b".into()))] };
+    WriteBatch {
+        object: "Account".into(),
+        columns: name(),
+        read_before,
+        writes: (0..count).map(update).collect(),
+    }
+}
+
+fn creates(count: usize) -> WriteBatch {
+    let create = |_| Write::Create { identity: None, fields: vec![(0, Some("b".into()))] };
+    WriteBatch {
+        object: "Account".into(),
+        columns: name(),
+        read_before: false,
+        writes: (0..count).map(create).collect(),
+    }
+}
+
+fn kinds(outcomes: &[Outcome]) -> Vec<Option<FaultKind>> {
+    outcomes.iter().map(|outcome| outcome.result.as_ref().err().map(|fault| fault.kind)).collect()
+}
+
+/// Successes for as many records as a collections request holds.
+fn carried_out(body: &str) -> Value {
+    let body: Value = serde_json::from_str(body).expect("JSON");
+    let records = body["records"].as_array().expect("records").len();
+    json!(vec![json!({"id": ONE, "success": true, "errors": []}); records])
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_ambiguous_and_the_rest_was_not_sent() {
+    for cut in [
+        || Reply::Cut,
+        || Reply::Silence,
+        || Reply::Html(503, "<html>".into()),
+        || Reply::Html(200, "<html>".into()),
+        || error(500, "UNKNOWN_EXCEPTION", ""),
+    ] {
+        let server = Server::with_login(move |number, asked| match number {
+            0 => {
+                let asked: Value = serde_json::from_str(&asked.body).expect("JSON");
+                let answers = asked["compositeRequest"].as_array().expect("requests").iter();
+                let answers: Vec<Value> = answers
+                    .map(|r| json!({"httpStatusCode": 200, "body": carried_out(&r["body"].to_string())}))
+                    .collect();
+                Reply::Json(200, json!({"compositeResponse": answers}).to_string())
+            }
+            _ => cut(),
+        })
+        .await;
+        // 1,000 in the first call, 1,000 in the one that is lost, 100 that never leave.
+        let outcomes = server.client().write(&updates(2100, false)).await.expect("outcomes");
+        let kinds = kinds(&outcomes);
+        assert!(kinds[..1000].iter().all(Option::is_none));
+        assert!(
+            kinds[1000..2000].iter().all(|kind| *kind == Some(FaultKind::Ambiguous)),
+            "{:?}",
+            outcomes[1000]
+        );
+        assert!(kinds[2000..].iter().all(|kind| *kind == Some(FaultKind::Transient)));
+        assert_eq!(server.asked().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_sent_is_an_error_of_the_whole() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    drop(listener);
+    let fault = client(port).write(&creates(2)).await.expect_err("a fault");
+    assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Transient, "NOT_CONNECTED"));
+    let cases = [
+        (403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", FaultKind::Quota),
+        (503, "SERVER_UNAVAILABLE", "", FaultKind::Transient),
+        (403, "API_DISABLED_FOR_ORG", "", FaultKind::Configuration),
+    ];
+    for (status, code, message, kind) in cases {
+        let server = Server::with_login(move |_, _| error(status, code, message)).await;
+        let fault = server.client().write(&updates(2, true)).await.expect_err("a fault");
+        assert_eq!((fault.kind, fault.code.as_str()), (kind, code));
+    }
+}
+
+#[tokio::test]
+async fn a_write_after_a_dead_session_is_sent_once_more_and_no_oftener() {
+    let server = Server::with_login(|number, asked| match number {
+        0 => dead_session(),
+        _ => Reply::Json(200, carried_out(&asked.body).to_string()),
+    })
+    .await;
+    let outcomes = server.client().write(&creates(1)).await.expect("outcomes");
+    assert_eq!(outcomes[0].result, Ok(Done::Created { id: ONE.into() }));
+    assert_eq!((server.logins(), server.asked().len()), (2, 4));
+}
+
+#[tokio::test]
+async fn one_value_that_spoils_a_request_spoils_only_its_own_record() {
+    let server = Server::with_login(|_, asked| {
+        if asked.body.contains("poison") {
+            return error(400, "JSON_PARSER_ERROR", "Cannot deserialize instance of date");
+        }
+        Reply::Json(200, carried_out(&asked.body).to_string())
+    })
+    .await;
+    let mut batch = creates(100);
+    batch.writes[37] = Write::Create { identity: None, fields: vec![(0, Some("poison".into()))] };
+    let client = server.client();
+    let kinds = kinds(&client.write(&batch).await.expect("outcomes"));
+    let refused: Vec<usize> = (0..100).filter(|n| kinds[*n].is_some()).collect();
+    assert_eq!((refused, kinds[37]), (vec![37], Some(FaultKind::Refused)));
+    assert!(client.calls() <= 15, "{}", client.calls());
+}
+
+#[tokio::test]
+async fn each_step_of_a_composite_has_its_own_fate() {
+    let server = Server::with_login(|_, _| {
+        let step = |status: u16, body: Value| json!({"httpStatusCode": status, "body": body});
+        let gone = json!({"success": false, "errors": [{"statusCode": "ENTITY_IS_DELETED", "message": "entity is deleted", "fields": []}]});
+        let answers = [
+            step(200, json!([null, row("001000000000001AAA")])),
+            step(200, json!([gone])),
+            step(200, json!([gone])),
+            step(500, json!([{"errorCode": "UNKNOWN_EXCEPTION", "message": "x"}])),
+        ];
+        Reply::With(200, vec![("x-sfdc-request-id", "abc".into())], json!({"compositeResponse": answers}).to_string())
+    })
+    .await;
+    let mut batch = updates(2, true);
+    batch.writes[0] = Write::Delete { id: "001000000000000AAA".into() };
+    batch.writes.push(Write::Create { identity: None, fields: vec![] });
+    let outcomes = server.client().write(&batch).await.expect("outcomes");
+    assert_eq!((&outcomes[0].result, &outcomes[0].before), (&Ok(Done::Gone), &Before::Missing));
+    let fault = outcomes[1].result.as_ref().expect_err("it was there just before");
+    assert_eq!(fault.kind, FaultKind::Conflict);
+    assert!(
+        matches!(&outcomes[1].before, Before::There(record) if record.values == [Some("a".to_owned())])
+    );
+    let fault = outcomes[2].result.as_ref().expect_err("a fault");
+    assert_eq!((fault.kind, fault.request_id.as_deref()), (FaultKind::Ambiguous, Some("abc")));
+}
+
+#[tokio::test]
+async fn a_missing_record_and_a_missing_parent_are_told_apart() {
+    let gone = r#"[{"success": false, "errors": [{"statusCode": "INVALID_CROSS_REFERENCE_KEY", "message": "invalid cross reference id", "fields": []}]}]"#;
+    let server = Server::with_login(move |_, _| Reply::Json(200, gone.into())).await;
+    let mut batch = updates(1, false);
+    let write = async |batch: &WriteBatch| {
+        server.client().write(batch).await.expect("outcomes").remove(0).result
+    };
+    assert_eq!(write(&batch).await, Ok(Done::Gone));
+    batch.columns.push(Column { name: "ParentId".into(), kind: Kind::Id, length: 18 });
+    let fields = vec![(1, Some("001000000000009AAA".into()))];
+    batch.writes = vec![Write::Update { id: ONE.into(), fields: fields.clone() }];
+    assert_eq!(write(&batch).await.expect_err("a fault").kind, FaultKind::Dependency);
+    batch.writes = vec![Write::Create { identity: None, fields }];
+    assert_eq!(write(&batch).await.expect_err("a fault").kind, FaultKind::Dependency);
+    batch.writes = vec![Write::Delete { id: ONE.into() }];
+    assert_eq!(write(&batch).await, Ok(Done::Gone));
+}

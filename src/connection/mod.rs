@@ -1,0 +1,43 @@
+//! Systems on the other side. A connection is a server of the wrapper `sync_ext` (SQL/MED): what
+//! everybody may know is in the server's options, secrets are in its user mapping for a role that
+//! nobody can be, or in a file.
+//!
+//! ```text
+//! catalog      the servers and their options          options     which there are, and their values
+//! define       making, changing, ending one           secret      the user mapping; old and new secrets
+//! link         the connector of a connection          file        secrets in files
+//! generation   noticing that any of it changed        refusal     a connector's fault as an SQL error
+//! discretion   keeping secrets out of the server's log and out of pg_stat_activity
+//! ```
+
+mod catalog;
+mod define;
+pub mod discretion;
+mod file;
+mod generation;
+mod health;
+mod link;
+mod options;
+mod refusal;
+mod secret;
+
+#[allow(unused_imports, reason = "what the engine calls")]
+pub use self::{
+    catalog::{Connection, all, by_name, by_oid, for_documents, pairs, settings, users_of},
+    define::{Patch, alter, create, described, drop},
+    generation::changed,
+    health::{logged_in, missing_right, note, state_of},
+    link::{connector, connector_with_new_secret, policy},
+    options::validate,
+    refusal::fault_to_failure,
+    secret::{Given, has_new_secret, promote, refuse_new, set},
+};
+
+/// The wrapper that all connections belong to.
+const WRAPPER: &str = "sync_ext";
+
+/// The SQLSTATE of a connection that has no secrets yet; in the class of refused ones (28).
+pub const NEEDS_CREDENTIALS: &str = "28S01";
+
+/// The SQLSTATE of a connection whose system has no connector.
+pub const NO_CONNECTOR: &str = "0A000";
