@@ -7,14 +7,18 @@
 //! define       making, changing, ending one           secret      the user mapping; old and new secrets
 //! link         the connector of a connection          file        secrets in files
 //! generation   noticing that any of it changed        refusal     a connector's fault as an SQL error
+//! inspect      looking at the other side              call        from a person's own backend
 //! discretion   keeping secrets out of the server's log and out of pg_stat_activity
 //! ```
 
+mod call;
 mod catalog;
 mod define;
 pub mod discretion;
 mod file;
+#[allow(dead_code, reason = "asked by workers that keep connectors")]
 mod generation;
+mod inspect;
 mod link;
 mod options;
 mod refusal;
@@ -22,9 +26,11 @@ mod secret;
 
 #[allow(unused_imports, reason = "what the engine calls")]
 pub use self::{
+    call::ask,
     catalog::{Connection, all, by_name, by_oid, for_documents, pairs, settings, users_of},
     define::{Patch, alter, create, described, drop},
     generation::changed,
+    inspect::{Finding, describe, objects, postgres_type, test, usable},
     link::{connector, connector_with_new_secret, policy},
     options::validate,
     refusal::fault_to_failure,

@@ -54,7 +54,7 @@ pub fn validate(options: &[(String, String)], catalog: Oid) -> Result<(), Failur
     if catalog == pg_sys::ForeignServerRelationId {
         return validate_server(options);
     }
-    if catalog == Oid::from(pg_sys::UserMappingRelationId) {
+    if catalog == pg_sys::UserMappingRelationId {
         // Whoever typed them is not to be watched while typing.
         discretion::cover("CREATE or ALTER USER MAPPING (secrets not shown)");
         return validate_mapping(options);
