@@ -47,8 +47,9 @@ pub fn by_oid(server: Oid) -> Option<Connection> {
 }
 
 fn find(condition: &str, args: &[Arg<'_>]) -> Vec<Connection> {
+    // Not as of the statement's start: it may have made the connection itself.
     let rows = sql::as_extension(|| {
-        sql::read(
+        sql::query(
             &format!(
                 "SELECT s.oid, s.srvname, COALESCE(s.srvtype, ''), s.srvowner
                    FROM pg_catalog.pg_foreign_server s

@@ -40,8 +40,8 @@ pub use self::{
 /// The wrapper that all connections belong to.
 const WRAPPER: &str = "sync_ext";
 
-/// The SQLSTATE of a connection that has no secrets yet; in the class of refused ones (28).
-pub const NEEDS_CREDENTIALS: &str = "28S01";
+/// The SQLSTATE of a connection that has no secrets yet. Those that the other side refuses are 28000.
+pub const NEEDS_CREDENTIALS: &str = "28P01";
 
 /// The SQLSTATE of a connection whose system has no connector.
 pub const NO_CONNECTOR: &str = "0A000";

@@ -73,12 +73,13 @@ fn a_secret_is_read_from_a_file_below_the_directory_and_from_nowhere_else() {
     let by_hand = "ALTER USER MAPPING FOR sync_ext_secrets SERVER crm OPTIONS (ADD new_client_secret_file 'open')";
     assert!(refusal(&mut own, by_hand).starts_with("42501"));
     assert!(
-        refusal(&mut own, "ALTER SERVER crm OPTIONS (ADD allow_secret_files 'true')")
+        refusal(&mut own, "ALTER SERVER crm OPTIONS (ADD allow_secret_file 'true')")
             .starts_with("42501")
     );
-    run(&mut client, "ALTER SERVER crm OPTIONS (ADD allow_secret_files 'true')");
+    run(&mut client, "ALTER SERVER crm OPTIONS (ADD allow_secret_file 'true')");
     run(&mut own, &set);
-    assert!(refusal(&mut own, by_hand).starts_with("42501"));
+    let by_hand = by_hand.replace("ADD", "SET");
+    assert!(refusal(&mut own, &by_hand).starts_with("42501"));
     assert_eq!(
         query_one(
             &mut own,

@@ -92,7 +92,7 @@ fn what_a_connection_lacks_is_found_step_by_step() {
         found.last().unwrap().starts_with("secret|f|") && found[2].contains("sync.set_secret"),
         "{found:#?}"
     );
-    assert!(refusal(&mut client, "SELECT * FROM sync.objects('crm')").starts_with("28S01"));
+    assert!(refusal(&mut client, "SELECT * FROM sync.objects('crm')").starts_with("28P01"));
 
     run(
         &mut client,

@@ -142,7 +142,7 @@ fn a_planted_secret_is_in_no_log_view_or_statement() {
     );
     assert!(!rows(&mut client, "SELECT * FROM sync.doctor()").concat().contains("4711"));
 
-    let mut seen = 0;
+    let (mut seen, mut others) = (0, 0);
     let mut logs = vec![cluster.log_file()];
     logs.extend(
         std::fs::read_dir(cluster.data().join("logs")).unwrap().map(|entry| entry.unwrap().path()),
@@ -153,12 +153,9 @@ fn a_planted_secret_is_in_no_log_view_or_statement() {
             assert!(!line.contains("4711"), "{}: {line}", path.display());
         }
         seen += text.matches("it is about a secret and not logged").count();
-        assert!(
-            path == cluster.log_file() || text.contains("pg_sleep") || !text.contains("statement"),
-            "other statements are logged"
-        );
+        others += text.matches("GRANT pg_monitor TO other").count();
     }
-    assert!(seen > 20, "{seen}");
+    assert!(seen > 20 && others >= 3, "{seen} {others}");
 }
 
 /// What is said to the session is whole, and other statements are logged as ever.
@@ -171,7 +168,8 @@ fn the_session_itself_is_told_everything() {
         .batch_execute("SELECT sync.set_secret('crm', client_secret => 'x') FROM \"nowhere-0815\"")
         .unwrap_err();
     assert!(error.as_db_error().unwrap().message().contains("nowhere-0815"));
-    assert!(!cluster.log_text().contains("nowhere-0815"));
+    let log = cluster.log_text();
+    assert!(!log.contains("nowhere-0815"), "{log}");
     assert!(cluster.log_text().contains("SQLSTATE 42P01"));
     try_it(&mut client, "SELECT sync.set_secret('not-there', client_secret => 'x')");
     assert!(cluster.log_text().contains("connection \"not-there\" does not exist"));

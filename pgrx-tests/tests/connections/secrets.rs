@@ -38,7 +38,7 @@ fn the_first_secret_goes_straight_in_and_later_ones_wait() {
     run(&mut client, "SELECT sync.set_secret('crm', client_id => 'id3', client_secret => 's=3')");
     assert_eq!(
         query_one(&mut client, OPTIONS),
-        "{client_id=id1,client_secret=s1,new_client_id=id3,new_client_secret=s=3}"
+        "{client_id=id1,client_secret=s1,new_client_secret=s=3,new_client_id=id3}"
     );
     run(&mut client, "SELECT sync._settle_secret('crm', 'invalid_client')");
     assert_eq!(query_one(&mut client, OPTIONS), "{client_id=id1,client_secret=s1}");
