@@ -603,7 +603,7 @@ COMMENT ON VIEW sync.change_log IS 'every captured change and what became of it 
 -- It belongs to the whole cluster, so that it may be there already.
 DO $$
 DECLARE
-    secrets text := COALESCE(NULLIF(pg_catalog.current_setting('sync_ext.secret_role', true), ''), 'sync_ext_secrets');
+    secrets text := COALESCE(pg_catalog.current_setting('sync_ext.secret_role', true), 'sync_ext_secrets');
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) secrets) THEN
         BEGIN
@@ -685,21 +685,20 @@ CREATE FUNCTION sync.fields(connection text, object text)
 COMMENT ON FUNCTION sync.fields(text, text) IS 'the fields of an object on the other side of a connection';
 
 CREATE VIEW sync.connections AS
-SELECT s.srvname::text AS name,
+SELECT s.srvname::pg_catalog.text AS name,
        s.srvtype AS type,
        k.state,
-       CASE k.state
-            WHEN 'no connector' THEN pg_catalog.format('this version has no connector for systems of type %s', s.srvtype)
-            WHEN 'needs credentials' THEN pg_catalog.format('store them: SELECT sync.set_secret(%L, client_id => ..., client_secret => ...);', s.srvname)
+       CASE WHEN k.state OPERATOR(pg_catalog.=) 'no connector' THEN pg_catalog.format('this version has no connector for systems of type %s', s.srvtype)
+            WHEN k.state OPERATOR(pg_catalog.=) 'needs credentials' THEN pg_catalog.format('store them: SELECT sync.set_secret(%L, client_id => ..., client_secret => ...);', s.srvname)
             ELSE COALESCE(pg_catalog.concat_ws('; ',
-                              COALESCE(c.reason, CASE k.state WHEN 'ok' THEN pg_catalog.concat_ws(' ', 'org ' OPERATOR(pg_catalog.||) c.account_id, 'as ' OPERATOR(pg_catalog.||) c.account_user)
+                              COALESCE(c.reason, CASE WHEN k.state OPERATOR(pg_catalog.=) 'ok' THEN pg_catalog.concat_ws(' ', 'org ' OPERATOR(pg_catalog.||) c.account_id, 'as ' OPERATOR(pg_catalog.||) c.account_user)
                                                               ELSE 'not used yet' END),
                               COALESCE(c.new_secret, CASE WHEN m.pending THEN 'a new secret waits to be tried' END)), '') END AS detail,
        (SELECT COALESCE(pg_catalog.max(o.option_value) FILTER (WHERE o.option_name OPERATOR(pg_catalog.=) 'host'),
                         pg_catalog.max(pg_catalog.split_part(pg_catalog.split_part(o.option_value, '://', 2), '/', 1))
                             FILTER (WHERE o.option_name OPERATOR(pg_catalog.=) ANY (ARRAY['instance_url', 'base_url'])))
           FROM pg_catalog.pg_options_to_table(s.srvoptions) o) AS host,
-       pg_catalog.pg_get_userbyid(s.srvowner)::text AS owner,
+       pg_catalog.pg_get_userbyid(s.srvowner)::pg_catalog.text AS owner,
        c.since
   FROM pg_catalog.pg_foreign_server s
   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid OPERATOR(pg_catalog.=) s.srvfdw AND w.fdwname OPERATOR(pg_catalog.=) 'sync_ext'
@@ -714,10 +713,11 @@ SELECT s.srvname::text AS name,
                  JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) p.umuser,
                       LATERAL pg_catalog.unnest(p.umoptions) AS u (option)
                 WHERE p.umserver OPERATOR(pg_catalog.=) s.oid
-                  AND r.rolname OPERATOR(pg_catalog.=) COALESCE(NULLIF(pg_catalog.current_setting('sync_ext.secret_role', true), ''), 'sync_ext_secrets')) o) m ON true,
-       LATERAL (SELECT CASE WHEN s.srvtype IS DISTINCT FROM 'salesforce' THEN 'no connector'
+                  AND r.rolname OPERATOR(pg_catalog.=) COALESCE(pg_catalog.current_setting('sync_ext.secret_role', true), 'sync_ext_secrets')) o) m ON true,
+       LATERAL (SELECT CASE WHEN COALESCE(s.srvtype, '') OPERATOR(pg_catalog.<>) 'salesforce' THEN 'no connector'
                             WHEN m.complete IS NOT TRUE THEN 'needs credentials'
-                            ELSE COALESCE(NULLIF(c.state, 'needs credentials'), 'waiting') END AS state) k;
+                            WHEN c.state OPERATOR(pg_catalog.<>) 'needs credentials' THEN c.state
+                            ELSE 'waiting' END AS state) k;
 COMMENT ON VIEW sync.connections IS 'the connections to other systems, and how each of them does';
 
 --------------------------------------------------------------------------------------------------
@@ -873,7 +873,7 @@ AS $$
            COALESCE(pg_catalog.format('%s can log in, or other roles are members of it', pg_catalog.max(r.rolname::text) FILTER (WHERE r.rolcanlogin OR m.roleid IS NOT NULL)), 'nobody can be the role that secrets belong to'),
            'ALTER ROLE ... NOLOGIN, and REVOKE it from all: whoever is that role reads the secrets.'
       FROM pg_catalog.pg_roles r LEFT JOIN pg_catalog.pg_auth_members m ON m.roleid OPERATOR(pg_catalog.=) r.oid
-     WHERE r.rolname OPERATOR(pg_catalog.=) COALESCE(NULLIF(pg_catalog.current_setting('sync_ext.secret_role', true), ''), 'sync_ext_secrets')
+     WHERE r.rolname OPERATOR(pg_catalog.=) COALESCE(pg_catalog.current_setting('sync_ext.secret_role', true), 'sync_ext_secrets')
     UNION ALL
     SELECT 'syncs', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0, pg_catalog.format('%s syncs need attention', pg_catalog.count(*)), 'SELECT * FROM sync.status;'
       FROM sync.status s WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['needs decision', 'failing', 'needs review', 'fenced'])
