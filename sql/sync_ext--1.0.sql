@@ -473,45 +473,48 @@ AS $$
 $$;
 
 --------------------------------------------------------------------------------------------------
--- Connections: servers of the wrapper "sync_ext". What everybody may know is in a server's options,
--- secrets are in its user mapping for a role that nobody can be.
+-- Connections: servers of the wrapper sync_ext. What everybody may know stands in a server's options,
+-- secrets stand in its user mapping for a role that nobody can be.
+
+-- It belongs to the whole cluster, so that it may be there already.
+DO $$
+DECLARE
+    secrets text := COALESCE(pg_catalog.current_setting('sync_ext.secret_role', true), 'sync_ext_secrets');
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) secrets) THEN
+        BEGIN
+            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', secrets);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            -- Another database was quicker.
+            NULL;
+        END;
+    END IF;
+    IF EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) secrets AND (r.rolcanlogin OR r.rolsuper)) THEN
+        RAISE EXCEPTION 'role "%" cannot hold secrets', secrets
+            USING ERRCODE = 'invalid_role_specification',
+                  DETAIL = 'It can log in. Secrets are kept in its user mappings, where whoever is that role reads them.',
+                  HINT = 'Make it NOLOGIN, or name another role in the setting sync_ext.secret_role.';
+    END IF;
+END
+$$;
 
 CREATE FUNCTION sync._validate_options(options text[], catalog oid) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'validate_options_wrapper';
 
 CREATE FOREIGN DATA WRAPPER sync_ext VALIDATOR sync._validate_options;
-COMMENT ON FOREIGN DATA WRAPPER sync_ext IS 'sync_ext: the systems that tables are kept in sync with';
+COMMENT ON FOREIGN DATA WRAPPER sync_ext IS 'connections of sync_ext to other systems';
 
-DO $$
-DECLARE
-    wanted name := pg_catalog.current_setting('sync_ext.secret_role');
-BEGIN
-    IF EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) wanted AND r.rolcanlogin) THEN
-        RAISE EXCEPTION 'role "%" can log in', wanted
-            USING ERRCODE = 'invalid_role_specification',
-                  DETAIL = 'The secrets of connections belong to this role, and who is the role could read them.',
-                  HINT = 'ALTER ROLE ... NOLOGIN, or name another role in sync_ext.secret_role.';
-    END IF;
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) wanted) THEN
-        BEGIN
-            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted);
-        EXCEPTION WHEN duplicate_object OR unique_violation THEN
-            -- Made just now for another database of this server.
-            NULL;
-        END;
-    END IF;
-END
-$$;
-
--- How each connection is doing; the worker writes it.
+-- What the worker has found out about each connection. In no dump: it is true of this server only.
 CREATE TABLE sync._connection (
     server          oid         NOT NULL CONSTRAINT _connection_pkey PRIMARY KEY,
-    state           text        NOT NULL CONSTRAINT state_known CHECK (state OPERATOR(pg_catalog.=) ANY (
-                        ARRAY['ok', 'waiting', 'needs credentials', 'unreachable', 'refused', 'no connector'])),
+    state           text        NOT NULL CONSTRAINT state_known CHECK (state OPERATOR(pg_catalog.=) ANY
+                    (ARRAY['ok', 'waiting', 'needs credentials', 'unreachable', 'refused', 'no connector'])),
     reason          text,
+    -- what became of a secret that was to take the place of the one in use
     new_secret      text,
     retry_at        timestamptz,
     since           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- who we are there, how much of the day's calls is used, how far its clock is from ours
     account_id      text,
     account_user    text,
     api_used        int8,
@@ -521,7 +524,7 @@ CREATE TABLE sync._connection (
 
 CREATE FUNCTION sync.create_connection(name text, settings jsonb) RETURNS text
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'create_connection_wrapper';
-COMMENT ON FUNCTION sync.create_connection(text, jsonb) IS 'makes a connection to another system';
+COMMENT ON FUNCTION sync.create_connection(text, jsonb) IS 'makes a connection to another system, without its secrets';
 
 CREATE FUNCTION sync.alter_connection(name text, patch jsonb) RETURNS text
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'alter_connection_wrapper';
@@ -529,30 +532,72 @@ COMMENT ON FUNCTION sync.alter_connection(text, jsonb) IS 'changes the settings 
 
 CREATE FUNCTION sync.drop_connection(name text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'drop_connection_wrapper';
-COMMENT ON FUNCTION sync.drop_connection(text) IS 'ends a connection that no sync uses';
+COMMENT ON FUNCTION sync.drop_connection(text) IS 'ends a connection that no sync uses, and forgets its secrets';
 
-CREATE FUNCTION sync.set_secret(connection text, client_id text DEFAULT NULL, client_secret text DEFAULT NULL, client_secret_file text DEFAULT NULL) RETURNS text
+CREATE FUNCTION sync.set_secret(connection text, client_id text DEFAULT NULL, client_secret text DEFAULT NULL,
+                                client_secret_file text DEFAULT NULL) RETURNS text
     LANGUAGE c AS 'MODULE_PATHNAME', 'set_secret_wrapper';
 COMMENT ON FUNCTION sync.set_secret(text, text, text, text) IS 'stores the secrets of a connection; those in use stay until the new ones have worked';
 
---------------------------------------------------------------------------------------------------
--- Views
+-- What the worker does once it has tried a new secret, by hand: it takes the place of the old one, or
+-- was refused and is forgotten.
+CREATE FUNCTION sync._settle_secret(connection text, refused text DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'settle_secret_wrapper';
+
+CREATE FUNCTION sync.test_connection(name text)
+    RETURNS TABLE (what text, ok boolean, detail text, remedy text)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'test_connection_wrapper';
+COMMENT ON FUNCTION sync.test_connection(text) IS 'looks whether a connection works, step by step, and says what to do where it does not';
+
+CREATE FUNCTION sync.objects(connection text)
+    RETURNS TABLE (name text, label text, createable boolean, updateable boolean, deletable boolean)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'connection_objects_wrapper';
+COMMENT ON FUNCTION sync.objects(text) IS 'the objects on the other side of a connection';
+
+CREATE FUNCTION sync.fields(connection text, object text)
+    RETURNS TABLE (name text, label text, type text, postgres_type text, length int4, nillable boolean,
+                   createable boolean, updateable boolean, external_id boolean, refers_to text)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'connection_fields_wrapper';
+COMMENT ON FUNCTION sync.fields(text, text) IS 'the fields of an object on the other side of a connection';
 
 CREATE VIEW sync.connections AS
-SELECT f.srvname::pg_catalog.text AS connection, f.srvtype AS type,
-       CASE WHEN c.state IS NULL AND m.umserver IS NULL THEN 'needs credentials' ELSE COALESCE(c.state, 'waiting') END AS state,
-       pg_catalog.concat_ws('; ', CASE WHEN c.state IS NULL AND m.umserver IS NULL
-                                       THEN pg_catalog.format('SELECT sync.set_secret(%L, client_id => ..., client_secret => ...)', f.srvname)
-                                       ELSE COALESCE(c.reason, CASE c.state WHEN 'ok' THEN 'logged in' ELSE 'not tried yet' END) END, c.new_secret) AS detail,
-       (SELECT pg_catalog.split_part(o, '=', 2) FROM pg_catalog.unnest(f.srvoptions) AS o WHERE pg_catalog.starts_with(o, 'instance_url=')) AS host,
-       f.srvowner::pg_catalog.regrole::pg_catalog.text AS owner,
-       c.account_id AS account, c.account_user AS "user", c.api_used, c.api_allowed, c.since, c.retry_at AS next_try
-  FROM pg_catalog.pg_foreign_server f
-  JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid OPERATOR(pg_catalog.=) f.srvfdw AND w.fdwname OPERATOR(pg_catalog.=) 'sync_ext'
-  LEFT JOIN sync._connection c ON c.server OPERATOR(pg_catalog.=) f.oid
-  LEFT JOIN (SELECT DISTINCT u.srvid AS umserver FROM pg_catalog.pg_user_mappings u) m ON m.umserver OPERATOR(pg_catalog.=) f.oid
- ORDER BY f.srvname;
-COMMENT ON VIEW sync.connections IS 'the systems on the other side: how each is doing, and what to do about it';
+SELECT s.srvname::pg_catalog.text AS name,
+       s.srvtype AS type,
+       k.state,
+       CASE WHEN k.state OPERATOR(pg_catalog.=) 'no connector' THEN pg_catalog.format('this version has no connector for systems of type %s', s.srvtype)
+            WHEN k.state OPERATOR(pg_catalog.=) 'needs credentials' THEN pg_catalog.format('store them: SELECT sync.set_secret(%L, client_id => ..., client_secret => ...);', s.srvname)
+            ELSE COALESCE(pg_catalog.concat_ws('; ',
+                              COALESCE(c.reason, CASE WHEN k.state OPERATOR(pg_catalog.=) 'ok' THEN pg_catalog.concat_ws(' ', 'org ' OPERATOR(pg_catalog.||) c.account_id, 'as ' OPERATOR(pg_catalog.||) c.account_user)
+                                                              ELSE 'not used yet' END),
+                              COALESCE(c.new_secret, CASE WHEN m.pending THEN 'a new secret waits to be tried' END)), '') END AS detail,
+       (SELECT COALESCE(pg_catalog.max(o.option_value) FILTER (WHERE o.option_name OPERATOR(pg_catalog.=) 'host'),
+                        pg_catalog.max(pg_catalog.split_part(pg_catalog.split_part(o.option_value, '://', 2), '/', 1))
+                            FILTER (WHERE o.option_name OPERATOR(pg_catalog.=) ANY (ARRAY['instance_url', 'base_url'])))
+          FROM pg_catalog.pg_options_to_table(s.srvoptions) o) AS host,
+       pg_catalog.pg_get_userbyid(s.srvowner)::pg_catalog.text AS owner,
+       c.since
+  FROM pg_catalog.pg_foreign_server s
+  JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid OPERATOR(pg_catalog.=) s.srvfdw AND w.fdwname OPERATOR(pg_catalog.=) 'sync_ext'
+  LEFT JOIN sync._connection c ON c.server OPERATOR(pg_catalog.=) s.oid
+  LEFT JOIN LATERAL (
+       -- the names of the secrets and nothing else of them
+       SELECT pg_catalog.bool_or(o.name OPERATOR(pg_catalog.=) 'client_id')
+              AND pg_catalog.bool_or(o.name OPERATOR(pg_catalog.=) ANY (ARRAY['client_secret', 'client_secret_file'])) AS complete,
+              pg_catalog.bool_or(pg_catalog.starts_with(o.name, 'new_')) AS pending
+         FROM (SELECT pg_catalog.split_part(u.option, '=', 1) AS name
+                 FROM pg_catalog.pg_user_mapping p
+                 JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) p.umuser,
+                      LATERAL pg_catalog.unnest(p.umoptions) AS u (option)
+                WHERE p.umserver OPERATOR(pg_catalog.=) s.oid
+                  AND r.rolname OPERATOR(pg_catalog.=) COALESCE(pg_catalog.current_setting('sync_ext.secret_role', true), 'sync_ext_secrets')) o) m ON true,
+       LATERAL (SELECT CASE WHEN COALESCE(s.srvtype, '') OPERATOR(pg_catalog.<>) 'salesforce' THEN 'no connector'
+                            WHEN m.complete IS NOT TRUE THEN 'needs credentials'
+                            WHEN c.state OPERATOR(pg_catalog.<>) 'needs credentials' THEN c.state
+                            ELSE 'waiting' END AS state) k;
+COMMENT ON VIEW sync.connections IS 'the connections to other systems, and how each of them does';
+
+--------------------------------------------------------------------------------------------------
+-- Views
 
 CREATE VIEW sync.status AS
 SELECT s.name AS sync,
@@ -606,7 +651,7 @@ SELECT s.name AS sync,
                             COALESCE(pg_catalog.min(c.detail), '') AS reason,
                             EXISTS (SELECT FROM sync._object o WHERE o.connection OPERATOR(pg_catalog.=) s.connection
                                        AND pg_catalog.lower(o.object) OPERATOR(pg_catalog.=) pg_catalog.lower(s.object)) AS described
-                       FROM sync.connections c WHERE c.connection OPERATOR(pg_catalog.=) s.connection) n
+                       FROM sync.connections c WHERE c.name OPERATOR(pg_catalog.=) s.connection) n
  CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.<>) 'review') AS waiting,
                             pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.=) 'review') AS review
                        FROM sync._queue x WHERE x.sync OPERATOR(pg_catalog.=) s.id) q
@@ -887,6 +932,12 @@ AS $$
     SELECT 'fencing', COALESCE(e.state, 'active') OPERATOR(pg_catalog.<>) 'fenced', COALESCE(pg_catalog.format('%s: %s', e.state, e.reason), 'its worker has not started yet'), 'SELECT sync.activate(); if this database is meant to sync.'
       FROM (SELECT 1) AS one LEFT JOIN LATERAL sync._epoch_now() AS e ON true
     UNION ALL
+    SELECT 'secret role', pg_catalog.count(*) FILTER (WHERE r.rolcanlogin OR m.roleid IS NOT NULL) OPERATOR(pg_catalog.=) 0,
+           COALESCE(pg_catalog.format('%s can log in, or other roles are members of it', pg_catalog.max(r.rolname::text) FILTER (WHERE r.rolcanlogin OR m.roleid IS NOT NULL)), 'nobody can be the role that secrets belong to'),
+           'ALTER ROLE ... NOLOGIN, and REVOKE it from all: whoever is that role reads the secrets.'
+      FROM pg_catalog.pg_roles r LEFT JOIN pg_catalog.pg_auth_members m ON m.roleid OPERATOR(pg_catalog.=) r.oid
+     WHERE r.rolname OPERATOR(pg_catalog.=) COALESCE(pg_catalog.current_setting('sync_ext.secret_role', true), 'sync_ext_secrets')
+    UNION ALL
     SELECT 'syncs', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0, pg_catalog.format('%s syncs need attention', pg_catalog.count(*)), 'SELECT * FROM sync.status;'
       FROM sync.status s WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['needs decision', 'failing', 'needs review', 'fenced'])
     ) AS c (what, ok, detail, remedy)
@@ -918,7 +969,8 @@ BEGIN
         FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'drop_sync(text)',
                                     'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'retry(bigint)', 'discard(bigint,text)',
                                     'register_table(regclass,text,text,text,text)',
-                                    'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text)'] LOOP
+                                    'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text)',
+                                    'test_connection(text)', 'objects(text)', 'fields(text,text)'] LOOP
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
         END LOOP;
         EXECUTE pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER sync_ext TO %s', role);

@@ -81,6 +81,20 @@ fn set_secret(
     })
 }
 
+/// `sync._settle_secret(connection text, refused text) RETURNS void`: what the worker does once it has
+/// tried a new secret, by hand. For superusers.
+#[pg_extern(sql = false)]
+fn settle_secret(connection: Option<&[u8]>, refused: Option<&[u8]>) {
+    speech::function(|| {
+        let Some(name) = connection else { return };
+        let connection = or_raise(connection::by_name(&inwards(name)));
+        match refused {
+            None => connection::promote(connection.server),
+            Some(why) => connection::refuse_new(connection.server, &inwards(why)),
+        }
+    });
+}
+
 fn read(document: &AnyElement) -> Json {
     // SAFETY: the functions are declared with jsonb.
     let text = unsafe { render_datum(document.datum(), pg_sys::JSONBOID) };

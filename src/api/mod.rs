@@ -4,6 +4,7 @@
 mod border;
 mod connections;
 mod image;
+mod inspect;
 mod lifecycle;
 mod syncs;
 mod wait;

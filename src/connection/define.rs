@@ -49,6 +49,14 @@ pub fn create(name: &str, system: &str, settings: &Map<String, Json>) -> Result<
         ),
         &[],
     );
+    // Of servers that were dropped by a plain statement; their numbers come back one day.
+    sql::as_extension(|| {
+        sql::query(
+            "DELETE FROM sync._connection c
+              WHERE NOT EXISTS (SELECT FROM pg_foreign_server s WHERE s.oid = c.server)",
+            &[],
+        )
+    });
     attach::configuration_changed();
     Ok(catalog::by_name(name)?.server)
 }

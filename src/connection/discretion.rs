@@ -80,7 +80,9 @@ unsafe fn screen(error: *mut pg_sys::ErrorData) {
         let error = &mut *error;
         let now = pg_sys::GetCurrentStatementStartTimestamp();
         let statement = bytes(pg_sys::debug_query_string);
-        let of_secret = (CONCEALED != 0 && CONCEALED == now) || mentions_secret(statement);
+        let of_secret = (CONCEALED != 0 && CONCEALED == now)
+            || mentions_secret(statement)
+            || executes_secret(statement);
         let around = [error.context, error.internalquery];
         let quotes = around.into_iter().any(|text| mentions_secret(bytes(text)));
         // The server's own lines about statements have their text in them.
@@ -94,6 +96,11 @@ unsafe fn screen(error: *mut pg_sys::ErrorData) {
         }
         error.hide_stmt = true;
         error.hide_ctx = true;
+        if error.elevel < pg_sys::LOG as i32 {
+            // Of interest to those who look for a defect, and full of names.
+            error.output_to_server = false;
+            return;
+        }
         if about_statement {
             let message = bytes(error.message);
             if is_of_statement(message) || tells {
@@ -161,6 +168,46 @@ fn mentions_secret(text: &[u8]) -> bool {
         text.len() >= word.len() && text.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word))
     };
     has(b"set_secret") || has(b"client_secret") || (has(b"mapping") && has(b"client_id"))
+}
+
+/// Does a text execute a prepared statement that speaks of our secrets? Its own text has only the
+/// arguments.
+///
+/// # Safety
+/// In a process of the server.
+unsafe fn executes_secret(text: &[u8]) -> bool {
+    const EXECUTE: &[u8] = b"execute";
+    let places = text.windows(EXECUTE.len()).enumerate();
+    places.filter(|(_, word)| word.eq_ignore_ascii_case(EXECUTE)).any(|(at, _)| {
+        let Some(name) = identifier(&text[at + EXECUTE.len()..]) else { return false };
+        let Ok(name) = CString::new(name) else { return false };
+        // SAFETY: the statements that this session has prepared; nothing is looked up elsewhere.
+        unsafe {
+            let prepared = pg_sys::FetchPreparedStatement(name.as_ptr(), false);
+            !prepared.is_null() && mentions_secret(bytes((*(*prepared).plansource).query_string))
+        }
+    })
+}
+
+/// The name that a text begins with, after white space, as the server reads it.
+fn identifier(text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.trim_ascii_start();
+    let Some(quoted) = text.strip_prefix(b"\"") else {
+        let end = text
+            .iter()
+            .position(|b| !(b.is_ascii_alphanumeric() || b"_$".contains(b) || *b >= 0x80));
+        let name = text[..end.unwrap_or(text.len())].to_ascii_lowercase();
+        return (!name.is_empty() && name.len() < 64).then_some(name);
+    };
+    let mut name = Vec::new();
+    let mut rest = quoted.iter().peekable();
+    while let Some(&byte) = rest.next() {
+        if byte == b'"' && rest.next_if(|next| **next == b'"').is_none() {
+            return (name.len() < 64).then_some(name);
+        }
+        name.push(byte);
+    }
+    None
 }
 
 /// A line that the server logs because of log_statement, log_duration, auto_explain and the like.

@@ -7,7 +7,7 @@ use foldhash::quality::FixedState;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::prelude::*;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash};
 
 /// How often a server or a user mapping of this database has changed, as far as this process knows.
 static mut CHANGES: u64 = 0;
@@ -67,7 +67,5 @@ pub fn changed(server: Oid) -> u64 {
 }
 
 fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = FixedState::with_seed(0).build_hasher();
-    value.hash(&mut hasher);
-    hasher.finish()
+    FixedState::with_seed(0).hash_one(value)
 }

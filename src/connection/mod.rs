@@ -7,15 +7,18 @@
 //! define       making, changing, ending one           secret      the user mapping; old and new secrets
 //! link         the connector of a connection          file        secrets in files
 //! generation   noticing that any of it changed        refusal     a connector's fault as an SQL error
+//! inspect      looking at the other side              call        from a person's own backend
 //! discretion   keeping secrets out of the server's log and out of pg_stat_activity
 //! ```
 
+mod call;
 mod catalog;
 mod define;
 pub mod discretion;
 mod file;
 mod generation;
 mod health;
+mod inspect;
 mod link;
 mod options;
 mod refusal;
@@ -23,10 +26,12 @@ mod secret;
 
 #[allow(unused_imports, reason = "what the engine calls")]
 pub use self::{
+    call::ask,
     catalog::{Connection, all, by_name, by_oid, for_documents, pairs, settings, users_of},
     define::{Patch, alter, create, described, drop},
     generation::changed,
     health::{logged_in, missing_right, note, state_of},
+    inspect::{Finding, describe, objects, postgres_type, test, usable},
     link::{connector, connector_with_new_secret, policy},
     options::validate,
     refusal::fault_to_failure,
@@ -36,8 +41,8 @@ pub use self::{
 /// The wrapper that all connections belong to.
 const WRAPPER: &str = "sync_ext";
 
-/// The SQLSTATE of a connection that has no secrets yet; in the class of refused ones (28).
-pub const NEEDS_CREDENTIALS: &str = "28S01";
+/// The SQLSTATE of a connection that has no secrets yet. Those that the other side refuses are 28000.
+pub const NEEDS_CREDENTIALS: &str = "28P01";
 
 /// The SQLSTATE of a connection whose system has no connector.
 pub const NO_CONNECTOR: &str = "0A000";

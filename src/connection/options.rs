@@ -12,7 +12,7 @@ use pgrx::pg_sys::{self, Oid};
 const OF_SERVER: [&str; 17] = [
     "account",
     "account_id",
-    "allow_secret_files",
+    "allow_secret_file",
     "api_version",
     "auth_type",
     "base_url",
@@ -31,10 +31,10 @@ const OF_SERVER: [&str; 17] = [
 
 /// Those that a Salesforce org has.
 const OF_SALESFORCE: [&str; 5] =
-    ["allow_secret_files", "api_version", "auth_type", "instance_url", "login_url"];
+    ["allow_secret_file", "api_version", "auth_type", "instance_url", "login_url"];
 
 /// By which an owner who is no superuser may name files of secrets; only a superuser gives it.
-pub(super) const ALLOW_FILES: &str = "allow_secret_files";
+pub(super) const ALLOW_FILES: &str = "allow_secret_file";
 
 /// The secrets in use, and those that are to take their place.
 const OF_MAPPING: [&str; 6] = [
@@ -54,7 +54,7 @@ pub fn validate(options: &[(String, String)], catalog: Oid) -> Result<(), Failur
     if catalog == pg_sys::ForeignServerRelationId {
         return validate_server(options);
     }
-    if catalog == Oid::from(pg_sys::UserMappingRelationId) {
+    if catalog == pg_sys::UserMappingRelationId {
         // Whoever typed them is not to be watched while typing.
         discretion::cover("CREATE or ALTER USER MAPPING (secrets not shown)");
         return validate_mapping(options);

@@ -190,7 +190,7 @@ impl State {
     ///
     /// # Errors
     /// The fault, if the call can never succeed as it is.
-    pub fn answer(&mut self, call: Call, reply: Result<Reply, Fault>) -> Result<(), Fault> {
+    pub fn answer(&mut self, call: Call, reply: Result<Reply, Fault>) -> Result<(), Box<Fault>> {
         let Some((purpose, moment)) = self.left.remove(&call.number) else { return Ok(()) };
         match reply {
             Ok(reply) => {
@@ -228,7 +228,7 @@ impl State {
                         let mut call = call;
                         call.not_before = Some(Instant::now() + AFTER_REFUSAL);
                         self.outbox.push_back(call);
-                        Err(fault)
+                        Err(Box::new(fault))
                     }
                 }
             }

@@ -393,9 +393,10 @@ impl Sync {
         let (ours, theirs): (Vec<Due>, Vec<Due>) = due
             .into_iter()
             .filter(|d| {
-                !state.is_taken(d.side, &d.key)
-                    && !state.maybe_ours.contains_key(&queue::mark(d.side, &d.key))
-                    && !(d.side == remote && fetching)
+                let waits = state.is_taken(d.side, &d.key)
+                    || state.maybe_ours.contains_key(&queue::mark(d.side, &d.key))
+                    || d.side == remote && fetching;
+                !waits
             })
             .partition(|d| d.side != remote);
         // What is taken comes back when its lane is free, what waits for a time when it is there.

@@ -1,0 +1,129 @@
+//! Rows become records and records become rows.
+
+use local_org::Options;
+use pgrx_tests::{query_one, rows, run};
+use serde_json::json;
+
+use super::{accounts, names, settle, until};
+
+#[test]
+fn rows_become_records_and_get_their_ids() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    run(
+        &mut c,
+        "INSERT INTO accounts (account_name, annual_revenue) SELECT 'a' || i, i + 0.5 FROM generate_series(1, 300) i",
+    );
+    settle(&mut c);
+    assert_eq!(org.count("Account"), 300);
+    until(&mut c, "SELECT count(*) FROM accounts WHERE sf_id IS NULL", "0");
+    until(&mut c, "SELECT count(*) FROM accounts WHERE last_modified IS NULL", "0");
+    run(
+        &mut c,
+        "UPDATE accounts SET account_name = 'b' WHERE id = 1; DELETE FROM accounts WHERE id = 2",
+    );
+    settle(&mut c);
+    assert_eq!(org.count("Account"), 299);
+    assert!(names(&org).contains(&"b".to_owned()), "{:?}", names(&org));
+    assert_eq!(org.unserved().len(), 0, "{:?}", org.unserved());
+    // What was sent does not come back as a change.
+    let calls = org.calls().iter().filter(|call| call.method == "PATCH").count();
+    assert_eq!(
+        rows(
+            &mut c,
+            "SELECT status, count(*) FROM sync.change_log WHERE origin = 'user' GROUP BY 1"
+        ),
+        ["synced|302"]
+    );
+    assert_eq!(org.calls().iter().filter(|call| call.method == "PATCH").count(), calls);
+}
+
+#[test]
+fn records_become_rows_and_their_changes_arrive() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    let ids: Vec<String> = (0..2_500)
+        .map(|n| {
+            org.insert("Account", json!({"Name": format!("n{n}"), "AnnualRevenue": n})).unwrap()
+        })
+        .collect();
+    until(
+        &mut c,
+        "SELECT count(*), count(sf_id), max(annual_revenue) FROM accounts",
+        "2500|2500|2499.00",
+    );
+    org.edit(&ids[7], json!({"Name": "seven", "Industry": "Banking"})).unwrap();
+    org.delete(&ids[8]).unwrap();
+    until(&mut c, "SELECT count(*) FROM accounts", "2499");
+    until(
+        &mut c,
+        &format!(
+            "SELECT account_name || '|' || industry_type FROM accounts WHERE sf_id = '{}'",
+            ids[7]
+        ),
+        "seven|Banking",
+    );
+    // A change of each side to another field survives.
+    org.edit(&ids[9], json!({"Industry": "Banking"})).unwrap();
+    run(&mut c, &format!("UPDATE accounts SET account_name = 'nine' WHERE sf_id = '{}'", ids[9]));
+    settle(&mut c);
+    until(
+        &mut c,
+        &format!(
+            "SELECT account_name || '|' || industry_type FROM accounts WHERE sf_id = '{}'",
+            ids[9]
+        ),
+        "nine|Banking",
+    );
+    let record = org.get(&ids[9]).unwrap();
+    assert_eq!(
+        (record["Name"].as_str(), record["Industry"].as_str()),
+        (Some("nine"), Some("Banking"))
+    );
+}
+
+#[test]
+fn records_that_are_there_are_loaded_and_paired_by_their_id() {
+    let (org, cluster) = crate::connections::with_org(Options::default(), &[]);
+    let mut c = cluster.connect("postgres").unwrap();
+    crate::connections::connect_crm(&mut c, &org);
+    let id = org.insert("Account", json!({"Name": "there"})).unwrap();
+    org.insert("Account", json!({"Name": "new"})).unwrap();
+    run(
+        &mut c,
+        &format!(
+            "CREATE TABLE accounts (id SERIAL PRIMARY KEY, sf_id VARCHAR(18) UNIQUE, account_name VARCHAR(255),
+               industry_type VARCHAR(100), annual_revenue DECIMAL(18,2), last_modified TIMESTAMP);
+             INSERT INTO accounts (sf_id, account_name) VALUES ('{id}', 'there')"
+        ),
+    );
+    super::create_sync(&mut c, "{}");
+    until(
+        &mut c,
+        "SELECT string_agg(account_name, ',' ORDER BY account_name) FROM accounts",
+        "new,there",
+    );
+    settle(&mut c);
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM accounts"), "2");
+    assert_eq!(org.count("Account"), 2);
+}
+
+/// The other system trims: what it holds afterwards is what the row gets, once, and no ping-pong.
+#[test]
+fn what_the_other_system_makes_of_a_value_comes_back_once() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('  wide  ')");
+    settle(&mut c);
+    assert_eq!(names(&org), ["wide"]);
+    until(&mut c, "SELECT count(sf_id) FROM accounts", "1");
+    let writes = || {
+        org.calls()
+            .iter()
+            .filter(|call| {
+                call.path.contains("composite") && call.method == "POST" || call.method == "PATCH"
+            })
+            .count()
+    };
+    let before = writes();
+    run(&mut c, "UPDATE accounts SET last_sync = now()");
+    settle(&mut c);
+    assert_eq!(writes(), before);
+}

@@ -1,0 +1,79 @@
+//! An answer that never came: no record twice, none missing.
+
+use local_org::{Fault, FaultRule, Options};
+use pgrx_tests::{query_one, rows, run};
+use serde_json::json;
+
+use super::{accounts, names, settle, until};
+
+fn lost_create(more: &str) {
+    let (org, _cluster, mut c) = accounts(Options::default(), more);
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('first')");
+    settle(&mut c);
+    for fault in [Fault::CutAfter, Fault::CutBefore, Fault::CutAfter] {
+        let number = org.fault(FaultRule::once(fault).path("composite/sobjects"));
+        let n = query_one(&mut c, "SELECT count(*) FROM accounts").parse::<usize>().unwrap();
+        run(
+            &mut c,
+            &format!(
+                "INSERT INTO accounts (account_name) SELECT 'x' || {n} || i FROM generate_series(1, 5) i"
+            ),
+        );
+        settle(&mut c);
+        assert_eq!(org.struck(number), 1);
+        assert_eq!(org.count("Account"), n + 5, "{:?}", names(&org));
+        until(&mut c, "SELECT count(*) FROM accounts WHERE sf_id IS NULL", "0");
+        assert_eq!(query_one(&mut c, "SELECT count(*) FROM accounts"), (n + 5).to_string());
+    }
+}
+
+/// P8, with an external-id field.
+#[test]
+fn a_lost_answer_to_a_create_with_an_identity_makes_no_twin() {
+    lost_create(r#"{"identity": "External_Id__c"}"#);
+}
+
+/// P8, without one: the record is looked up.
+#[test]
+fn a_lost_answer_to_a_create_without_an_identity_makes_no_twin() {
+    lost_create("{}");
+}
+
+/// A9: somebody has changed the record since; sending the lost update again would overwrite it.
+#[test]
+fn a_lost_update_is_not_repeated_over_a_newer_change() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
+    settle(&mut c);
+    until(&mut c, "SELECT count(sf_id) FROM accounts", "1");
+    let id = query_one(&mut c, "SELECT sf_id FROM accounts");
+    let number = org.fault(FaultRule::once(Fault::CutAfter).path("composite"));
+    run(&mut c, "UPDATE accounts SET account_name = 'ours'");
+    settle(&mut c);
+    assert_eq!(org.struck(number), 1);
+    org.edit(&id, json!({"Name": "theirs"})).unwrap();
+    until(&mut c, "SELECT account_name FROM accounts", "theirs");
+    assert_eq!(names(&org), ["theirs"]);
+    assert_eq!(rows(&mut c, "SELECT * FROM sync.conflicts"), Vec::<String>::new());
+}
+
+/// An edit over there that nobody has told of yet is found by the write itself.
+#[test]
+fn an_edit_found_while_writing_is_a_conflict_and_the_later_one_wins() {
+    let (org, _cluster, mut c) =
+        accounts(Options::default(), r#"{"ongoing_sync": {"polling_interval_seconds": 600, "mode": "real_time"}}"#.replace("\"mode\": \"real_time\"", "\"mode\": \"real_time\"").as_str());
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
+    settle(&mut c);
+    until(&mut c, "SELECT count(sf_id) FROM accounts", "1");
+    let id = query_one(&mut c, "SELECT sf_id FROM accounts");
+    org.edit(&id, json!({"Name": "theirs", "Industry": "Banking"})).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    run(&mut c, "UPDATE accounts SET account_name = 'ours'");
+    settle(&mut c);
+    until(&mut c, "SELECT account_name || '|' || industry_type FROM accounts", "ours|Banking");
+    assert_eq!(names(&org), ["ours"]);
+    assert_eq!(
+        rows(&mut c, "SELECT field, base, source_value, target_value, winner FROM sync.conflicts"),
+        ["account_name|one|theirs|ours|target"]
+    );
+}

@@ -1,0 +1,86 @@
+//! Two-way sync with another system, held against the local org.
+
+mod both_ways;
+mod lost_answers;
+mod trouble;
+
+use cluster::Cluster;
+use cluster::postgres::Client;
+use local_org::LocalOrg;
+use pgrx_tests::{query_one, rows, run};
+
+use crate::connections::{connect_crm, with_org};
+
+/// The table of the Stacksync text, and the sync of it with the org's accounts; `more` is a further
+/// piece of the document.
+pub(crate) fn accounts(options: local_org::Options, more: &str) -> (LocalOrg, Cluster, Client) {
+    let (org, cluster) = with_org(options, &[]);
+    let mut c = cluster.connect("postgres").unwrap();
+    connect_crm(&mut c, &org);
+    run(
+        &mut c,
+        "CREATE TABLE accounts (id SERIAL PRIMARY KEY, sf_id VARCHAR(18) UNIQUE, account_name VARCHAR(255),
+           industry_type VARCHAR(100), annual_revenue DECIMAL(18,2), last_modified TIMESTAMP, last_sync TIMESTAMP)",
+    );
+    create_sync(&mut c, more);
+    (org, cluster, c)
+}
+
+pub(crate) fn create_sync(c: &mut Client, more: &str) {
+    run(
+        c,
+        &format!(
+            r#"SELECT sync.create_sync('accounts', '{{
+                 "source": {{"connection": "crm", "object": "Account"}}, "target": {{"table": "accounts"}},
+                 "field_mappings": [
+                   {{"source": "Id", "target": "sf_id"}},
+                   {{"source": "Name", "target": "account_name"}},
+                   {{"source": "Industry", "target": "industry_type"}},
+                   {{"source": "AnnualRevenue", "target": "annual_revenue"}},
+                   {{"source": "LastModifiedDate", "target": "last_modified"}}],
+                 "sync_type": "bidirectional",
+                 "ongoing_sync": {{"mode": "real_time", "polling_interval_seconds": 1}},
+                 "conflict_resolution": {{"strategy": "last_write_wins", "timestamp_field": "LastModifiedDate"}}}}', '{more}')"#
+        ),
+    );
+}
+
+/// Waits until all that was changed here is there, or waits for somebody.
+#[track_caller]
+pub(crate) fn settle(c: &mut Client) {
+    assert_eq!(
+        query_one(c, "SELECT settled, parked FROM sync.wait('accounts', '60s')"),
+        "t|0",
+        "{:?}\n{:?}\n{:?}",
+        rows(c, "SELECT sync, state, detail FROM sync.status"),
+        rows(c, "SELECT key, state, attempts, message, detail FROM sync.queue"),
+        rows(c, "SELECT name, state, detail FROM sync.connections"),
+    );
+}
+
+/// The names of the org's accounts, in order.
+pub(crate) fn names(org: &LocalOrg) -> Vec<String> {
+    let mut names: Vec<String> = org
+        .records("Account")
+        .iter()
+        .map(|r| r["Name"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Waits until a query of one value answers this.
+#[track_caller]
+pub(crate) fn until(c: &mut Client, sql: &str, wanted: &str) {
+    let mut last = String::new();
+    let found = cluster::poll(std::time::Duration::from_secs(60), || {
+        last = query_one(c, sql);
+        (last == wanted).then_some(())
+    });
+    assert!(
+        found.is_some(),
+        "{sql}: {last}, not {wanted}\n{:?}\n{:?}",
+        rows(c, "SELECT sync, state, detail FROM sync.status"),
+        rows(c, "SELECT key, state, attempts, message, detail FROM sync.queue")
+    );
+}

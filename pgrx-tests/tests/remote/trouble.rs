@@ -1,0 +1,63 @@
+//! Outages wait, refusals park their record, and both say what to do.
+
+use local_org::{Fault, FaultRule, Options};
+use pgrx_tests::{query_one, rows, run};
+
+use super::{accounts, names, settle, until};
+
+#[test]
+fn an_outage_waits_and_burns_no_attempts() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('before')");
+    settle(&mut c);
+    org.fault(FaultRule::always(Fault::Html503));
+    run(
+        &mut c,
+        "INSERT INTO accounts (account_name) SELECT 'x' || i FROM generate_series(1, 10) i",
+    );
+    until(&mut c, "SELECT state FROM sync.status", "waiting");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.queue WHERE attempts > 0"), "0");
+    org.clear_faults();
+    settle(&mut c);
+    assert_eq!(org.count("Account"), 11, "{:?}", names(&org));
+    assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "running");
+}
+
+/// P12.
+#[test]
+fn a_value_the_org_refuses_parks_its_record_only() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('good'), (NULL), ('fine')");
+    until(&mut c, "SELECT count(*) FROM sync.queue", "1");
+    until(&mut c, "SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "2");
+    assert_eq!(names(&org), ["fine", "good"]);
+    let said = rows(&mut c, "SELECT key, message FROM sync.queue");
+    assert!(
+        said[0].starts_with("2|") && said[0].contains("Required fields are missing"),
+        "{said:?}"
+    );
+    // Mended where it was made.
+    run(&mut c, "UPDATE accounts SET account_name = 'mended' WHERE id = 2");
+    settle(&mut c);
+    assert_eq!(names(&org), ["fine", "good", "mended"]);
+}
+
+#[test]
+fn wrong_credentials_are_said_and_mended_by_a_new_secret() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
+    settle(&mut c);
+    org.set_client(org.client_id(), "rotated");
+    org.expire_sessions();
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('two')");
+    until(&mut c, "SELECT state FROM sync.status", "refused");
+    run(
+        &mut c,
+        &format!(
+            "SELECT sync.set_secret('crm', client_id => '{}', client_secret => 'rotated')",
+            org.client_id()
+        ),
+    );
+    settle(&mut c);
+    assert_eq!(names(&org), ["one", "two"]);
+}

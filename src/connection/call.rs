@@ -1,0 +1,95 @@
+//! A call to the other side from a person's own backend: a network thread carries it out, and the
+//! backend waits for it as it waits for anything, so that Ctrl-C and timeouts end it at once.
+
+use crate::settings;
+use crate::worker::transaction::{Failure, refuse};
+use bridge::{BoxFuture, Bridge, Options, Outcome};
+use pgrx::pg_sys;
+use std::time::{Duration, Instant};
+
+/// The server counts the descriptors that it did not open itself: the bell, and what the runtime and
+/// one connection take.
+struct Descriptors(u32);
+
+impl Descriptors {
+    fn reserve() -> Self {
+        const TAKEN: u32 = 5;
+        for _ in 0..TAKEN {
+            // SAFETY: counts.
+            unsafe { pg_sys::ReserveExternalFD() };
+        }
+        Self(TAKEN)
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        for _ in 0..self.0 {
+            // SAFETY: counts.
+            unsafe { pg_sys::ReleaseExternalFD() };
+        }
+    }
+}
+
+/// Has a request carried out and waits for what comes of it, `sync_ext.call_timeout` at most. An
+/// interrupt is raised as an error; what is in flight is dropped then.
+///
+/// # Errors
+/// There is no answer in time, or no thread to carry it out.
+pub fn ask<T: Send + 'static>(
+    connection: &str,
+    make: impl FnOnce() -> BoxFuture<'static, T> + Send + 'static,
+) -> Result<T, Failure> {
+    let _descriptors = Descriptors::reserve();
+    let no_thread = |error: &dyn std::fmt::Display| {
+        refuse("53000", "a network thread cannot be started".into(), &format!("{error}."), "")
+    };
+    let mut bridge: Bridge<T> =
+        Bridge::new(Options { threads: 1, in_flight: 1 }).map_err(|error| no_thread(&error))?;
+    bridge.submit(0, make).map_err(|error| no_thread(&error))?;
+    let limit = Duration::from_millis(settings::CALL_TIMEOUT.get().max(0) as u64);
+    let begun = Instant::now();
+    loop {
+        pgrx::check_for_interrupts!();
+        bridge.clear();
+        match bridge.try_recv().map(|reply| reply.outcome) {
+            Some(Outcome::Done(answer)) => return Ok(answer),
+            Some(Outcome::Lost) => {
+                let said = bridge.said().join("; ");
+                return Err(refuse(
+                    "XX000",
+                    format!("a call to connection \"{connection}\" came to no end"),
+                    &said,
+                    "This is a defect of sync_ext.",
+                ));
+            }
+            None => {}
+        }
+        // A thread that has died rings too.
+        if bridge.tend().map_err(|error| no_thread(&error))? > 0 {
+            continue;
+        }
+        let Some(left) = limit.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) else {
+            return Err(refuse(
+                "08006",
+                format!("connection \"{connection}\" did not answer in time"),
+                &format!("There was no answer within {} ms.", limit.as_millis()),
+                "Try again, or increase sync_ext.call_timeout.",
+            ));
+        };
+        // SAFETY: waits on this backend's latch and on a descriptor that the bridge keeps open.
+        unsafe {
+            pg_sys::WaitLatchOrSocket(
+                pg_sys::MyLatch,
+                (pg_sys::WL_LATCH_SET
+                    | pg_sys::WL_SOCKET_READABLE
+                    | pg_sys::WL_TIMEOUT
+                    | pg_sys::WL_EXIT_ON_PM_DEATH) as i32,
+                bridge.fd(),
+                left.as_millis().max(1) as std::ffi::c_long,
+                pg_sys::PG_WAIT_EXTENSION,
+            );
+            pg_sys::ResetLatch(pg_sys::MyLatch);
+        }
+    }
+}

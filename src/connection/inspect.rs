@@ -1,0 +1,292 @@
+//! Looking at the other side on behalf of a person: read only, in his own backend.
+
+use super::call::ask;
+use super::catalog::{self, Connection, value};
+use super::{connector, connector_with_new_secret, fault_to_failure, has_new_secret, link};
+use crate::sql::{self, Arg};
+use crate::worker::transaction::{Failure, refuse};
+use connector::{Account, Connector, Fault, FaultKind, Field, Kind, Object, ObjectName};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One thing that was looked at.
+pub struct Finding {
+    pub what: &'static str,
+    pub ok: bool,
+    pub detail: String,
+    pub remedy: Option<String>,
+}
+
+/// From here on a clock is worth a word: last write wins compares times of both sides.
+const CLOCK_TOLERANCE: i64 = 60_000;
+
+/// The connection of this name, if the caller may use it: its owner, or whoever has USAGE on the server.
+///
+/// # Errors
+/// There is none, or he may not.
+pub fn usable(name: &str) -> Result<Connection, Failure> {
+    let connection = catalog::by_name(name)?;
+    let may = sql::one(
+        "SELECT pg_catalog.has_server_privilege($1, 'USAGE')",
+        &[Arg::Oid(connection.server)],
+    );
+    if may.as_deref() == Some("t") {
+        return Ok(connection);
+    }
+    Err(refuse(
+        "42501",
+        format!("permission denied for connection \"{name}\""),
+        "Looking at the other side takes USAGE on the server.",
+        &format!(
+            "Its owner gives it: GRANT USAGE ON FOREIGN SERVER {} TO …;",
+            sql::identifier(name)
+        ),
+    ))
+}
+
+/// The objects of the other side.
+///
+/// # Errors
+/// What [`connector`] and the other side say.
+pub fn objects(connection: &Connection) -> Result<Vec<ObjectName>, Failure> {
+    let link = connector(connection.server)?;
+    ask(&connection.name, move || Box::pin(async move { link.objects().await }))?
+        .map_err(|fault| fault_to_failure(&fault))
+}
+
+/// An object of the other side with its fields.
+///
+/// # Errors
+/// As [`objects`].
+pub fn describe(connection: &Connection, object: &str) -> Result<Object, Failure> {
+    let link = connector(connection.server)?;
+    let wanted = object.to_owned();
+    ask(&connection.name, move || Box::pin(async move { link.describe(&wanted).await }))?
+        .map_err(|fault| fault_to_failure(&fault))
+}
+
+/// The type of a column that holds all values of a field.
+pub fn postgres_type(field: &Field) -> &'static str {
+    match field.kind {
+        Kind::Id | Kind::Text | Kind::Choice => "text",
+        Kind::Choices => "text[]",
+        Kind::Boolean => "boolean",
+        Kind::Integer if field.precision > 0 && field.precision <= 9 => "integer",
+        Kind::Integer => "bigint",
+        Kind::Number => "numeric",
+        Kind::Date => "date",
+        Kind::DateTime => "timestamp with time zone",
+        Kind::Time => "time without time zone",
+        Kind::Bytes => "bytea",
+        Kind::Structure => "jsonb",
+    }
+}
+
+/// What the other side said in a test.
+struct Answers {
+    account: Result<Account, Fault>,
+    took: Duration,
+    objects: Option<Result<Vec<ObjectName>, Fault>>,
+}
+
+/// Goes through all that a connection needs, up to the first thing that is missing.
+///
+/// # Errors
+/// None of the connection's own; these are what it finds.
+pub fn test(connection: &Connection) -> Result<Vec<Finding>, Failure> {
+    let mut found = Vec::new();
+    if let Err(failure) = link::check_system(connection) {
+        found.push(failed("connector", &failure));
+        return Ok(found);
+    }
+    found.push(fine("connector", connection.system.clone()));
+    let addresses = addresses(connection);
+    let reached = addresses.ok;
+    found.push(addresses);
+    let link = match connector(connection.server) {
+        Ok(link) => {
+            found.push(fine("secret", "client_id and client_secret are stored".into()));
+            link
+        }
+        // Said already.
+        Err(_) if !reached => return Ok(found),
+        Err(failure) => {
+            let what =
+                if failure.sqlstate == super::NEEDS_CREDENTIALS || failure.sqlstate == "58P01" {
+                    "secret"
+                } else {
+                    "settings"
+                };
+            found.push(failed(what, &failure));
+            return Ok(found);
+        }
+    };
+    if !reached {
+        return Ok(found);
+    }
+    match asked(connection, link)? {
+        None => {
+            found.push(no_answer());
+            return Ok(found);
+        }
+        Some(answers) => report(&answers, &mut found),
+    }
+    if has_new_secret(connection.server)
+        && let Some(finding) = new_secret(connection)?
+    {
+        found.push(finding);
+    }
+    Ok(found)
+}
+
+fn asked(connection: &Connection, link: Arc<dyn Connector>) -> Result<Option<Answers>, Failure> {
+    let answers = ask(&connection.name, move || {
+        Box::pin(async move {
+            let begun = Instant::now();
+            let account = link.check().await;
+            let took = begun.elapsed();
+            let objects = if account.is_ok() { Some(link.objects().await) } else { None };
+            Answers { account, took, objects }
+        })
+    });
+    match answers {
+        Ok(answers) => Ok(Some(answers)),
+        Err(failure) if failure.sqlstate == "08006" => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn no_answer() -> Finding {
+    Finding {
+        what: "reached",
+        ok: false,
+        detail: format!("no answer within {} ms", crate::settings::CALL_TIMEOUT.get()),
+        remedy: Some("Try again, or increase sync_ext.call_timeout.".into()),
+    }
+}
+
+fn addresses(connection: &Connection) -> Finding {
+    let options = catalog::settings(connection.server);
+    let policy = match link::policy() {
+        Ok(policy) => policy,
+        Err(failure) => return failed("address", &failure),
+    };
+    let mut hosts = Vec::new();
+    for name in ["instance_url", "login_url"] {
+        let Some(text) = value(&options, name) else { continue };
+        match policy.url(text) {
+            Ok(url) => hosts.push(url.host_str().unwrap_or_default().to_owned()),
+            Err(fault) => return failed("address", &fault_to_failure(&fault)),
+        }
+    }
+    if hosts.is_empty() {
+        return Finding {
+            what: "address",
+            ok: false,
+            detail: "the connection has no instance_url".into(),
+            remedy: Some("Set it with sync.alter_connection.".into()),
+        };
+    }
+    hosts.dedup();
+    fine("address", format!("{} is allowed", hosts.join(", ")))
+}
+
+fn report(answers: &Answers, found: &mut Vec<Finding>) {
+    let account = match &answers.account {
+        Ok(account) => account,
+        Err(fault) => {
+            // A refusal is an answer too.
+            if !is_of_the_way(fault) {
+                found.push(reached(answers.took));
+            }
+            found.push(of_fault(if is_of_the_way(fault) { "reached" } else { "login" }, fault));
+            return;
+        }
+    };
+    found.push(reached(answers.took));
+    let user = if account.user.is_empty() { &account.user_id } else { &account.user };
+    found.push(fine("login", format!("org {} as {user}", account.id)));
+    found.push(fine("API version", account.version.clone()));
+    found.push(match account.usage {
+        None => fine("quota", "the user may not see how many calls are left".into()),
+        Some(usage) => {
+            let left = usage.allowed.saturating_sub(usage.used);
+            let ok = left.saturating_mul(20) >= usage.allowed;
+            Finding {
+                what: "quota",
+                ok,
+                detail: format!("{left} of {} calls of the day are left", usage.allowed),
+                remedy: (!ok)
+                    .then(|| "Something uses most of the calls; see the org's API usage.".into()),
+            }
+        }
+    });
+    if let Some(offset) = account.clock_offset_ms {
+        let ok = offset.abs() < CLOCK_TOLERANCE;
+        found.push(Finding {
+            what: "clock",
+            ok,
+            detail: format!("the other side's is {offset} ms from this server's"),
+            remedy: (!ok).then(|| "Have this server's clock set by NTP.".into()),
+        });
+    }
+    match &answers.objects {
+        None => {}
+        Some(Err(fault)) => found.push(of_fault("objects", fault)),
+        Some(Ok(objects)) => {
+            let writable = objects.iter().filter(|o| o.createable && o.updateable).count();
+            let ok = !objects.is_empty();
+            found.push(Finding {
+                what: "objects",
+                ok,
+                detail: format!("{} can be read, {writable} of them written", objects.len()),
+                remedy: (!ok).then(|| "Give the user rights on the objects to be synced.".into()),
+            });
+        }
+    }
+}
+
+/// Did the request not even come to the other side's application?
+fn is_of_the_way(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::Transient | FaultKind::Ambiguous)
+        || matches!(
+            fault.code.as_str(),
+            "HOST_NOT_ALLOWED" | "CERTIFICATE_REFUSED" | "NO_CERTIFICATES" | "TLS_FAILED"
+        )
+}
+
+fn new_secret(connection: &Connection) -> Result<Option<Finding>, Failure> {
+    let link = match connector_with_new_secret(connection.server) {
+        Ok(None) => return Ok(None),
+        Ok(Some(link)) => link,
+        Err(failure) => return Ok(Some(failed("new secret", &failure))),
+    };
+    let answer = ask(&connection.name, move || Box::pin(async move { link.check().await }));
+    Ok(Some(match answer {
+        Ok(Ok(_)) => {
+            fine("new secret", "it works, and takes the old one's place at the next login".into())
+        }
+        Ok(Err(fault)) => of_fault("new secret", &fault),
+        Err(failure) => failed("new secret", &failure),
+    }))
+}
+
+fn reached(took: Duration) -> Finding {
+    fine("reached", format!("answered within {} ms", took.as_millis().max(1)))
+}
+
+fn fine(what: &'static str, detail: String) -> Finding {
+    Finding { what, ok: true, detail, remedy: None }
+}
+
+fn of_fault(what: &'static str, fault: &Fault) -> Finding {
+    failed(what, &fault_to_failure(fault))
+}
+
+fn failed(what: &'static str, failure: &Failure) -> Finding {
+    let mut detail = failure.message.clone();
+    if let Some(more) = &failure.detail {
+        detail = format!("{detail}. {more}");
+    }
+    Finding { what, ok: false, detail, remedy: failure.hint.clone() }
+}
