@@ -121,7 +121,7 @@ fn partition_of(time: i64) -> String {
 }
 
 /// `20261231` for a day counted from 2000-01-01.
-fn name_of(day: i64) -> String {
+pub fn name_of(day: i64) -> String {
     // Civil from days (Howard Hinnant, "chrono-compatible low-level date algorithms").
     let z = day + 730_425;
     let era = z.div_euclid(146_097);

@@ -148,9 +148,9 @@ impl Connection {
     }
 
     /// When the allowance lets the next call out: writes at once where they can, reading gives way.
-    fn paced(&self, urgent: bool) -> Instant {
+    fn paced(&self, urgent: bool, now: Instant) -> Instant {
         let urgency = if urgent { Urgency::Change } else { Urgency::Background };
-        self.begun + self.governor.next_call_at(self.begun.elapsed(), urgency)
+        self.begun + self.governor.next_call_at(now.duration_since(self.begun), urgency)
     }
 }
 
@@ -566,7 +566,7 @@ impl Worker {
                 let now = Instant::now();
                 if !connection.checked
                     || !connection.may_call()
-                    || connection.paced(state.pushes() > 0) > now
+                    || connection.paced(state.pushes() > 0, now) > now
                 {
                     break;
                 }
@@ -596,11 +596,15 @@ impl Worker {
             let state = sync.remote.as_ref()?;
             let (_, remote) = sync.plan.remote()?;
             let connection = self.network.connections.get(&remote.connection)?;
-            let paced = (!state.is_idle()).then(|| connection.paced(state.pushes() > 0));
-            [paced.filter(|at| *at > now), state.next_due(), Some(state.poll.due())]
-                .into_iter()
-                .flatten()
-                .min()
+            let paced = (!state.is_idle()).then(|| connection.paced(state.pushes() > 0, now));
+            [
+                paced.filter(|at| *at > now),
+                state.next_due(),
+                sync.loads.is_empty().then(|| state.poll_due()).flatten(),
+            ]
+            .into_iter()
+            .flatten()
+            .min()
         });
         waiting
             .chain(calls)

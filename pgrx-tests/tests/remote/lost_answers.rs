@@ -60,8 +60,11 @@ fn a_lost_update_is_not_repeated_over_a_newer_change() {
 /// An edit over there that nobody has told of yet is found by the write itself.
 #[test]
 fn an_edit_found_while_writing_is_a_conflict_and_the_later_one_wins() {
-    let (org, _cluster, mut c) =
-        accounts(Options::default(), r#"{"ongoing_sync": {"polling_interval_seconds": 600, "mode": "real_time"}}"#.replace("\"mode\": \"real_time\"", "\"mode\": \"real_time\"").as_str());
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('accounts', '{"ongoing_sync": {"polling_interval_seconds": 600}}')"#,
+    );
     run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
     settle(&mut c);
     until(&mut c, "SELECT count(sf_id) FROM accounts", "1");

@@ -75,10 +75,10 @@ pub(crate) fn until(c: &mut Client, sql: &str, wanted: &str) {
     let mut last = String::new();
     let found = cluster::poll(std::time::Duration::from_secs(60), || {
         last = query_one(c, sql);
-        (last == wanted).then_some(())
+        last == wanted
     });
     assert!(
-        found.is_some(),
+        found,
         "{sql}: {last}, not {wanted}\n{:?}\n{:?}",
         rows(c, "SELECT sync, state, detail FROM sync.status"),
         rows(c, "SELECT key, state, attempts, message, detail FROM sync.queue")

@@ -161,6 +161,12 @@ impl State {
         self.outbox.iter().filter_map(|call| call.not_before).min()
     }
 
+    /// When the other system is asked for changes again; `None` while it is being asked.
+    pub fn poll_due(&self) -> Option<Instant> {
+        let asking = self.has(|p| matches!(p, Purpose::Poll)) || self.work.is_some();
+        (!asking).then(|| self.poll.due())
+    }
+
     /// Is anything with the other system, or on its way?
     pub fn is_idle(&self) -> bool {
         self.left.is_empty() && self.outbox.is_empty() && self.answers.is_empty()
@@ -182,7 +188,7 @@ impl State {
 
     /// Is everything settled that was committed before the last tick?
     pub fn is_settled(&self) -> bool {
-        self.caught_up && self.lanes.is_empty() && self.answers.is_empty() && self.work.is_none()
+        self.caught_up && self.lanes.is_empty() && self.pushes() == 0 && self.work.is_none()
     }
 
     /// Takes an answer. A fault that says of the connection that nothing was carried out puts the call

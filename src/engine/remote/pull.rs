@@ -110,10 +110,10 @@ impl Sync {
             // Whatever is changed from now on comes with the changes, and what there is with the load.
             let now = push::unix_ms() + state.clock_offset_ms
                 - i64::from(state.can.overlap_seconds) * 1000;
-            let at = transaction(|| {
-                let at = moment_text(now);
+            let at = moment_text(now);
+            transaction(|| {
                 store(id, &at);
-                Ok(at)
+                Ok(())
             })?;
             state.poll.at.clone_from(&at);
             state.poll.latest = at;

@@ -15,7 +15,6 @@ use crate::engine::shapes::Shapes;
 use crate::engine::sync::Sync;
 use crate::log::batch::Images;
 use crate::log::history;
-use crate::sql;
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use change::image::Value;
@@ -64,11 +63,12 @@ fn look_up(plan: &Plan, state: &mut State, creates: Vec<Sent>, not_before: Optio
 
 /// A moment in milliseconds since 1970 as a mark has it.
 pub fn moment_text(ms: i64) -> String {
-    sql::one(
-        "SELECT pg_catalog.to_char(pg_catalog.to_timestamp($1::float8 / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')",
-        &[sql::Arg::Text(&ms.to_string())],
-    )
-    .unwrap_or_default()
+    let (day, rest) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
+    // Days from 1970 to 2000, from which history counts its days.
+    let date = history::name_of(day - 10_957);
+    let (seconds, ms) = (rest / 1000, rest % 1000);
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{}-{}-{}T{h:02}:{m:02}:{s:02}.{ms:03}Z", &date[..4], &date[4..6], &date[6..])
 }
 
 /// Sorts records by the value they were looked for by, which is the last one of each.

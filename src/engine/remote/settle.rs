@@ -332,17 +332,20 @@ fn agreed<'b>(
     if let (Before::There(record), Some(old)) = (before, &old) {
         let row = values::row(bump, table, id, &record.values)?;
         let at = at_of(plan, state, row, &record.version);
-        let mut edited = vec![Value::Absent; row.len()];
+        // What it holds now: as it was, with what was sent.
+        let mut held = row.to_vec();
         let mut news = false;
         let mut restored = Vec::new();
         for (n, field) in plan.fields.iter().enumerate() {
             let Some(c) = field.column[r] else { continue };
+            if sent.fields.contains(&n) {
+                held[c] = meant.side(remote)[n];
+            }
             let known = old.side(remote)[n];
             if field.how[r].is_none() || row[c] == known || !known.is_known() {
                 continue;
             }
             if !sent.fields.contains(&n) {
-                edited[c] = row[c];
                 news = true;
             } else if row[c] != meant.side(remote)[n] {
                 // Somebody changed over there what we have just overwritten.
@@ -357,7 +360,7 @@ fn agreed<'b>(
             }
         }
         if news {
-            follow.halves.push(remote_half(remote, remote_key, bump.alloc_slice_copy(&edited), at));
+            follow.halves.push(remote_half(remote, remote_key, bump.alloc_slice_copy(&held), at));
         }
         if !restored.is_empty() {
             follow.restores.push(Restore { key, row, fields: restored });
@@ -365,7 +368,12 @@ fn agreed<'b>(
     }
     if old.is_none() {
         // Its id, and nothing else, is news.
-        let mut row = vec![Value::Absent; table.columns.len()];
+        let mut row = vec![Value::Null; table.columns.len()];
+        for (n, field) in plan.fields.iter().enumerate() {
+            if let Some(c) = field.column[r] {
+                row[c] = base.side(remote)[n];
+            }
+        }
         for &k in &table.key {
             row[k] = Value::Bytes(bump.alloc_slice_copy(id.as_bytes()));
         }
