@@ -8,6 +8,7 @@ use crate::engine::sync::Verdict;
 use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::{identity, slots};
+use merge::Side;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -65,9 +66,11 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
     let decision = text(2);
     let asked = text(0) == "needs decision";
     sql::as_extension(|| {
-        if asked {
+        // Only what was asked about: a batch takes its verdict along, a load has it in its row.
+        let side = Side::BOTH.into_iter().find(|s| decision == format!("reconcile {}", s.name()));
+        if asked && let Some(side) = side {
             let verdict = if discard { Verdict::Discarded } else { Verdict::Confirmed };
-            load::decided(id, verdict);
+            load::decided(id, side, verdict);
         }
         // What a reconcile found is decided with its load; a batch takes the verdict along until
         // it is through. A pause in between changes nothing of that.
@@ -75,7 +78,7 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
             "UPDATE sync._sync SET state = 'running', reason = NULL, changed_at = pg_catalog.clock_timestamp(),
                     decision = CASE WHEN NOT $2 THEN decision WHEN $3 THEN NULL WHEN $4 THEN 'discarded' ELSE 'confirmed' END
               WHERE id OPERATOR(pg_catalog.=) $1",
-            &[Arg::Int4(id), Arg::Bool(asked), Arg::Bool(decision == "reconcile"), Arg::Bool(discard)],
+            &[Arg::Int4(id), Arg::Bool(asked), Arg::Bool(decision.starts_with("reconcile")), Arg::Bool(discard)],
         );
     });
     attach::configuration_changed();

@@ -24,7 +24,7 @@ pub fn bypassed(sync: &mut Sync, event: &TableEvent) -> Result<(), Failure> {
     transaction(|| {
         record(plan, side, reason);
         if let Some(verdict) = verdict {
-            load::decided(plan.id, verdict);
+            load::decided(plan.id, side, verdict);
         }
         Ok(())
     })?;

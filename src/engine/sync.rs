@@ -262,6 +262,7 @@ impl Sync {
     /// Takes over what an earlier plan of the same sync has learned and the tables do not say.
     pub fn inherit(&mut self, old: Self) {
         self.known = old.known;
+        super::load::inherit(&mut self.loads, old.loads);
         self.again_from = old.again_from;
         self.places = old.places;
         self.held_until = old.held_until;

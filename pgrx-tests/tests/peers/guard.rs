@@ -170,6 +170,78 @@ fn a_discarded_truncate_keeps_the_rows_of_the_other_side() {
     assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "running");
 }
 
+/// Deletes that no trigger saw, found by comparing: all of them are counted before the first is sent,
+/// however thin they lie.
+#[test]
+fn deletes_found_by_comparing_are_counted_before_the_first_is_sent() {
+    let (db, mut c) = pair(12_000, r#", "delete_limit": 30"#);
+    // Ten in each piece of the links that is looked at, and so few in the last one.
+    let unseen = "BEGIN; ALTER TABLE a DISABLE TRIGGER ALL; DELETE FROM a WHERE id % 300 = 0; ALTER TABLE a ENABLE TRIGGER ALL; COMMIT";
+    run(&mut c, unseen);
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    let detail = query_one(&mut c, "SELECT detail FROM sync.status");
+    assert!(
+        detail.ends_with(
+            " or more rows are gone from public.a, more than the limit of 30; nothing has been deleted from public.b"
+        ),
+        "{detail}"
+    );
+    assert_eq!(query_one(&mut c, COUNTS), "11960|12000");
+    run(&mut c, "SELECT sync.resume('s', confirm => true)");
+    synced(&mut c, "s");
+    becomes(&db, &mut c, COUNTS, "11960|11960");
+    // As many as it may.
+    run(&mut c, &unseen.replace("id % 300 = 0", "id % 400 = 1"));
+    becomes(&db, &mut c, COUNTS, "11930|11930");
+    assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "running");
+}
+
+#[test]
+fn more_deletes_than_one_piece_holds_are_asked_about_under_a_large_limit() {
+    let (db, mut c) = pair(14_000, r#", "delete_limit": 6000"#);
+    run(
+        &mut c,
+        "BEGIN; ALTER TABLE a DISABLE TRIGGER ALL; DELETE FROM a WHERE id % 2 = 0; ALTER TABLE a ENABLE TRIGGER ALL; COMMIT",
+    );
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    assert_eq!(query_one(&mut c, COUNTS), "7000|14000");
+    run(&mut c, "SELECT sync.resume('s', discard => true)");
+    synced(&mut c, "s");
+    becomes(&db, &mut c, LINKS, "7000");
+    assert_eq!(query_one(&mut c, COUNTS), "7000|14000");
+}
+
+/// Rows are compared with both sides: those that the other side lacks by then would be deleted.
+#[test]
+fn comparing_the_rows_of_one_side_asks_before_it_deletes_what_the_other_lacks() {
+    let (db, mut c) = pair(3000, TWO_WAY);
+    // Nothing in the catalogs tells of it afterwards.
+    let always = enable_always(&mut c);
+    run(
+        &mut c,
+        &format!(
+            "BEGIN; ALTER TABLE b DISABLE TRIGGER ALL; DELETE FROM b WHERE id > 1000; ALTER TABLE b {always}; COMMIT"
+        ),
+    );
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('s', '{"field_mappings": [{"source": "id", "target": "id"}, {"source": "v", "target": "v", "transformation": "trim", "reverse": "none"}]}')"#,
+    );
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    assert_eq!(query_one(&mut c, COUNTS), "3000|1000");
+    run(&mut c, "SELECT sync.resume('s', confirm => true)");
+    rest(&mut c, &["s"]);
+    becomes(&db, &mut c, COUNTS, "1000|1000");
+}
+
+/// The actions that put the triggers of `b` into the state they were in.
+fn enable_always(c: &mut Client) -> String {
+    query_one(
+        c,
+        "SELECT string_agg('ENABLE ALWAYS TRIGGER ' || quote_ident(tgname), ', ') FROM pg_trigger WHERE tgrelid = 'b'::regclass",
+    )
+}
+
 #[test]
 fn a_dropped_source_deletes_nothing() {
     let (db, mut c) = pair(3, "");
