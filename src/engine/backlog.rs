@@ -2,10 +2,10 @@
 //! owed becomes one queue row a record; with the base in the link no value is lost.
 
 use super::collect::Collector;
-use super::guard;
 use super::load::{self, Kind};
 use super::plan::{self, Plan, Stored};
 use super::shapes::Shapes;
+use super::{gaps, guard};
 use crate::capture::row::{BYPASS, DELETE, TRUNCATE};
 use crate::log::batch::{self, Entry, Map};
 use crate::log::segments::{self, LogRelations};
@@ -107,7 +107,13 @@ fn note_owed(
         let (mut entries, cut) = map.read(log, &span, after, PIECE);
         after = entries.iter().map(|e| e.seq).max().unwrap_or(after);
         order::sort(&mut entries);
-        entries.retain(|e| collector.side_of(plan, &mut shapes, e.shape).is_some());
+        let (mine, rest): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .partition(|e| collector.side_of(plan, &mut shapes, e.shape).is_some());
+        let entries = mine;
+        if rest.iter().any(|e| shapes.is_lost(e.shape)) {
+            gaps::note_unreadable(plan);
+        }
         // As in a batch, a person decides about many deletes: reconciling asks.
         let asks = guard::examine(plan, &mut collector, &mut shapes, &entries)?.is_some();
         for (key, last) in keys(log, plan, &mut collector, &mut shapes, &entries) {

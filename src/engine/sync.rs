@@ -53,6 +53,8 @@ pub struct Sync {
     /// The batch that is being worked through, and how far.
     pub batch: Option<Rc<Batch>>,
     place: usize,
+    /// Some of its changes cannot be read, and all is going to be compared.
+    lost: bool,
     /// Changes worked on in one transaction.
     chunk: Chunk,
     /// The tick that its end was, as far as this process took it.
@@ -249,6 +251,7 @@ impl Sync {
             held_until: None,
             batch: None,
             place: 0,
+            lost: false,
             chunk: Chunk(0),
             batch_tick: 0,
             again_from: 0,
@@ -310,6 +313,7 @@ impl Sync {
         // Only what concerns this sync counts as work.
         let mut mine: Vec<Entry> = Vec::new();
         let mut places: Vec<usize> = Vec::new();
+        let mut lost = false;
         transaction(|| {
             for (n, entry) in batch.entries.iter().enumerate().skip(next) {
                 next = n + 1;
@@ -319,10 +323,17 @@ impl Sync {
                     if mine.len() >= chunk && !goes_on(entry, batch.entries.get(next)) {
                         break;
                     }
+                } else {
+                    lost |= shapes.is_lost(entry.shape);
                 }
             }
             Ok(())
         })?;
+        if lost && !self.lost {
+            // Before the cursor passes them.
+            super::gaps::unreadable(self)?;
+            self.lost = true;
+        }
         if mine.is_empty() {
             let moved = self.cursor_at(&batch, next);
             if self.verdict.is_some() {
@@ -386,6 +397,7 @@ impl Sync {
         }
         self.batch = Some(batch);
         self.place = 0;
+        self.lost = false;
     }
 
     /// Nothing happened up to the last tick.

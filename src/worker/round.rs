@@ -227,6 +227,7 @@ impl Worker {
         if gone {
             self.leave_what_is_gone()?;
         }
+        self.shapes.look_again();
         self.tick = Some(tick);
         self.ticks += 1;
         Ok(())
