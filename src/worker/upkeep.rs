@@ -157,11 +157,15 @@ impl Worker {
             sync.save_cursor(&cursor)?;
         }
         let (slot, number) = (self.slot, self.number);
+        // These have just saved how far they are, however long ago there was last something for them.
+        let at_work: Vec<i32> =
+            self.syncs.iter().filter(|s| s.1.held_until.is_none()).map(|s| *s.0).collect();
         let map = &mut self.map;
         let keep = settings::LOG_KEEP.get();
         let full = rotation::size(map) > settings::LOG_MAX_SIZE.get() as u64 * 1024 * 1024;
-        if full || number == 0 && transaction(|| Ok(overdue(keep)))? {
-            backlog::move_out(map, keep, full, |sync| slot.keeper(sync as u32) == number)?;
+        let late = |sync| slot.keeper(sync as u32) == number && (full || !at_work.contains(&sync));
+        if full || transaction(|| Ok(overdue(keep)))?.into_iter().any(late) {
+            backlog::move_out(map, keep, full, late)?;
         }
         if number > 0 {
             return Ok(());
@@ -179,12 +183,14 @@ impl Worker {
     }
 }
 
-fn overdue(keep: i32) -> bool {
-    sql::one(
-        "SELECT 1 FROM sync._cursor c JOIN sync._sync s ON s.id = c.sync
-          WHERE s.state <> 'running'
-            AND c.moved_at < pg_catalog.clock_timestamp() - interval '1 second' * $1 LIMIT 1",
+/// The syncs that may hold the log back for too long: paused or failing, held or broken.
+fn overdue(keep: i32) -> Vec<i32> {
+    sql::read(
+        "SELECT c.sync FROM sync._cursor c
+          WHERE c.moved_at < pg_catalog.clock_timestamp() - interval '1 second' * $1",
         &[Arg::Int4(keep)],
     )
-    .is_some()
+    .into_iter()
+    .filter_map(|row| row[0].as_deref()?.parse().ok())
+    .collect()
 }
