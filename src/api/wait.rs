@@ -57,6 +57,9 @@ fn wait_for_sync(name: &str, milliseconds: i64) -> bool {
             checked = Instant::now();
             no_worker(begun.elapsed() > RELOAD);
             stopped(id, name);
+            if slot.progress_of(id as u32).is_none() {
+                crowded(name);
+            }
         }
         let pause = if begun.elapsed() < Duration::from_millis(50) { 1 } else { 5 };
         nap(pause);
@@ -128,6 +131,26 @@ fn nap(milliseconds: i64) {
             pg_sys::PG_WAIT_EXTENSION,
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+}
+
+/// Raises if there are more syncs than shared memory has room for.
+fn crowded(name: &str) {
+    // SAFETY: as in `stopped`.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let count = sql::as_extension(|| sql::one("SELECT pg_catalog.count(*) FROM sync._sync", &[]));
+    // SAFETY: pushed above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    if count.and_then(|n| n.parse().ok()).is_some_and(|n: usize| n > slots::SYNCS) {
+        raise(&refuse(
+            "54000",
+            format!("sync \"{name}\" cannot be waited for"),
+            &format!(
+                "This database has more than {} syncs, which is as many as can be waited for; the others are synced all the same.",
+                slots::SYNCS
+            ),
+            "SELECT * FROM sync.status; says how it is. End syncs that are no longer needed with sync.drop_sync.",
+        ));
     }
 }
 

@@ -26,6 +26,12 @@ impl Worker {
             if now.as_deref() == Some("active") {
                 self.epoch.standing = Standing::Active;
             }
+            if self.is_stream() {
+                let all = sql::read("SELECT id FROM sync._sync", &[]);
+                let all: Vec<u32> =
+                    all.iter().filter_map(|row| row[0].as_deref()?.parse().ok()).collect();
+                self.slot.keep_progress_of(&all);
+            }
             Ok(Some(read_syncs()))
         })?;
         let Some(mut stored) = stored else { return self.leave_what_is_gone() };
