@@ -12,7 +12,6 @@ use crate::log::batch::{Entry, Images};
 use crate::log::history::{self, Line};
 use crate::sql::{self, Arg};
 use change::image::{self, Value};
-use foldhash::HashSet;
 use merge::{Base, Decision, Side, Write};
 
 /// The log's side of a piece of work: what its records were made of. Empty for work that does not
@@ -33,7 +32,7 @@ pub fn settle(
     outcomes: &[Outcome<'_>],
     origin: Origin<'_>,
     places: &mut Places,
-    queued: &mut HashSet<u64>,
+    queued: &mut queue::Marks,
 ) -> bool {
     let mut links = Links::open(plan, places);
     let mut history = history::Writer::new(epoch, plan.id);

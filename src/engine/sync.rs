@@ -18,7 +18,7 @@ use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, as_owner, transaction};
 use bumpalo::Bump;
 use change::snapshot::{Snapshot, Span};
-use foldhash::{HashMap, HashMapExt, HashSet};
+use foldhash::{HashMap, HashMapExt};
 use merge::{Decision, Now, Side};
 use pgrx::pg_sys;
 use std::rc::Rc;
@@ -42,7 +42,7 @@ pub struct Sync {
     pub unsaved: bool,
     pub loads: Vec<Load>,
     pub collector: Collector,
-    pub queued: HashSet<u64>,
+    pub queued: queue::Marks,
     pub next_due: Option<Instant>,
     pub known: Known,
     pub readers: Readers,
@@ -235,7 +235,7 @@ impl Batch {
 }
 
 impl Sync {
-    pub fn new(plan: Plan, cursor: Cursor, loads: Vec<Load>, queued: HashSet<u64>) -> Self {
+    pub fn new(plan: Plan, cursor: Cursor, loads: Vec<Load>, queued: queue::Marks) -> Self {
         Self {
             plan,
             cursor,
@@ -359,7 +359,7 @@ impl Sync {
                 loading
                     || entry.stale
                     || known.outdates(entry, side, key)
-                    || !queued.is_empty() && queued.contains(&queue::mark(side, key))
+                    || !queued.is_empty() && queued.contains(queue::mark(side, key))
             };
             collected = collector.collect(&bump, plan, shapes, &mine, &images, &unread);
             Ok(())
@@ -465,9 +465,6 @@ impl Sync {
                 return Ok(());
             }
             Err(failure) => {
-                // The marks that were taken off while it was tried.
-                let id = self.plan.id;
-                self.queued.extend(transaction(|| Ok(queue::marks(id)))?);
                 self.narrow(epoch, shapes, bump, &mut bundles, origin, failure)?;
             }
         }
@@ -588,7 +585,6 @@ impl Sync {
     ) -> Result<(), Failure> {
         let Self { plan, readers, writers, places, queued, known, loading, verdict, .. } = self;
         let halves: Vec<Half<'b>> = bundles.iter().flatten().cloned().collect();
-        let waiting = queued.clone();
         let tick = known.tick;
         let match_only = loading.as_ref().is_some_and(|l| l.match_only);
         let discard = match loading {
@@ -648,11 +644,9 @@ impl Sync {
             }
             Ok(())
         });
-        if let Err(failure) = done {
-            // What was settled in vain still waits.
-            queued.extend(waiting);
-            return Err(failure);
-        }
+        // What was settled in vain still waits.
+        queued.finish(done.is_ok());
+        done?;
         for mark in marks {
             known.note(mark, read_at, 0);
         }
