@@ -273,20 +273,34 @@ CREATE TABLE sync._history (
 CREATE FUNCTION sync._capture() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sync_ext_capture';
 
--- Takes the locks that CREATE TRIGGER needs: at most three times two seconds, all or none, so that
--- no writer waits longer behind us, then says who is in the way.
+-- Takes the locks that CREATE TRIGGER needs: at most three times two seconds for all tables and partitions
+-- together, all or none, so that no writer waits longer behind us, then says who is in the way. One by
+-- one, because lock_timeout counts for each: the later have what the earlier have left of the time.
 CREATE FUNCTION sync._lock_tables(tables regclass[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
     SET lock_timeout = '1900ms'
 AS $$
 DECLARE
+    deadline timestamptz;
+    one      regclass;
+    part     regclass;
     names    text := (SELECT pg_catalog.string_agg(t::text, ', ' ORDER BY t::pg_catalog.oid) FROM pg_catalog.unnest(tables) AS t);
     blockers text;
 BEGIN
     FOR try IN 1..3 LOOP
         BEGIN
-            EXECUTE pg_catalog.format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', names);
+            deadline := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) interval '1900 milliseconds';
+            FOR one IN SELECT t FROM pg_catalog.unnest(tables) AS t ORDER BY t::pg_catalog.oid LOOP
+                -- The root before its partitions, which cannot change from then on.
+                PERFORM pg_catalog.set_config('lock_timeout', GREATEST(1, (1000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM deadline OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp()))::pg_catalog.int4)::pg_catalog.text, true);
+                EXECUTE pg_catalog.format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', one);
+                FOR part IN SELECT p.relid FROM pg_catalog.pg_partition_tree(one) WITH ORDINALITY AS p (relid, parentrelid, isleaf, level, n)
+                             WHERE p.relid::pg_catalog.oid OPERATOR(pg_catalog.<>) one::pg_catalog.oid ORDER BY p.n LOOP
+                    PERFORM pg_catalog.set_config('lock_timeout', GREATEST(1, (1000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM deadline OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp()))::pg_catalog.int4)::pg_catalog.text, true);
+                    EXECUTE pg_catalog.format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', part);
+                END LOOP;
+            END LOOP;
             RETURN;
         EXCEPTION WHEN lock_not_available THEN
             PERFORM pg_catalog.pg_sleep(0.1);
