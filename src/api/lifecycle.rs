@@ -52,6 +52,9 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
             "Give one of them.",
         ));
     }
+    if text(0) == "needs decision" && text(2) == "dropped" {
+        return resume_without_table(id, name, &text(1), confirm, discard);
+    }
     if text(0) == "needs decision" && !confirm && !discard {
         raise(&refuse(
             "55000",
@@ -82,6 +85,44 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
         );
     });
     attach::configuration_changed();
+}
+
+/// A table of the sync was dropped: there is nothing to send and nothing to go on with. `discard` leaves
+/// it paused, with its links, for whoever wants to look at them.
+fn resume_without_table(id: i32, name: &str, why: &str, confirm: bool, discard: bool) {
+    let stopped = format!("It stopped because {why}.");
+    if confirm {
+        raise(&refuse(
+            "55000",
+            format!("sync \"{name}\" cannot go on without its table"),
+            &format!("{stopped} There is nothing to confirm: a dropped table deletes no rows."),
+            &after_drop(name),
+        ));
+    }
+    if !discard {
+        raise(&refuse(
+            "55000",
+            format!("sync \"{name}\" needs a decision"),
+            &stopped,
+            &after_drop(name),
+        ));
+    }
+    sql::as_extension(|| {
+        sql::query(
+            "UPDATE sync._sync SET state = 'paused', reason = NULL, decision = NULL, changed_at = pg_catalog.clock_timestamp()
+              WHERE id OPERATOR(pg_catalog.=) $1",
+            &[Arg::Int4(id)],
+        )
+    });
+    attach::configuration_changed();
+}
+
+/// What to do about a sync whose table was dropped.
+pub(super) fn after_drop(name: &str) -> String {
+    format!(
+        "SELECT sync.drop_sync({0}) to end it, the rows of the other table stay; or sync.resume({0}, discard => true) to leave it paused. A table made again is another one: sync it anew.",
+        sql::literal(name)
+    )
 }
 
 /// `sync.retry(id int8) RETURNS void`: tries a queued record now.

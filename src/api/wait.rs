@@ -160,7 +160,7 @@ fn stopped(id: i32, name: &str) {
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
     let row = sql::as_extension(|| {
         sql::read(
-            "SELECT s.state, COALESCE(s.reason, ''), sync._fence(s.installation)
+            "SELECT s.state, COALESCE(s.reason, ''), sync._fence(s.installation), COALESCE(s.decision, '')
                FROM sync._sync s WHERE s.id OPERATOR(pg_catalog.=) $1",
             &[Arg::Int4(id)],
         )
@@ -187,10 +187,14 @@ fn stopped(id: i32, name: &str) {
             "55000",
             format!("sync \"{name}\" needs a decision"),
             &format!("It stopped because {}.", text(1)),
-            &format!(
-                "SELECT sync.resume({0}, confirm => true); or sync.resume({0}, discard => true);",
-                sql::literal(name)
-            ),
+            &if text(3) == "dropped" {
+                super::lifecycle::after_drop(name)
+            } else {
+                format!(
+                    "SELECT sync.resume({0}, confirm => true); or sync.resume({0}, discard => true);",
+                    sql::literal(name)
+                )
+            },
         )),
         _ => {}
     }

@@ -50,6 +50,13 @@ impl Worker {
             });
             let plan = match plan {
                 Ok(plan) => plan,
+                Err(_) if self.ask_about_dropped(&stored)? => {
+                    self.broken.remove(&id);
+                    if let Some(old) = before.remove(&id) {
+                        self.resting.insert(id, old.known);
+                    }
+                    continue;
+                }
                 Err(failure) => {
                     self.note_trouble(id, Some(&failure))?;
                     let tries = self.broken.get(&id).map_or(0, |b| b.2) + 1;
@@ -118,6 +125,20 @@ impl Worker {
         upkeep::touch_all();
         self.tick = None;
         Ok(())
+    }
+
+    /// A table of the sync was dropped: stops it and asks, because that never means to delete its rows
+    /// elsewhere. False if both are there.
+    fn ask_about_dropped(&self, stored: &Stored) -> Result<bool, Failure> {
+        transaction(|| {
+            let Some(sentence) = plan::dropped(stored) else { return Ok(false) };
+            sql::query(
+                "UPDATE sync._sync SET state = 'needs decision', decision = 'dropped', reason = $2, changed_at = pg_catalog.clock_timestamp()
+                  WHERE id = $1 AND state = 'running'",
+                &[Arg::Int4(stored.id), Arg::Text(&sentence)],
+            );
+            Ok(true)
+        })
     }
 
     /// What the user reads in `sync.status` of a sync that cannot work.

@@ -242,20 +242,59 @@ fn enable_always(c: &mut Client) -> String {
     )
 }
 
+/// A7: dropping a table never means to delete its rows elsewhere.
 #[test]
-fn a_dropped_source_deletes_nothing() {
+fn a_dropped_table_deletes_nothing_and_asks() {
     let (db, mut c) = pair(3, "");
     run(&mut c, "DROP TABLE a");
-    becomes(&db, &mut c, "SELECT state FROM sync.status", "failing");
-    let detail = query_one(&mut c, "SELECT detail FROM sync.status");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
     assert_eq!(
-        detail,
-        "the source table is gone - It was dropped after the sync was made. - Restore the table, or end the sync with sync.drop_sync."
+        query_one(&mut c, "SELECT detail FROM sync.status"),
+        "the source table a was dropped; nothing has been deleted from public.b"
     );
+    let hint = "HINT: SELECT sync.drop_sync('s') to end it, the rows of the other table stay; or sync.resume('s', discard => true) to leave it paused. A table made again is another one: sync it anew.";
+    assert_eq!(
+        refusal(&mut c, "SELECT sync.resume('s')"),
+        format!(
+            "55000 sync \"s\" needs a decision\nDETAIL: It stopped because the source table a was dropped; nothing has been deleted from public.b.\n{hint}"
+        )
+    );
+    assert!(refusal(&mut c, "SELECT sync.wait('s')").ends_with(hint));
+    // Not even when somebody confirms it, nor when there is a table of that name again.
+    run(&mut c, "CREATE TABLE a (id int PRIMARY KEY, v text)");
+    assert_eq!(
+        refusal(&mut c, "SELECT sync.resume('s', confirm => true)"),
+        format!(
+            "55000 sync \"s\" cannot go on without its table\nDETAIL: It stopped because the source table a was dropped; nothing has been deleted from public.b. There is nothing to confirm: a dropped table deletes no rows.\n{hint}"
+        )
+    );
+    run(&mut c, "SELECT sync.resume('s', discard => true)");
+    assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "paused");
+    assert_eq!(query_one(&mut c, LINKS), "3");
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), "3");
+    // It asks again when it is to run.
+    run(&mut c, "SELECT sync.resume('s')");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
     run(&mut c, "SELECT sync.drop_sync('s')");
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), "3");
-    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.status"), "0");
+    // The new table is adopted by a new sync, in which the rows there are are paired.
+    run(&mut c, "INSERT INTO a VALUES (1, 'x'), (4, 'new')");
+    run(&mut c, r#"SELECT sync.create_sync('s', '{"source": "a", "target": "b"}')"#);
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, COUNTS), "2|4");
+}
+
+#[test]
+fn a_dropped_target_asks_too() {
+    let (db, mut c) = pair(3, TWO_WAY);
+    run(&mut c, "DROP TABLE b");
+    becomes(
+        &db,
+        &mut c,
+        "SELECT state || ': ' || detail FROM sync.status",
+        "needs decision: the target table b was dropped; nothing has been deleted from public.a",
+    );
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM a"), "3");
 }
 
 #[test]
