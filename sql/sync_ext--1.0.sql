@@ -788,7 +788,7 @@ BEGIN
     END LOOP;
     IF level OPERATOR(pg_catalog.=) 'admin' THEN
         FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'drop_sync(text)',
-                                    'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'retry(bigint)', 'discard(bigint,text)',
+                                    'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'activate(text)', 'retry(bigint)', 'discard(bigint,text)',
                                     'register_table(regclass,text,text,text,text)'] LOOP
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
         END LOOP;
