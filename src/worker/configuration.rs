@@ -34,6 +34,8 @@ impl Worker {
             }
             Ok(Some(read_syncs()))
         })?;
+        // A sync that has ended may have left triggers behind.
+        self.tidy_at = Some(Instant::now());
         let Some(mut stored) = stored else { return self.leave_what_is_gone() };
         stored.retain(|s| self.slot.keeper(s.0.id as u32) == self.number);
         let mut before = std::mem::take(&mut self.syncs);

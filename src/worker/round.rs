@@ -46,6 +46,8 @@ pub(super) struct Worker {
     /// The last tick.
     pub(super) tick: Option<Snapshot>,
     pub(super) history_until: i64,
+    /// When to look for triggers that ended syncs have left behind.
+    pub(super) tidy_at: Option<Instant>,
     /// Tables that could not be looked at because somebody held them, and when to try again.
     pub(super) unseen: Option<(Vec<Oid>, Instant)>,
     pub(super) last_rotation: Instant,
@@ -87,6 +89,7 @@ impl Worker {
             families: HashMap::new(),
             tick: None,
             history_until: i64::MIN,
+            tidy_at: None,
             unseen: None,
             last_rotation: now,
             last_offer: now,

@@ -3,6 +3,7 @@
 use super::round::Worker;
 use super::slots;
 use super::transaction::{Failure, transaction};
+use crate::capture::attach;
 use crate::engine::{self, backlog, gaps};
 use crate::log::{history, rotation, segments};
 use crate::settings;
@@ -136,6 +137,9 @@ impl Worker {
             return Ok(());
         }
         self.last_saved = Instant::now();
+        if self.is_stream() {
+            self.tidy();
+        }
         let used: Vec<usize> = (0..slots::SEGMENTS).filter(|&n| self.map.blocks(n) > 0).collect();
         if used.is_empty() {
             return Ok(());
@@ -148,6 +152,18 @@ impl Worker {
             return Ok(());
         }
         self.release_log()
+    }
+
+    /// Removes the triggers of syncs that ended while somebody was writing to their tables.
+    fn tidy(&mut self) {
+        if self.tidy_at.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        let busy = transaction(|| Ok(attach::tidy())).unwrap_or_else(|failure| {
+            speech::log(format!("sync_ext worker cannot remove triggers: {failure}"));
+            true
+        });
+        self.tidy_at = busy.then(|| Instant::now() + LOOK_AGAIN);
     }
 
     /// Lets go of what this worker's syncs have settled; the stream worker empties what nobody wants.

@@ -101,6 +101,32 @@ fn behind_several_holders_no_writer_waits_longer_than_behind_one() {
     equal(&mut client, "s", "a", "b");
 }
 
+/// C5: what could not be removed beside a writer goes when the table is quiet.
+#[test]
+fn the_triggers_of_a_dropped_sync_go_once_its_tables_are_quiet() {
+    let db = db();
+    let (mut client, mut writer) = (db.connect(), db.connect());
+    run(
+        &mut client,
+        &format!(
+            "CREATE TABLE a ({COLUMNS}) PARTITION BY RANGE (id); CREATE TABLE a_1 PARTITION OF a FOR VALUES FROM (0) TO (9);
+             CREATE TABLE b ({COLUMNS}); CREATE TABLE c ({COLUMNS}); CREATE TABLE d ({COLUMNS})"
+        ),
+    );
+    one_way(&mut client, "s", "public.a", "public.b");
+    one_way(&mut client, "t", "public.c", "public.d");
+    settle(&mut client, "s");
+    run(&mut writer, "BEGIN; INSERT INTO a_1 VALUES (1, 'x', 1)");
+    run(&mut client, "SELECT sync.drop_sync('s')");
+    let left = "SELECT count(*) FROM pg_trigger WHERE tgname ~ '!sync' AND tgrelid IN ('a'::regclass, 'a_1'::regclass)";
+    assert_ne!(query_one(&mut client, left), "0");
+    run(&mut writer, "COMMIT");
+    db.wait_until("the triggers are gone", || query_one(&mut client, left) == "0");
+    // Those of other syncs are left alone.
+    run(&mut client, "INSERT INTO c VALUES (1, 'x', 1)");
+    equal(&mut client, "t", "c", "d");
+}
+
 /// C5: ending a sync takes no lock that anybody waits for.
 #[test]
 fn a_sync_is_dropped_beside_a_writer() {
