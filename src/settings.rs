@@ -34,7 +34,10 @@ pub static READ_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(500_000);
 pub static APPLY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 /// Workers beside the stream worker of a database, for syncs whose work would keep the others waiting.
 pub static JOB_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(JOBS as i32);
-/// Days that history is kept.
+/// Days that a link remembers that its record was deleted, so that a side that was away for so long does
+/// not bring it back.
+pub static TOMBSTONE_KEEP: GucSetting<i32> = GucSetting::<i32>::new(90);
+/// Days that history is kept, and failed attempts, conflicts and gaps with it.
 pub static HISTORY_KEEP: GucSetting<i32> = GucSetting::<i32>::new(30);
 
 pub fn register() {
@@ -158,9 +161,19 @@ pub fn register() {
         flags,
     );
     GucRegistry::define_int_guc(
+        c"sync_ext.tombstone_keep_days",
+        c"Days that is remembered that a record was deleted.",
+        c"A side that was away for longer may bring it back.",
+        &TOMBSTONE_KEEP,
+        1,
+        3650,
+        Sighup,
+        flags,
+    );
+    GucRegistry::define_int_guc(
         c"sync_ext.history_keep_days",
         c"Days that the history of synced changes is kept.",
-        c"",
+        c"So are failed attempts, conflicts, and gaps that were made good.",
         &HISTORY_KEEP,
         1,
         3650,

@@ -8,6 +8,7 @@ mod jobs;
 pub mod launcher;
 mod marks;
 mod process;
+mod purge;
 mod round;
 pub mod slots;
 pub mod transaction;

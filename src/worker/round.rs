@@ -3,6 +3,7 @@
 use super::identity::{self, Epoch, Standing};
 use super::jobs::Job;
 use super::process::{OFFER, exit, extension, leave_for_good, report};
+use super::purge::Purge;
 use super::slots::{JOBS, Slot};
 use super::transaction::{Failure, transaction};
 use super::upkeep;
@@ -48,6 +49,7 @@ pub(super) struct Worker {
     pub(super) history_until: i64,
     /// When to look for triggers that ended syncs have left behind.
     pub(super) tidy_at: Option<Instant>,
+    pub(super) purge: Purge,
     /// Tables that could not be looked at because somebody held them, and when to try again.
     pub(super) unseen: Option<(Vec<Oid>, Instant)>,
     pub(super) last_rotation: Instant,
@@ -90,6 +92,7 @@ impl Worker {
             tick: None,
             history_until: i64::MIN,
             tidy_at: None,
+            purge: Purge::new(),
             unseen: None,
             last_rotation: now,
             last_offer: now,

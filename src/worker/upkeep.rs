@@ -139,6 +139,7 @@ impl Worker {
         self.last_saved = Instant::now();
         if self.is_stream() {
             self.tidy();
+            self.purge.work(self.slot)?;
         }
         let used: Vec<usize> = (0..slots::SEGMENTS).filter(|&n| self.map.blocks(n) > 0).collect();
         if used.is_empty() {
