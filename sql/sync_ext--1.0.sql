@@ -726,6 +726,18 @@ AS $$
            'The worker puts them right and reconciles the table; look at sync.gaps.'
       FROM pg_catalog.pg_trigger t WHERE t.tgfoid OPERATOR(pg_catalog.=) 'sync._capture()'::pg_catalog.regprocedure
     UNION ALL
+    SELECT 'missing triggers', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
+           COALESCE('no capture trigger on ' OPERATOR(pg_catalog.||) pg_catalog.string_agg(DISTINCT m.relation::pg_catalog.text, ', '), 'all captured tables have theirs'),
+           'The worker puts them back and compares the table. If it does not, see the server log: somebody may hold the table.'
+      FROM (SELECT CASE WHEN v.name OPERATOR(pg_catalog.!~) '^[0-9]+$' THEN pg_catalog.to_regclass(v.name) END AS relation
+              FROM sync.status s,
+                   LATERAL (VALUES (s.source, s.direction OPERATOR(pg_catalog.<>) '<-'), (s.target, s.direction OPERATOR(pg_catalog.<>) '->')) AS v (name, captured)
+             WHERE v.captured) m
+     WHERE m.relation IS NOT NULL
+       AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t
+             WHERE t.tgrelid OPERATOR(pg_catalog.=) m.relation::pg_catalog.oid AND t.tgfoid OPERATOR(pg_catalog.=) 'sync._capture()'::pg_catalog.regprocedure
+               AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid) OPERATOR(pg_catalog.<) 2
+    UNION ALL
     SELECT 'trigger order', pg_catalog.count(o.tgname) OPERATOR(pg_catalog.=) 0,
            COALESCE('these fire before capture: ' OPERATOR(pg_catalog.||) pg_catalog.string_agg(DISTINCT o.tgname::text, ', '), 'capture fires first everywhere'),
            'Rename the trigger so that its name does not sort before "!sync_ext".'
@@ -736,12 +748,12 @@ AS $$
      WHERE t.tgfoid OPERATOR(pg_catalog.=) 'sync._capture()'::pg_catalog.regprocedure
     UNION ALL
     SELECT 'prepared transactions', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
-           pg_catalog.format('%s older than an hour, whose changes wait for COMMIT PREPARED', pg_catalog.count(*)), 'SELECT * FROM pg_prepared_xacts; then COMMIT or ROLLBACK PREPARED.'
-      FROM pg_catalog.pg_prepared_xacts p WHERE p.prepared OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 hour')
+           pg_catalog.format('%s older than %s, whose changes wait for COMMIT PREPARED', pg_catalog.count(*), COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')), 'SELECT * FROM pg_prepared_xacts; then COMMIT or ROLLBACK PREPARED.'
+      FROM pg_catalog.pg_prepared_xacts p WHERE p.prepared OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')::interval)
     UNION ALL
     SELECT 'long transactions', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
-           pg_catalog.format('%s write transactions older than an hour', pg_catalog.count(*)), 'SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start;'
-      FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.xact_start OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 hour')
+           pg_catalog.format('%s write transactions older than %s', pg_catalog.count(*), COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')), 'SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start;'
+      FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.xact_start OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')::interval)
     UNION ALL
     SELECT 'log rotation', pg_catalog.count(*) FILTER (WHERE g.bytes OPERATOR(pg_catalog.=) 0) OPERATOR(pg_catalog.>) 0,
            pg_catalog.format('the log takes %s, %s of %s segments are empty', pg_catalog.pg_size_pretty(pg_catalog.sum(g.bytes)),

@@ -34,6 +34,8 @@ pub static READ_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(500_000);
 pub static APPLY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 /// Workers beside the stream worker of a database, for syncs whose work would keep the others waiting.
 pub static JOB_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(JOBS as i32);
+/// Seconds after which `sync.doctor` calls an open transaction old: nothing that it changed is synced.
+pub static DOCTOR_AGE: GucSetting<i32> = GucSetting::<i32>::new(3600);
 /// Days that a link remembers that its record was deleted, so that a side that was away for so long does
 /// not bring it back.
 pub static TOMBSTONE_KEEP: GucSetting<i32> = GucSetting::<i32>::new(90);
@@ -159,6 +161,16 @@ pub fn register() {
         JOBS as i32,
         Sighup,
         flags,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.doctor_age",
+        c"Age from which sync.doctor names an open write transaction.",
+        c"What it changed is synced only when it has ended.",
+        &DOCTOR_AGE,
+        0,
+        7 * 24 * 3600,
+        GucContext::Userset,
+        GucFlags::UNIT_S,
     );
     GucRegistry::define_int_guc(
         c"sync_ext.tombstone_keep_days",
