@@ -322,20 +322,34 @@ ALTER TABLE sync._sending REPLICA IDENTITY FULL;
 CREATE FUNCTION sync._capture() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'sync_ext_capture';
 
--- Takes the locks that CREATE TRIGGER needs: at most three times two seconds, all or none, so that
--- no writer waits longer behind us, then says who is in the way.
+-- Takes the locks that CREATE TRIGGER needs: at most three times two seconds for all tables and partitions
+-- together, all or none, so that no writer waits longer behind us, then says who is in the way. One by
+-- one, because lock_timeout counts for each: the later have what the earlier have left of the time.
 CREATE FUNCTION sync._lock_tables(tables regclass[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
     SET lock_timeout = '1900ms'
 AS $$
 DECLARE
+    deadline timestamptz;
+    one      regclass;
+    part     regclass;
     names    text := (SELECT pg_catalog.string_agg(t::text, ', ' ORDER BY t::pg_catalog.oid) FROM pg_catalog.unnest(tables) AS t);
     blockers text;
 BEGIN
     FOR try IN 1..3 LOOP
         BEGIN
-            EXECUTE pg_catalog.format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', names);
+            deadline := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) interval '1900 milliseconds';
+            FOR one IN SELECT t FROM pg_catalog.unnest(tables) AS t ORDER BY t::pg_catalog.oid LOOP
+                -- The root before its partitions, which cannot change from then on.
+                PERFORM pg_catalog.set_config('lock_timeout', GREATEST(1, (1000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM deadline OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp()))::pg_catalog.int4)::pg_catalog.text, true);
+                EXECUTE pg_catalog.format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', one);
+                FOR part IN SELECT p.relid FROM pg_catalog.pg_partition_tree(one) WITH ORDINALITY AS p (relid, parentrelid, isleaf, level, n)
+                             WHERE p.relid::pg_catalog.oid OPERATOR(pg_catalog.<>) one::pg_catalog.oid ORDER BY p.n LOOP
+                    PERFORM pg_catalog.set_config('lock_timeout', GREATEST(1, (1000 OPERATOR(pg_catalog.*) EXTRACT(epoch FROM deadline OPERATOR(pg_catalog.-) pg_catalog.clock_timestamp()))::pg_catalog.int4)::pg_catalog.text, true);
+                    EXECUTE pg_catalog.format('LOCK TABLE ONLY %s IN SHARE ROW EXCLUSIVE MODE', part);
+                END LOOP;
+            END LOOP;
             RETURN;
         EXCEPTION WHEN lock_not_available THEN
             PERFORM pg_catalog.pg_sleep(0.1);
@@ -899,6 +913,18 @@ AS $$
            'The worker puts them right and reconciles the table; look at sync.gaps.'
       FROM pg_catalog.pg_trigger t WHERE t.tgfoid OPERATOR(pg_catalog.=) 'sync._capture()'::pg_catalog.regprocedure
     UNION ALL
+    SELECT 'missing triggers', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
+           COALESCE('no capture trigger on ' OPERATOR(pg_catalog.||) pg_catalog.string_agg(DISTINCT m.relation::pg_catalog.text, ', '), 'all captured tables have theirs'),
+           'The worker puts them back and compares the table. If it does not, see the server log: somebody may hold the table.'
+      FROM (SELECT CASE WHEN v.name OPERATOR(pg_catalog.!~) '^[0-9]+$' THEN pg_catalog.to_regclass(v.name) END AS relation
+              FROM sync.status s,
+                   LATERAL (VALUES (s.source, s.direction OPERATOR(pg_catalog.<>) '<-'), (s.target, s.direction OPERATOR(pg_catalog.<>) '->')) AS v (name, captured)
+             WHERE v.captured) m
+     WHERE m.relation IS NOT NULL
+       AND (SELECT pg_catalog.count(*) FROM pg_catalog.pg_trigger t
+             WHERE t.tgrelid OPERATOR(pg_catalog.=) m.relation::pg_catalog.oid AND t.tgfoid OPERATOR(pg_catalog.=) 'sync._capture()'::pg_catalog.regprocedure
+               AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid) OPERATOR(pg_catalog.<) 2
+    UNION ALL
     SELECT 'trigger order', pg_catalog.count(o.tgname) OPERATOR(pg_catalog.=) 0,
            COALESCE('these fire before capture: ' OPERATOR(pg_catalog.||) pg_catalog.string_agg(DISTINCT o.tgname::text, ', '), 'capture fires first everywhere'),
            'Rename the trigger so that its name does not sort before "!sync_ext".'
@@ -909,12 +935,12 @@ AS $$
      WHERE t.tgfoid OPERATOR(pg_catalog.=) 'sync._capture()'::pg_catalog.regprocedure
     UNION ALL
     SELECT 'prepared transactions', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
-           pg_catalog.format('%s older than an hour, whose changes wait for COMMIT PREPARED', pg_catalog.count(*)), 'SELECT * FROM pg_prepared_xacts; then COMMIT or ROLLBACK PREPARED.'
-      FROM pg_catalog.pg_prepared_xacts p WHERE p.prepared OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 hour')
+           pg_catalog.format('%s older than %s, whose changes wait for COMMIT PREPARED', pg_catalog.count(*), COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')), 'SELECT * FROM pg_prepared_xacts; then COMMIT or ROLLBACK PREPARED.'
+      FROM pg_catalog.pg_prepared_xacts p WHERE p.prepared OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')::interval)
     UNION ALL
     SELECT 'long transactions', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
-           pg_catalog.format('%s write transactions older than an hour', pg_catalog.count(*)), 'SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start;'
-      FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.xact_start OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) interval '1 hour')
+           pg_catalog.format('%s write transactions older than %s', pg_catalog.count(*), COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')), 'SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start;'
+      FROM pg_catalog.pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.xact_start OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')::interval)
     UNION ALL
     SELECT 'log rotation', pg_catalog.count(*) FILTER (WHERE g.bytes OPERATOR(pg_catalog.=) 0) OPERATOR(pg_catalog.>) 0,
            pg_catalog.format('the log takes %s, %s of %s segments are empty', pg_catalog.pg_size_pretty(pg_catalog.sum(g.bytes)),
@@ -967,7 +993,7 @@ BEGIN
     END LOOP;
     IF level OPERATOR(pg_catalog.=) 'admin' THEN
         FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'drop_sync(text)',
-                                    'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'retry(bigint)', 'discard(bigint,text)',
+                                    'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'activate(text)', 'retry(bigint)', 'discard(bigint,text)',
                                     'register_table(regclass,text,text,text,text)',
                                     'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text)',
                                     'test_connection(text)', 'objects(text)', 'fields(text,text)'] LOOP

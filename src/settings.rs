@@ -51,7 +51,12 @@ pub static SECRET_ROLE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"sync_ext_secrets"));
 /// Milliseconds that a function may wait for the other side before it gives up.
 pub static CALL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
-/// Days that history is kept.
+/// Seconds after which `sync.doctor` calls an open transaction old: nothing that it changed is synced.
+pub static DOCTOR_AGE: GucSetting<i32> = GucSetting::<i32>::new(3600);
+/// Days that a link remembers that its record was deleted, so that a side that was away for so long does
+/// not bring it back.
+pub static TOMBSTONE_KEEP: GucSetting<i32> = GucSetting::<i32>::new(90);
+/// Days that history is kept, and failed attempts, conflicts and gaps with it.
 pub static HISTORY_KEEP: GucSetting<i32> = GucSetting::<i32>::new(30);
 
 pub fn register() {
@@ -175,9 +180,29 @@ pub fn register() {
         flags,
     );
     GucRegistry::define_int_guc(
+        c"sync_ext.doctor_age",
+        c"Age from which sync.doctor names an open write transaction.",
+        c"What it changed is synced only when it has ended.",
+        &DOCTOR_AGE,
+        0,
+        7 * 24 * 3600,
+        GucContext::Userset,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.tombstone_keep_days",
+        c"Days that is remembered that a record was deleted.",
+        c"A side that was away for longer may bring it back.",
+        &TOMBSTONE_KEEP,
+        1,
+        3650,
+        Sighup,
+        flags,
+    );
+    GucRegistry::define_int_guc(
         c"sync_ext.history_keep_days",
         c"Days that the history of synced changes is kept.",
-        c"",
+        c"So are failed attempts, conflicts, and gaps that were made good.",
         &HISTORY_KEEP,
         1,
         3650,

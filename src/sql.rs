@@ -95,6 +95,53 @@ fn run(statement: &str, args: &[Arg<'_>], read_only: bool) -> Rows {
     }
 }
 
+/// Rows fetched at once where they are many.
+const MANY: std::ffi::c_long = 10_000;
+
+/// Goes through the rows of a statement that returns an int2 and a bytea, in pieces: however many they
+/// are, they take no memory.
+pub fn each_key(statement: &str, args: &[Arg<'_>], mut row: impl FnMut(i16, &[u8])) {
+    let text = border::exact(statement);
+    // SAFETY: as in `run`; the rows are read before the next are fetched.
+    unsafe {
+        check(pg_sys::SPI_connect());
+        let mut types: Vec<Oid> = args.iter().map(|a| a.type_oid()).collect();
+        let mut values: Vec<pg_sys::Datum> =
+            args.iter().map(|a| a.datum().unwrap_or(pg_sys::Datum::null())).collect();
+        let portal = pg_sys::SPI_cursor_open_with_args(
+            std::ptr::null(),
+            text.as_ptr(),
+            args.len() as i32,
+            types.as_mut_ptr(),
+            values.as_mut_ptr(),
+            std::ptr::null(),
+            true,
+            0,
+        );
+        loop {
+            pg_sys::SPI_cursor_fetch(portal, true, MANY);
+            let table = pg_sys::SPI_tuptable;
+            let count = if table.is_null() { 0 } else { (*table).numvals as usize };
+            for n in 0..count {
+                let mut null = false;
+                let tuple = *(*table).vals.add(n);
+                let first = pg_sys::SPI_getbinval(tuple, (*table).tupdesc, 1, &raw mut null);
+                let second = pg_sys::SPI_getbinval(tuple, (*table).tupdesc, 2, &raw mut null);
+                if !null {
+                    let bytes = pg_sys::pg_detoast_datum_packed(second.cast_mut_ptr());
+                    row(first.value() as i16, pgrx::varlena_to_byte_slice(bytes));
+                }
+            }
+            pg_sys::SPI_freetuptable(table);
+            if count == 0 {
+                break;
+            }
+        }
+        pg_sys::SPI_cursor_close(portal);
+        check(pg_sys::SPI_finish());
+    }
+}
+
 /// `ALTER DATABASE` for the one we are in. Its name need not be text of its own encoding, so it goes
 /// from the catalog into the statement as it is.
 pub fn on_this_database(action: &str) {

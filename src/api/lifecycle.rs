@@ -8,6 +8,7 @@ use crate::engine::sync::Verdict;
 use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::{identity, slots};
+use merge::Side;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -51,6 +52,9 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
             "Give one of them.",
         ));
     }
+    if text(0) == "needs decision" && text(2) == "dropped" {
+        return resume_without_table(id, name, &text(1), confirm, discard);
+    }
     if text(0) == "needs decision" && !confirm && !discard {
         raise(&refuse(
             "55000",
@@ -65,9 +69,11 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
     let decision = text(2);
     let asked = text(0) == "needs decision";
     sql::as_extension(|| {
-        if asked {
+        // Only what was asked about: a batch takes its verdict along, a load has it in its row.
+        let side = Side::BOTH.into_iter().find(|s| decision == format!("reconcile {}", s.name()));
+        if asked && let Some(side) = side {
             let verdict = if discard { Verdict::Discarded } else { Verdict::Confirmed };
-            load::decided(id, verdict);
+            load::decided(id, side, verdict);
         }
         // What a reconcile found is decided with its load; a batch takes the verdict along until
         // it is through. A pause in between changes nothing of that.
@@ -75,10 +81,48 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
             "UPDATE sync._sync SET state = 'running', reason = NULL, changed_at = pg_catalog.clock_timestamp(),
                     decision = CASE WHEN NOT $2 THEN decision WHEN $3 THEN NULL WHEN $4 THEN 'discarded' ELSE 'confirmed' END
               WHERE id OPERATOR(pg_catalog.=) $1",
-            &[Arg::Int4(id), Arg::Bool(asked), Arg::Bool(decision == "reconcile"), Arg::Bool(discard)],
+            &[Arg::Int4(id), Arg::Bool(asked), Arg::Bool(decision.starts_with("reconcile")), Arg::Bool(discard)],
         );
     });
     attach::configuration_changed();
+}
+
+/// A table of the sync was dropped: there is nothing to send and nothing to go on with. `discard` leaves
+/// it paused, with its links, for whoever wants to look at them.
+fn resume_without_table(id: i32, name: &str, why: &str, confirm: bool, discard: bool) {
+    let stopped = format!("It stopped because {why}.");
+    if confirm {
+        raise(&refuse(
+            "55000",
+            format!("sync \"{name}\" cannot go on without its table"),
+            &format!("{stopped} There is nothing to confirm: a dropped table deletes no rows."),
+            &after_drop(name),
+        ));
+    }
+    if !discard {
+        raise(&refuse(
+            "55000",
+            format!("sync \"{name}\" needs a decision"),
+            &stopped,
+            &after_drop(name),
+        ));
+    }
+    sql::as_extension(|| {
+        sql::query(
+            "UPDATE sync._sync SET state = 'paused', reason = NULL, decision = NULL, changed_at = pg_catalog.clock_timestamp()
+              WHERE id OPERATOR(pg_catalog.=) $1",
+            &[Arg::Int4(id)],
+        )
+    });
+    attach::configuration_changed();
+}
+
+/// What to do about a sync whose table was dropped.
+pub(super) fn after_drop(name: &str) -> String {
+    format!(
+        "SELECT sync.drop_sync({0}) to end it, the rows of the other table stay; or sync.resume({0}, discard => true) to leave it paused. A table made again is another one: sync it anew.",
+        sql::literal(name)
+    )
 }
 
 /// `sync.retry(id int8) RETURNS void`: tries a queued record now.

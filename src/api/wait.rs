@@ -57,6 +57,9 @@ fn wait_for_sync(name: &str, milliseconds: i64) -> bool {
             checked = Instant::now();
             no_worker(begun.elapsed() > RELOAD);
             stopped(id, name);
+            if slot.progress_of(id as u32).is_none() {
+                crowded(name);
+            }
         }
         let pause = if begun.elapsed() < Duration::from_millis(50) { 1 } else { 5 };
         nap(pause);
@@ -131,13 +134,33 @@ fn nap(milliseconds: i64) {
     }
 }
 
+/// Raises if there are more syncs than shared memory has room for.
+fn crowded(name: &str) {
+    // SAFETY: as in `stopped`.
+    unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
+    let count = sql::as_extension(|| sql::one("SELECT pg_catalog.count(*) FROM sync._sync", &[]));
+    // SAFETY: pushed above.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    if count.and_then(|n| n.parse().ok()).is_some_and(|n: usize| n > slots::SYNCS) {
+        raise(&refuse(
+            "54000",
+            format!("sync \"{name}\" cannot be waited for"),
+            &format!(
+                "This database has more than {} syncs, which is as many as can be waited for; the others are synced all the same.",
+                slots::SYNCS
+            ),
+            "SELECT * FROM sync.status; says how it is. End syncs that are no longer needed with sync.drop_sync.",
+        ));
+    }
+}
+
 /// Raises if the sync is not running.
 fn stopped(id: i32, name: &str) {
     // SAFETY: a fresh look at the tables, whatever the transaction's snapshot is.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
     let row = sql::as_extension(|| {
         sql::read(
-            "SELECT s.state, COALESCE(s.reason, ''), sync._fence(s.installation)
+            "SELECT s.state, COALESCE(s.reason, ''), sync._fence(s.installation), COALESCE(s.decision, '')
                FROM sync._sync s WHERE s.id OPERATOR(pg_catalog.=) $1",
             &[Arg::Int4(id)],
         )
@@ -164,10 +187,14 @@ fn stopped(id: i32, name: &str) {
             "55000",
             format!("sync \"{name}\" needs a decision"),
             &format!("It stopped because {}.", text(1)),
-            &format!(
-                "SELECT sync.resume({0}, confirm => true); or sync.resume({0}, discard => true);",
-                sql::literal(name)
-            ),
+            &if text(3) == "dropped" {
+                super::lifecycle::after_drop(name)
+            } else {
+                format!(
+                    "SELECT sync.resume({0}, confirm => true); or sync.resume({0}, discard => true);",
+                    sql::literal(name)
+                )
+            },
         )),
         _ => {}
     }

@@ -173,7 +173,7 @@ pub fn attach(tables: &[Oid]) {
         .flat_map(|&table| {
             tree(table).into_iter().map(move |(oid, name)| (oid, name, oid == table))
         })
-        .filter(|(oid, _, root)| !has_triggers(*oid, *root))
+        .filter(|(oid, _, root)| !has_triggers(*oid, *root) || !hold(*oid, *root))
         .collect::<Vec<_>>();
     if missing.is_empty() {
         return;
@@ -189,6 +189,14 @@ pub fn attach(tables: &[Oid]) {
     for (oid, name, root) in &missing {
         create_triggers(*oid, name, *root);
     }
+}
+
+/// Keeps the triggers that are there from being tidied up before we commit; no writer notices. False if
+/// that cannot be had at once, or if they have just gone.
+fn hold(table: Oid, row_too: bool) -> bool {
+    let mode = pg_sys::RowExclusiveLock as i32;
+    // SAFETY: inside a transaction; takes a lock only if it is free.
+    unsafe { pg_sys::ConditionalLockRelationOid(table, mode) && has_triggers(table, row_too) }
 }
 
 fn has_triggers(table: Oid, row_too: bool) -> bool {
@@ -304,10 +312,11 @@ pub fn detach_if_quiet(table: Oid) {
     }
     sql::as_extension(|| {
         for (oid, name) in tree(table) {
-            for row in sql::read(
-                "SELECT t.tgname FROM pg_catalog.pg_trigger t
-                  WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND t.tgparentid OPERATOR(pg_catalog.=) 0
-                    AND t.tgfoid OPERATOR(pg_catalog.=) 'sync._capture()'::pg_catalog.regprocedure",
+            // With a fresh look: what is wanted may have changed in this very transaction.
+            for row in sql::query(
+                &format!(
+                    "SELECT t.tgname FROM pg_catalog.pg_trigger t WHERE t.tgrelid OPERATOR(pg_catalog.=) $1 AND {UNWANTED}"
+                ),
                 &[Arg::Oid(oid)],
             ) {
                 let trigger = identifier(row[0].as_deref().unwrap_or(""));
@@ -315,6 +324,32 @@ pub fn detach_if_quiet(table: Oid) {
             }
         }
     });
+}
+
+/// A trigger of ours on a table that no sync captures, neither as such nor as part of another.
+const UNWANTED: &str = "t.tgfoid OPERATOR(pg_catalog.=) 'sync._capture()'::pg_catalog.regprocedure AND t.tgparentid OPERATOR(pg_catalog.=) 0
+     AND NOT EXISTS (SELECT FROM sync._capture c
+                      WHERE c.relation::pg_catalog.oid OPERATOR(pg_catalog.=) t.tgrelid
+                         OR c.relation::pg_catalog.oid IN (SELECT a.relid::pg_catalog.oid FROM pg_catalog.pg_partition_ancestors(t.tgrelid) a))";
+
+/// Removes what could not be removed when its sync ended; by the worker. True when somebody is in the
+/// way still.
+pub fn tidy() -> bool {
+    let left = || {
+        sql::read(
+            &format!("SELECT DISTINCT t.tgrelid FROM pg_catalog.pg_trigger t WHERE {UNWANTED}"),
+            &[],
+        )
+    };
+    let before = left();
+    for row in &before {
+        if let Some(oid) = row[0].as_deref().and_then(|oid| oid.parse::<u32>().ok()) {
+            detach_if_quiet(Oid::from(oid));
+        }
+    }
+    // Without `read`, whose look is older than what was just dropped.
+    let still = format!("SELECT 1 FROM pg_catalog.pg_trigger t WHERE {UNWANTED} LIMIT 1");
+    !before.is_empty() && !sql::query(&still, &[]).is_empty()
 }
 
 /// Tells all backends to read again what they know of a table.

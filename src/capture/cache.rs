@@ -33,7 +33,8 @@ pub(super) struct Captured {
 
 struct Entry {
     valid: bool,
-    /// The shape's row was inserted by the transaction in progress, so it may yet vanish.
+    /// The shape's row was inserted by the transaction in progress, so it may yet vanish. Kept when
+    /// the entry is built again: the row it then finds is its own.
     fresh: bool,
     /// The last (transaction, subtransaction) in which a bypass was marked.
     bypass: (u64, u32),
@@ -109,7 +110,9 @@ unsafe extern "C-unwind" fn build(relation: pg_sys::Relation) -> *const Captured
         None => (None, false),
     };
     let Some(entries) = entries() else { return std::ptr::null() };
-    let bypass = entries.get(&relid).map_or((0, 0), |e| e.bypass);
+    let old = entries.get(&relid);
+    let bypass = old.map_or((0, 0), |e| e.bypass);
+    let fresh = fresh || old.is_some_and(|e| e.fresh);
     let entry = Box::new(Entry { valid: true, fresh, bypass, captured });
     entries.insert(relid, entry);
     entries
@@ -210,9 +213,9 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, argum
     // SAFETY: called by the transaction manager.
     unsafe { wake::on_transaction(event, argument) };
     match event {
-        E::XACT_EVENT_COMMIT | E::XACT_EVENT_PARALLEL_COMMIT => settle_fresh(true),
+        E::XACT_EVENT_COMMIT | E::XACT_EVENT_PARALLEL_COMMIT => settle_fresh(true, true),
         E::XACT_EVENT_ABORT | E::XACT_EVENT_PARALLEL_ABORT | E::XACT_EVENT_PREPARE => {
-            settle_fresh(false)
+            settle_fresh(false, true)
         }
         _ => {}
     }
@@ -225,15 +228,17 @@ unsafe extern "C-unwind" fn on_subtransaction(
     _: *mut c_void,
 ) {
     if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-        settle_fresh(false);
+        settle_fresh(false, false);
     }
 }
 
-/// A shape row that this transaction inserted is there for good, or was rolled back.
-fn settle_fresh(kept: bool) {
+/// A shape row that this transaction inserted is there for good, or was rolled back. It may be older
+/// than a subtransaction that ends: then it is looked for again, and may still vanish with the
+/// transaction as a whole.
+fn settle_fresh(kept: bool, over: bool) {
     let Some(entries) = entries() else { return };
     for entry in entries.values_mut().filter(|e| e.fresh) {
-        entry.fresh = false;
+        entry.fresh = !over;
         entry.valid &= kept;
     }
 }

@@ -2,21 +2,20 @@
 //! owed becomes one queue row a record; with the base in the link no value is lost.
 
 use super::collect::Collector;
-use super::guard;
 use super::load::{self, Kind};
 use super::plan::{self, Plan, Stored};
 use super::shapes::Shapes;
-use crate::capture::row::{BYPASS, DELETE, TRUNCATE};
+use super::{gaps, guard};
 use crate::log::batch::{self, Entry, Map};
 use crate::log::segments::{self, LogRelations};
 use crate::log::tick;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, as_owner, transaction};
-use change::image;
+use bumpalo::Bump;
 use change::order;
 use change::snapshot::{Snapshot, Span};
 use merge::Side;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Most changes taken out of the log at once.
 const PIECE: usize = 200_000;
@@ -27,7 +26,8 @@ const CHUNK_BYTES: usize = 8 << 20;
 struct Lagging {
     stored: Stored,
     seen: Snapshot,
-    after: i64,
+    /// The end of the batch it stands in, and the last change of it settled.
+    frozen: Option<(Snapshot, i64)>,
 }
 
 /// Moves what the lagging syncs are owed into the queue, as far as they are this worker's: those
@@ -49,15 +49,21 @@ pub fn move_out(
         }
         Ok(lagging(keep, all))
     })?;
-    for Lagging { stored, seen, after } in lagging.into_iter().filter(|l| mine(l.stored.id)) {
+    for Lagging { stored, seen, frozen } in lagging.into_iter().filter(|l| mine(l.stored.id)) {
         let id = stored.id;
         let plan =
             as_owner(stored.owner, &stored.search_path, true, || plan::compile(stored.clone()));
         transaction(|| {
             match (&plan, segments::relations()) {
-                (Ok(plan), Some(log)) => {
-                    note_owed(&log, map, plan, Span::new(seen, tick.clone()), after)?;
-                }
+                (Ok(plan), Some(log)) => match frozen {
+                    // Only in the batch it stands in are the changes up to a number settled: what
+                    // was committed since may have lower ones.
+                    Some((end, after)) => {
+                        note_owed(&log, map, plan, Span::new(seen, end.clone()), after)?;
+                        note_owed(&log, map, plan, Span::new(end, tick.clone()), i64::MIN)?;
+                    }
+                    None => note_owed(&log, map, plan, Span::new(seen, tick.clone()), i64::MIN)?,
+                },
                 // It cannot be said whose keys the changes have: all records are compared, once
                 // the sync can work again.
                 _ => compare_all(id, "its changes were in the log for too long"),
@@ -77,8 +83,7 @@ pub fn move_out(
 fn lagging(keep: i32, all: bool) -> Vec<Lagging> {
     sql::read(
         "SELECT s.id, c.seen, c.frozen, c.seq FROM sync._cursor c JOIN sync._sync s ON s.id = c.sync
-          WHERE $2 OR (s.state <> 'running'
-                       AND c.moved_at < pg_catalog.clock_timestamp() - interval '1 second' * $1)
+          WHERE $2 OR c.moved_at < pg_catalog.clock_timestamp() - interval '1 second' * $1
           ORDER BY s.id",
         &[Arg::Int4(keep), Arg::Bool(all)],
     )
@@ -87,7 +92,10 @@ fn lagging(keep: i32, all: bool) -> Vec<Lagging> {
         Some(Lagging {
             stored: plan::stored(row[0].as_deref()?.parse().ok()?)?,
             seen: Snapshot::parse(row[1].as_deref()?)?,
-            after: if row[2].is_some() { row[3].as_deref()?.parse().ok()? } else { i64::MIN },
+            frozen: match row[2].as_deref() {
+                Some(end) => Some((Snapshot::parse(end)?, row[3].as_deref()?.parse().ok()?)),
+                None => None,
+            },
         })
     })
     .collect()
@@ -107,16 +115,22 @@ fn note_owed(
         let (mut entries, cut) = map.read(log, &span, after, PIECE);
         after = entries.iter().map(|e| e.seq).max().unwrap_or(after);
         order::sort(&mut entries);
-        entries.retain(|e| collector.side_of(plan, &mut shapes, e.shape).is_some());
+        let (mine, rest): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .partition(|e| collector.side_of(plan, &mut shapes, e.shape).is_some());
+        let entries = mine;
+        if rest.iter().any(|e| shapes.is_lost(e.shape)) {
+            gaps::note_unreadable(plan);
+        }
         // As in a batch, a person decides about many deletes: reconciling asks.
         let asks = guard::examine(plan, &mut collector, &mut shapes, &entries)?.is_some();
-        for (key, last) in keys(log, plan, &mut collector, &mut shapes, &entries) {
-            if !(asks && last.op == DELETE) {
-                note(plan, last.side, &key.1, last.at);
+        let keys = keys(log, plan, &mut collector, &mut shapes, &entries)?;
+        for ((side, key), last) in &keys.last {
+            if !(asks && last.gone) || keys.renamed.contains(&(*side, key.clone())) {
+                note(plan, *side, key, last);
             }
         }
-        let whole = |e: &Entry| e.op == TRUNCATE || e.op == BYPASS;
-        if asks || entries.iter().any(whole) {
+        if asks || keys.whole {
             compare_all(plan.id, "whole tables were changed while it could not run");
         }
         if !cut {
@@ -127,49 +141,59 @@ fn note_owed(
 
 /// The last that happened to a key.
 struct Last {
-    side: Side,
-    op: u8,
+    gone: bool,
     at: i64,
+    /// What the row was called before.
+    before: Option<Vec<u8>>,
 }
 
-/// The keys of some changes, each once.
+/// The keys of some changes.
+#[derive(Default)]
+struct Keys {
+    /// Each once.
+    last: HashMap<(Side, Vec<u8>), Last>,
+    /// Those whose row went on under another key.
+    renamed: HashSet<(Side, Vec<u8>)>,
+    /// Whole tables were changed, or an image does not tell its key.
+    whole: bool,
+}
+
 fn keys(
     log: &LogRelations,
     plan: &Plan,
     collector: &mut Collector,
     shapes: &mut Shapes,
     entries: &[Entry],
-) -> HashMap<(u8, Vec<u8>), Last> {
-    let mut found = HashMap::new();
+) -> Result<Keys, Failure> {
+    let mut keys = Keys::default();
     let mut from = 0;
     while from < entries.len() {
+        let bump = Bump::new();
         let images = batch::fetch(log, &entries[from..], CHUNK_BYTES);
-        let mut values = Vec::new();
-        for (n, entry) in entries[from..].iter().enumerate().take(images.count()) {
-            let Some(side) = collector.side_of(plan, shapes, entry.shape) else { continue };
-            let Some(shape) = shapes.get(entry.shape).filter(|_| plan.captured(side)) else {
-                continue;
-            };
-            let (lengths, table) = (shape.lengths(), plan.side(side));
-            for bytes in [images.old(n), images.new(n)].into_iter().flatten() {
-                if image::decode(bytes, &lengths, &mut values).is_err() {
-                    continue;
-                }
-                let key = table.key_columns().map(|c| {
-                    shape
-                        .columns
-                        .iter()
-                        .position(|s| s.name == c.name)
-                        .map_or(image::Value::Null, |p| values[p])
-                });
-                if let Some(key) = image::encode_key(key, &table.key_lengths()) {
-                    found.insert((side as u8, key), Last { side, op: entry.op, at: entry.at });
-                }
+        let piece = &entries[from..from + images.count()];
+        let collected = collector.collect(&bump, plan, shapes, piece, &images, &|_, _, _| false);
+        keys.whole |= !collected.events.is_empty();
+        for half in &collected.halves {
+            // Where the row began, if it was renamed more than once.
+            let before = half.before.map(|before| {
+                let known = keys.last.get(&(half.side, before.to_vec()));
+                known.and_then(|l| l.before.clone()).unwrap_or_else(|| before.to_vec())
+            });
+            if let Some(before) = half.before {
+                keys.renamed.insert((half.side, before.to_vec()));
             }
+            let last = keys.last.entry((half.side, half.key.to_vec())).or_insert(Last {
+                gone: false,
+                at: half.at,
+                before: None,
+            });
+            last.gone = half.left;
+            last.at = half.at;
+            last.before = before.filter(|b| b != half.key).or(last.before.take());
         }
         from += images.count().max(1);
     }
-    found
+    Ok(keys)
 }
 
 /// Has all records of a sync compared, on the sides whose changes it sends.
@@ -186,18 +210,20 @@ fn compare_all(sync: i32, reason: &str) {
     }
 }
 
-fn note(plan: &Plan, side: Side, key: &[u8], at: i64) {
+fn note(plan: &Plan, side: Side, key: &[u8], last: &Last) {
     sql::query(
-        "INSERT INTO sync._queue (sync, side, key, key_text, state, changed_at)
-         VALUES ($1, $2::int2, $3, $4, 'pending', '2000-01-01 00:00:00+00'::timestamptz + ($5::float8 * interval '1 microsecond'))
+        "INSERT INTO sync._queue (sync, side, key, key_text, state, changed_at, before)
+         VALUES ($1, $2::int2, $3, $4, 'pending', '2000-01-01 00:00:00+00'::timestamptz + ($5::float8 * interval '1 microsecond'), NULLIF($6, ''))
          ON CONFLICT (sync, side, key) DO UPDATE
-            SET state = 'pending', changed_at = EXCLUDED.changed_at, next_at = EXCLUDED.next_at",
+            SET state = 'pending', changed_at = EXCLUDED.changed_at, next_at = EXCLUDED.next_at,
+                before = COALESCE(EXCLUDED.before, _queue.before)",
         &[
             Arg::Int4(plan.id),
             Arg::Int4(side as i32),
             Arg::Bytes(key),
             Arg::Text(&super::settle::key_text(plan, side, key)),
-            Arg::Int(at),
+            Arg::Int(last.at),
+            Arg::Bytes(last.before.as_deref().unwrap_or_default()),
         ],
     );
 }

@@ -109,16 +109,15 @@ impl Collector {
         shapes: &mut Shapes,
         id: i64,
     ) -> Option<(Side, Rc<Reading>)> {
-        self.readings
-            .entry(id)
-            .or_insert_with(|| {
-                let shape = shapes.get(id)?;
-                let side = Side::BOTH
-                    .into_iter()
-                    .find(|&s| plan.side(s).oid.to_u32() == shape.relation)?;
-                Some((side, Rc::new(reading(&shape, plan, side))))
-            })
-            .clone()
+        if let Some(known) = self.readings.get(&id) {
+            return known.clone();
+        }
+        // One that is not there is not remembered: it may come.
+        let shape = shapes.get(id)?;
+        let side = Side::BOTH.into_iter().find(|&s| plan.side(s).oid.to_u32() == shape.relation);
+        let found = side.map(|side| (side, Rc::new(reading(&shape, plan, side))));
+        self.readings.insert(id, found.clone());
+        found
     }
 
     /// Coalesces the changes that concern the sync. `unread` says for which entries the image must

@@ -24,13 +24,35 @@ pub fn bypassed(sync: &mut Sync, event: &TableEvent) -> Result<(), Failure> {
     transaction(|| {
         record(plan, side, reason);
         if let Some(verdict) = verdict {
-            load::decided(plan.id, verdict);
+            load::decided(plan.id, side, verdict);
         }
         Ok(())
     })?;
     // In a transaction of its own: a read-only look does not see what its own transaction wrote.
     sync.loads = transaction(|| Ok(load::read(plan.id)))?;
     Ok(())
+}
+
+/// Changes whose shape is stored nowhere: whose they are cannot be told, so everything that the sync
+/// captures is compared.
+pub fn unreadable(sync: &mut Sync) -> Result<(), Failure> {
+    let plan = &sync.plan;
+    transaction(|| {
+        note_unreadable(plan);
+        Ok(())
+    })?;
+    sync.loads = transaction(|| Ok(load::read(plan.id)))?;
+    Ok(())
+}
+
+/// Why, as people read it in `sync.gaps`.
+const UNREADABLE: &str = "changes were recorded under a shape that is not stored; which table they are of cannot be told";
+
+/// The same for a sync that does not run.
+pub fn note_unreadable(plan: &Plan) {
+    for side in Side::BOTH.into_iter().filter(|&side| plan.captured(side)) {
+        record(plan, side, UNREADABLE);
+    }
 }
 
 /// Records a gap and asks for the side to be reconciled.

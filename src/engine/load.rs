@@ -48,11 +48,40 @@ pub struct Load {
     /// A person has decided that they are not sent.
     pub discarded: bool,
     pub last_key: Option<Vec<u8>>,
+    /// Records worked on so far.
+    done: u64,
+    /// When it was asked for.
+    asked_at: String,
+    /// What it may delete, as far as that has been counted.
+    count: Count,
     /// The transactions that may still write by the rules from before; asked for once.
     writers: Option<Vec<String>>,
 }
 
+/// The links whose row is gone from a side are counted before the first of them is worked on: a person
+/// is to be asked before anything is deleted.
+#[derive(Clone, Debug, Default)]
+struct Count {
+    complete: bool,
+    last_key: Option<Vec<u8>>,
+    missing: u64,
+    /// How many may be deleted without asking.
+    limit: u64,
+}
+
 impl Load {
+    /// The side whose missing rows this load would delete on the other; `None` if it deletes nothing.
+    /// Rows are compared with both sides, so those of one side find what the other lacks.
+    fn lacking(&self, plan: &Plan) -> Option<Side> {
+        let side = match self.kind {
+            Kind::Links => self.side,
+            Kind::Rows => self.side.other(),
+        };
+        let local = !plan.is_remote(side);
+        (local && plan.flows_from(side) && !self.match_only && !self.confirmed && !self.discarded)
+            .then_some(side)
+    }
+
     /// Is nobody left to wait for?
     pub fn ready(&self) -> bool {
         self.writers.as_ref().is_none_or(Vec::is_empty)
@@ -62,7 +91,7 @@ impl Load {
 /// The loads of a sync that are not finished.
 pub fn read(sync: i32) -> Vec<Load> {
     sql::read(
-        "SELECT side, kind, reason = 'match_only', confirmed, discarded, pg_catalog.encode(last_key, 'hex')
+        "SELECT side, kind, reason = 'match_only', confirmed, discarded, pg_catalog.encode(last_key, 'hex'), done, started_at
            FROM sync._load WHERE sync = $1 ORDER BY kind DESC, side",
         &[Arg::Int4(sync)],
     )
@@ -74,6 +103,9 @@ pub fn read(sync: i32) -> Vec<Load> {
         confirmed: row[3].as_deref() == Some("t"),
         discarded: row[4].as_deref() == Some("t"),
         last_key: row[5].as_deref().and_then(sql::from_hex),
+        done: row[6].as_deref().and_then(|n| n.parse().ok()).unwrap_or(0),
+        asked_at: row[7].clone().unwrap_or_default(),
+        count: Count::default(),
         writers: None,
     })
     .collect()
@@ -84,19 +116,33 @@ pub fn request(sync: i32, side: Side, kind: Kind, reason: &str) {
     sql::query(
         "INSERT INTO sync._load (sync, side, kind, reason) VALUES ($1, $2::int2, $3, $4)
          ON CONFLICT (sync, kind, side) DO UPDATE SET last_key = NULL, done = 0, reason = EXCLUDED.reason,
-                confirmed = false, discarded = false",
+                confirmed = false, discarded = false, started_at = pg_catalog.clock_timestamp()",
         &[Arg::Int4(sync), Arg::Int4(side as i32), Arg::Text(kind.name()), Arg::Text(reason)],
     );
 }
 
-/// Notes what a person decided about the deletes that the loads of a sync will find.
-pub fn decided(sync: i32, verdict: Verdict) {
+/// Notes what a person decided about the rows that are gone from a side: for the loads that find them.
+pub fn decided(sync: i32, side: Side, verdict: Verdict) {
     let discarded = verdict == Verdict::Discarded;
     sql::query(
-        "UPDATE sync._load SET confirmed = NOT $2, discarded = $2 AND kind OPERATOR(pg_catalog.=) 'links'
-          WHERE sync OPERATOR(pg_catalog.=) $1",
-        &[Arg::Int4(sync), Arg::Bool(discarded)],
+        "UPDATE sync._load SET confirmed = NOT $2, discarded = $2
+          WHERE sync OPERATOR(pg_catalog.=) $1
+            AND (side OPERATOR(pg_catalog.=) $3) OPERATOR(pg_catalog.=) (kind OPERATOR(pg_catalog.=) 'links')",
+        &[Arg::Int4(sync), Arg::Bool(discarded), Arg::Int4(side as i32)],
     );
+}
+
+/// Takes over what was counted before the configuration was read anew.
+pub fn inherit(loads: &mut [Load], old: Vec<Load>) {
+    for load in loads {
+        let same = |o: &Load| {
+            (o.side, o.kind, &o.asked_at) == (load.side, load.kind, &load.asked_at)
+                && o.last_key == load.last_key
+        };
+        if let Some(old) = old.iter().find(|o| same(o)) {
+            load.count = old.count.clone();
+        }
+    }
 }
 
 /// Has capture record what the sync wants now. Where a column came to both tables after the sync was
@@ -131,6 +177,11 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
     let Some(load) = sync.loads.first().cloned() else { return Ok(false) };
     if sync.plan.is_remote(load.side) {
         return sync.load_remote();
+    }
+    if let Some(side) = load.lacking(&sync.plan)
+        && !load.count.complete
+    {
+        return count(sync, &load, side);
     }
     let bump = Bump::new();
     let (halves, last_key, complete) = match load.kind {
@@ -200,6 +251,7 @@ pub fn finish_piece(
         sync.known.below = [now; 2];
     } else if let Some(first) = sync.loads.first_mut() {
         first.last_key = last_key;
+        first.done += count as u64;
     }
     Ok(())
 }
@@ -251,21 +303,12 @@ fn writers_ended(sync: &mut Sync) -> Result<bool, Failure> {
     Ok(ended)
 }
 
-/// Stops a sync until a person has decided about the deletes that a load found.
+/// Stops a sync until a person has decided about so many records that are gone from a side.
 ///
 /// # Errors
 /// What writing it down raised.
-pub fn ask(sync: i32, sentence: &str) -> Result<(), Failure> {
-    transaction(|| {
-        sql::query(
-            "UPDATE sync._sync SET state = 'needs decision', decision = 'reconcile', reason = $2, changed_at = pg_catalog.clock_timestamp()
-              WHERE id = $1",
-            &[Arg::Int4(sync), Arg::Text(sentence)],
-        );
-        Ok(())
-    })?;
-    super::mark_configuration_stale();
-    Ok(())
+pub fn ask_about(plan: &Plan, side: Side, missing: u64, limit: u64) -> Result<(), Failure> {
+    ask(plan, side, &Count { missing, limit, ..Count::default() })
 }
 
 type Piece<'b> = (Vec<Half<'b>>, Option<Vec<u8>>, bool);
@@ -311,13 +354,87 @@ fn rows<'b>(sync: &Sync, bump: &'b Bump, load: &Load) -> Result<Piece<'b>, Failu
     })
 }
 
-/// The next links whose row is gone from a side. `None`: they are more than the sync may delete
-/// without asking, and it has asked.
+/// Counts the next links whose row is gone from a side, and asks when they are too many. True when
+/// there is more to do.
+fn count(sync: &mut Sync, load: &Load, side: Side) -> Result<bool, Failure> {
+    let mut count = load.count.clone();
+    let plan = &sync.plan;
+    let links = load.kind == Kind::Links;
+    if count.last_key.is_none() {
+        count.limit = transaction(|| Ok(plan.delete_limit(link::estimate(plan))))?;
+        // What it deleted before a restart was within the limit, and belongs to the sum.
+        if links {
+            count.missing = load.done;
+            count.last_key.clone_from(&load.last_key);
+        }
+    }
+    let found = missing(plan, side, count.last_key.as_deref().unwrap_or_default())?;
+    count.missing += found.keys.len() as u64;
+    count.complete = found.complete;
+    count.last_key = found.last_key.or(count.last_key);
+    if count.missing > count.limit {
+        ask(plan, side, &count)?;
+        return Ok(false);
+    }
+    if let Some(first) = sync.loads.first_mut() {
+        first.count = count;
+    }
+    Ok(true)
+}
+
+/// Stops the sync and asks a person about the rows that are gone from a side.
+fn ask(plan: &Plan, side: Side, count: &Count) -> Result<(), Failure> {
+    let sentence = format!(
+        "{} or more rows are gone from {}, more than the limit of {}; nothing has been deleted from {}",
+        count.missing,
+        plan.side(side).name,
+        count.limit,
+        plan.side(side.other()).name
+    );
+    transaction(|| {
+        sql::query(
+            "UPDATE sync._sync SET state = 'needs decision', decision = $3, reason = $2, changed_at = pg_catalog.clock_timestamp()
+              WHERE id = $1 AND state = 'running'",
+            &[Arg::Int4(plan.id), Arg::Text(&sentence), Arg::Text(&format!("reconcile {}", side.name()))],
+        );
+        Ok(())
+    })?;
+    super::mark_configuration_stale();
+    Ok(())
+}
+
+/// The next links whose row is gone from a side, to be worked on. `None`: they have become more than
+/// the sync may delete without asking, and it has asked.
 fn links<'b>(sync: &mut Sync, bump: &'b Bump, load: &Load) -> Result<Option<Piece<'b>>, Failure> {
     let plan = &sync.plan;
-    let table = plan.side(load.side);
+    let found = missing(plan, load.side, load.last_key.as_deref().unwrap_or_default())?;
+    if let Some(side) = load.lacking(plan) {
+        // More may have gone since they were counted.
+        let count = Count { missing: load.done + found.keys.len() as u64, ..load.count.clone() };
+        if count.missing > count.limit {
+            ask(plan, side, &count)?;
+            return Ok(None);
+        }
+    }
+    let half = |key: &Vec<u8>| Half::unread(load.side, bump.alloc_slice_copy(key), i64::MIN);
+    Ok(Some((found.keys.iter().map(half).collect(), found.last_key, found.complete)))
+}
+
+/// Links looked at at once, and those of them whose row is gone.
+struct Missing {
+    /// Their keys on the side they are gone from.
+    keys: Vec<Vec<u8>>,
+    /// The last link that was looked at, by its own key.
+    last_key: Option<Vec<u8>>,
+    /// It was the last one there is.
+    complete: bool,
+}
+
+/// Looks for the rows of a side that the next links speak of. The links are ours, the rows are read as
+/// the sync's owner, so that no single statement can look at both.
+fn missing(plan: &Plan, side: Side, after: &[u8]) -> Result<Missing, Failure> {
+    let table = plan.side(side);
     let name = link::partition(plan.id);
-    let last = load.last_key.clone().unwrap_or_default();
     let limit = 5_000;
     // Keys only, in pieces; the rows are looked for by the resolve step.
     let keys: Vec<(Vec<u8>, Vec<u8>)> = transaction(|| {
@@ -326,21 +443,17 @@ fn links<'b>(sync: &mut Sync, bump: &'b Bump, load: &Load) -> Result<Option<Piec
                 "SELECT pg_catalog.encode(key, 'hex'), pg_catalog.encode(COALESCE(remote_id, key), 'hex') FROM sync.{name}
                   WHERE deleted_at IS NULL AND key > $1 ORDER BY key LIMIT {limit}"
             ),
-            &[Arg::Bytes(&last)],
+            &[Arg::Bytes(after)],
         )
         .into_iter()
         .filter_map(|row| Some((sql::from_hex(row[0].as_deref()?)?, sql::from_hex(row[1].as_deref()?)?)))
         .collect())
     })?;
     let complete = keys.len() < limit;
-    let end = keys.last().map(|k| k.0.clone());
-    let side_keys: Vec<&[u8]> = keys
-        .iter()
-        .map(
-            |(key, remote)| {
-                if load.side == Side::Source { key.as_slice() } else { remote.as_slice() }
-            },
-        )
+    let last_key = keys.last().map(|k| k.0.clone());
+    let side_keys: Vec<Vec<u8>> = keys
+        .into_iter()
+        .map(|(key, remote)| if side == Side::Source { key } else { remote })
         .collect();
     let lengths = table.key_lengths();
     let mut present = vec![false; side_keys.len()];
@@ -352,27 +465,9 @@ fn links<'b>(sync: &mut Sync, bump: &'b Bump, load: &Load) -> Result<Option<Piec
         );
         let statement = Statement::prepare(&text, FED, fed_key(table), false);
         let fed = side_keys.iter().map(|k| key_values(Some(k), &lengths));
-        statement.run(bump, fed, &[], |ord, _| present[ord] = true);
+        statement.run(&Bump::new(), fed, &[], |ord, _| present[ord] = true);
         Ok(())
     })?;
-    let missing: Vec<&[u8]> =
-        side_keys.iter().zip(&present).filter(|(_, p)| !**p).map(|(k, _)| *k).collect();
-    if !load.confirmed && !load.discarded {
-        let limit = transaction(|| Ok(plan.delete_limit(link::estimate(plan))))?;
-        if missing.len() as u64 > limit {
-            let sentence = format!(
-                "{} or more rows are gone from {}, more than the limit of {limit}; nothing has been deleted from {}",
-                missing.len(),
-                table.name,
-                plan.side(load.side.other()).name
-            );
-            ask(plan.id, &sentence)?;
-            return Ok(None);
-        }
-    }
-    let halves = missing
-        .iter()
-        .map(|key| Half::unread(load.side, bump.alloc_slice_copy(key), i64::MIN))
-        .collect();
-    Ok(Some((halves, end, complete)))
+    let keys = side_keys.into_iter().zip(present).filter(|(_, p)| !p).map(|(k, _)| k).collect();
+    Ok(Missing { keys, last_key, complete })
 }

@@ -300,6 +300,43 @@ fn quoted(table: &TableName) -> String {
     }
 }
 
+/// Which of a sync's tables were dropped, as a sentence; `None` if both are there.
+pub fn dropped(stored: &Stored) -> Option<String> {
+    let config = read_document(&stored.document).ok().map(|read| read.0);
+    let sides = [(Side::Source, stored.source), (Side::Target, stored.target)];
+    let mut gone = Vec::new();
+    let mut there = None;
+    for (side, oid) in sides {
+        let name = sql::one(
+            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
+               JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+              WHERE c.oid OPERATOR(pg_catalog.=) $1",
+            &[Arg::Oid(oid)],
+        );
+        if let Some(name) = name {
+            there = Some(name);
+            continue;
+        }
+        // Its name is only in the document any more.
+        let endpoint = config.as_ref().map(|c| match side {
+            Side::Source => &c.source,
+            Side::Target => &c.target,
+        });
+        let name = match endpoint {
+            Some(Endpoint::Local(table)) => format!(" {}", quoted(table)),
+            _ => String::new(),
+        };
+        gone.push(format!("the {} table{name}", side.name()));
+    }
+    match (&gone[..], there) {
+        ([], _) => None,
+        ([one], Some(other)) => {
+            Some(format!("{one} was dropped; nothing has been deleted from {other}"))
+        }
+        _ => Some(format!("{} were dropped", gone.join(" and "))),
+    }
+}
+
 /// Resolves a stored sync against the catalogs. To be run as the sync's owner, who sees the same
 /// catalogs as anybody.
 ///

@@ -36,6 +36,44 @@ pub fn mark(side: Side, key: &[u8]) -> u64 {
     hash.wrapping_mul(K)
 }
 
+/// The marks of the queued records of a sync. What a piece of work takes off is remembered until it is
+/// known to be committed, and only that: the queue may be long.
+#[derive(Default)]
+pub struct Marks {
+    set: HashSet<u64>,
+    taken_off: Vec<u64>,
+}
+
+impl Marks {
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    pub fn contains(&self, mark: u64) -> bool {
+        self.set.contains(&mark)
+    }
+
+    fn insert(&mut self, mark: u64) {
+        self.set.insert(mark);
+    }
+
+    fn take_off(&mut self, mark: u64) -> bool {
+        let was = self.set.remove(&mark);
+        if was {
+            self.taken_off.push(mark);
+        }
+        was
+    }
+
+    /// The piece of work is over: what it took off is gone for good, or still waits.
+    pub fn finish(&mut self, committed: bool) {
+        if !committed {
+            self.set.extend(&self.taken_off);
+        }
+        self.taken_off = Vec::new();
+    }
+}
+
 /// Puts a record aside, or updates why it is. `before` is what its row was called when its link
 /// was last written, if it has been renamed since.
 pub fn park(
@@ -45,7 +83,7 @@ pub fn park(
     before: Option<&[u8]>,
     at: i64,
     why: &Parked,
-    queued: &mut HashSet<u64>,
+    queued: &mut Marks,
 ) {
     let text = key_text(plan, side, key);
     let retry = &plan.config.retry;
@@ -137,8 +175,8 @@ pub fn park(
 }
 
 /// A record is settled: out of the queue with it, if it was there.
-pub fn settled(plan: &Plan, side: Side, key: &[u8], queued: &mut HashSet<u64>) {
-    if queued.remove(&mark(side, key)) {
+pub fn settled(plan: &Plan, side: Side, key: &[u8], queued: &mut Marks) {
+    if queued.take_off(mark(side, key)) {
         sql::as_extension(|| {
             sql::query(
                 "DELETE FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3",
@@ -182,8 +220,8 @@ pub fn waiting(plan: &Plan, side: Side, key: &[u8]) -> Option<Waiting> {
 
 /// What a record's row was sent for is settled: out of the queue with it, unless the row was changed
 /// again since.
-pub fn sent(plan: &Plan, side: Side, key: &[u8], queued: &mut HashSet<u64>) {
-    if !queued.contains(&mark(side, key)) {
+pub fn sent(plan: &Plan, side: Side, key: &[u8], queued: &mut Marks) {
+    if !queued.contains(mark(side, key)) {
         return;
     }
     let left = sql::as_extension(|| {
@@ -197,13 +235,13 @@ pub fn sent(plan: &Plan, side: Side, key: &[u8], queued: &mut HashSet<u64>) {
         )
     });
     if left.is_empty() {
-        queued.remove(&mark(side, key));
+        queued.take_off(mark(side, key));
     }
 }
 
 /// A record that waited is on its way to the other system.
-pub fn sending(plan: &Plan, side: Side, key: &[u8], queued: &HashSet<u64>) {
-    if queued.contains(&mark(side, key)) {
+pub fn sending(plan: &Plan, side: Side, key: &[u8], queued: &Marks) {
+    if queued.contains(mark(side, key)) {
         sql::as_extension(|| {
             sql::query(
                 "UPDATE sync._queue SET state = 'sending' WHERE sync = $1 AND side = $2 AND key = $3",
@@ -257,16 +295,16 @@ pub fn next_due(sync: i32) -> Option<u64> {
     .ok()
 }
 
-/// The marks of all queued records of a sync.
-pub fn marks(sync: i32) -> HashSet<u64> {
-    sql::read(
-        "SELECT side, pg_catalog.encode(key, 'hex') FROM sync._queue WHERE sync = $1",
+/// The marks of all queued records of a sync, read in pieces.
+pub fn marks(sync: i32) -> Marks {
+    let mut marks = Marks::default();
+    sql::each_key(
+        "SELECT side, key FROM sync._queue WHERE sync = $1",
         &[Arg::Int4(sync)],
-    )
-    .into_iter()
-    .filter_map(|row| {
-        let side = if row[0].as_deref()? == "0" { Side::Source } else { Side::Target };
-        Some(mark(side, &sql::from_hex(row[1].as_deref()?)?))
-    })
-    .collect()
+        |side, key| {
+            let side = if side == 0 { Side::Source } else { Side::Target };
+            marks.insert(mark(side, key));
+        },
+    );
+    marks
 }

@@ -88,7 +88,7 @@ pub fn resolve<'b>(
     shapes: &mut Shapes,
     readers: &mut Readers,
     places: &mut Places,
-    queued: &HashSet<u64>,
+    queued: &queue::Marks,
     halves: &[Half<'b>],
 ) -> Vec<Record<'b>> {
     let mut links = Links::open(plan, places);
@@ -115,7 +115,7 @@ fn pair<'b>(
     shapes: &mut Shapes,
     readers: &mut Readers,
     links: &mut Links<'_>,
-    queued: &HashSet<u64>,
+    queued: &queue::Marks,
     halves: &[Half<'b>],
 ) -> Vec<Record<'b>> {
     let mut records: Vec<Record<'b>> = Vec::with_capacity(halves.len());
@@ -136,7 +136,7 @@ fn pair<'b>(
         halves.iter().map(|h| (h.side, h.key)).collect()
     };
     let waits =
-        |side: Side, key: &[u8]| !queued.is_empty() && queued.contains(&queue::mark(side, key));
+        |side: Side, key: &[u8]| !queued.is_empty() && queued.contains(queue::mark(side, key));
     let mut moved = vec![false; halves.len()];
     let keys: Vec<(Side, &[u8])> = halves.iter().map(|h| (h.side, h.key)).collect();
     let mut found = links.find_all(bump, shapes, &keys);

@@ -13,7 +13,6 @@ use crate::log::batch::{Entry, Images};
 use crate::log::history::{self, Line};
 use crate::sql::{self, Arg};
 use change::image::{self, Value};
-use foldhash::HashSet;
 use merge::{Base, Decision, Side, Write};
 
 /// The log's side of a piece of work: what its records were made of. Empty for work that does not
@@ -34,7 +33,7 @@ pub fn settle(
     outcomes: &[Outcome<'_>],
     origin: Origin<'_>,
     places: &mut Places,
-    queued: &mut HashSet<u64>,
+    queued: &mut queue::Marks,
 ) -> bool {
     let mut links = Links::open(plan, places);
     let mut history = history::Writer::new(epoch, plan.id);
@@ -119,7 +118,7 @@ fn is_settled(plan: &Plan, record: &Record<'_>, side: Side) -> bool {
 }
 
 /// The record leaves for the other system: its row in the queue waits for the answer.
-fn on_its_way(plan: &Plan, record: &Record<'_>, outcome: &Outcome<'_>, queued: &mut HashSet<u64>) {
+fn on_its_way(plan: &Plan, record: &Record<'_>, outcome: &Outcome<'_>, queued: &mut queue::Marks) {
     for side in Side::BOTH {
         let keys = [outcome.rekeyed[side as usize], record.keys[side as usize]];
         for key in keys.into_iter().flatten() {

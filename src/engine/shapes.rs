@@ -6,7 +6,8 @@ use change::shape::Shape;
 use foldhash::HashMap;
 use std::rc::Rc;
 
-/// Shapes already read; they never change.
+/// Shapes already read; they never change. One that was not there may yet come: its id is made of what
+/// it says, so another session may store the same.
 #[derive(Default)]
 pub struct Shapes {
     known: HashMap<i64, Option<Rc<Shape>>>,
@@ -17,6 +18,17 @@ impl Shapes {
     /// images under it cannot be read either.
     pub fn get(&mut self, id: i64) -> Option<Rc<Shape>> {
         self.known.entry(id).or_insert_with(|| read(id).map(Rc::new)).clone()
+    }
+
+    /// Is this shape, which was asked for, nowhere to be found? What was captured under it may concern
+    /// any table.
+    pub fn is_lost(&self, id: i64) -> bool {
+        matches!(self.known.get(&id), Some(None))
+    }
+
+    /// Has shapes that were not there looked for again.
+    pub fn look_again(&mut self) {
+        self.known.retain(|_, shape| shape.is_some());
     }
 
     /// Makes sure the shape is stored.

@@ -19,7 +19,7 @@ use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, as_owner, transaction};
 use bumpalo::Bump;
 use change::snapshot::{Snapshot, Span};
-use foldhash::{HashMap, HashMapExt, HashSet};
+use foldhash::{HashMap, HashMapExt};
 use merge::{Decision, Now, Side};
 use pgrx::pg_sys;
 use std::rc::Rc;
@@ -43,7 +43,7 @@ pub struct Sync {
     pub unsaved: bool,
     pub loads: Vec<Load>,
     pub collector: Collector,
-    pub queued: HashSet<u64>,
+    pub queued: queue::Marks,
     pub next_due: Option<Instant>,
     pub known: Known,
     pub readers: Readers,
@@ -54,6 +54,8 @@ pub struct Sync {
     /// The batch that is being worked through, and how far.
     pub batch: Option<Rc<Batch>>,
     place: usize,
+    /// Some of its changes cannot be read, and all is going to be compared.
+    lost: bool,
     /// Changes worked on in one transaction.
     chunk: Chunk,
     /// The tick that its end was, as far as this process took it.
@@ -236,7 +238,7 @@ impl Batch {
 }
 
 impl Sync {
-    pub fn new(plan: Plan, cursor: Cursor, loads: Vec<Load>, queued: HashSet<u64>) -> Self {
+    pub fn new(plan: Plan, cursor: Cursor, loads: Vec<Load>, queued: queue::Marks) -> Self {
         Self {
             plan,
             cursor,
@@ -252,6 +254,7 @@ impl Sync {
             held_until: None,
             batch: None,
             place: 0,
+            lost: false,
             chunk: Chunk(0),
             batch_tick: 0,
             again_from: 0,
@@ -269,6 +272,7 @@ impl Sync {
             self.remote = old.remote.take();
         }
         self.known = old.known;
+        super::load::inherit(&mut self.loads, old.loads);
         self.again_from = old.again_from;
         self.places = old.places;
         self.held_until = old.held_until;
@@ -316,6 +320,7 @@ impl Sync {
         // Only what concerns this sync counts as work.
         let mut mine: Vec<Entry> = Vec::new();
         let mut places: Vec<usize> = Vec::new();
+        let mut lost = false;
         transaction(|| {
             for (n, entry) in batch.entries.iter().enumerate().skip(next) {
                 next = n + 1;
@@ -325,10 +330,17 @@ impl Sync {
                     if mine.len() >= chunk && !goes_on(entry, batch.entries.get(next)) {
                         break;
                     }
+                } else {
+                    lost |= shapes.is_lost(entry.shape);
                 }
             }
             Ok(())
         })?;
+        if lost && !self.lost {
+            // Before the cursor passes them.
+            super::gaps::unreadable(self)?;
+            self.lost = true;
+        }
         if mine.is_empty() {
             let moved = self.cursor_at(&batch, next);
             if self.verdict.is_some() {
@@ -354,7 +366,7 @@ impl Sync {
                 loading
                     || entry.stale
                     || known.outdates(entry, side, key)
-                    || !queued.is_empty() && queued.contains(&queue::mark(side, key))
+                    || !queued.is_empty() && queued.contains(queue::mark(side, key))
             };
             collected = collector.collect(&bump, plan, shapes, &mine, &images, &unread);
             Ok(())
@@ -397,6 +409,7 @@ impl Sync {
         }
         self.batch = Some(batch);
         self.place = 0;
+        self.lost = false;
     }
 
     /// Nothing happened up to the last tick.
@@ -464,9 +477,6 @@ impl Sync {
                 return Ok(());
             }
             Err(failure) => {
-                // The marks that were taken off while it was tried.
-                let id = self.plan.id;
-                self.queued.extend(transaction(|| Ok(queue::marks(id)))?);
                 self.narrow(epoch, shapes, bump, &mut bundles, origin, failure)?;
             }
         }
@@ -589,7 +599,6 @@ impl Sync {
             plan, readers, writers, places, queued, known, loading, verdict, remote, ..
         } = self;
         let halves: Vec<Half<'b>> = bundles.iter().flatten().cloned().collect();
-        let waiting = queued.clone();
         let tick = known.tick;
         let match_only = loading.as_ref().is_some_and(|l| l.match_only);
         let discard = match loading {
@@ -653,11 +662,9 @@ impl Sync {
             }
             Ok(())
         });
-        if let Err(failure) = done {
-            // What was settled in vain still waits.
-            queued.extend(waiting);
-            return Err(failure);
-        }
+        // What was settled in vain still waits.
+        queued.finish(done.is_ok());
+        done?;
         if let Some(state) = remote
             && !leaving.is_empty()
         {

@@ -28,8 +28,16 @@ impl Worker {
             if now.as_deref() == Some("active") {
                 self.epoch.standing = Standing::Active;
             }
+            if self.is_stream() {
+                let all = sql::read("SELECT id FROM sync._sync", &[]);
+                let all: Vec<u32> =
+                    all.iter().filter_map(|row| row[0].as_deref()?.parse().ok()).collect();
+                self.slot.keep_progress_of(&all);
+            }
             Ok(Some(read_syncs()))
         })?;
+        // A sync that has ended may have left triggers behind.
+        self.tidy_at = Some(Instant::now());
         let Some(mut stored) = stored else { return self.leave_what_is_gone() };
         stored.retain(|s| self.slot.keeper(s.0.id as u32) == self.number);
         let mut before = std::mem::take(&mut self.syncs);
@@ -54,6 +62,13 @@ impl Worker {
                 Err(failure) if failure.sqlstate == UNDESCRIBED => {
                     self.want_description(&stored);
                     self.resting.extend(before.remove(&id).map(|old| (id, old.known)));
+                    continue;
+                }
+                Err(_) if self.ask_about_dropped(&stored)? => {
+                    self.broken.remove(&id);
+                    if let Some(old) = before.remove(&id) {
+                        self.resting.insert(id, old.known);
+                    }
                     continue;
                 }
                 Err(failure) => {
@@ -131,6 +146,20 @@ impl Worker {
         upkeep::touch_all();
         self.tick = None;
         Ok(())
+    }
+
+    /// A table of the sync was dropped: stops it and asks, because that never means to delete its rows
+    /// elsewhere. False if both are there.
+    fn ask_about_dropped(&self, stored: &Stored) -> Result<bool, Failure> {
+        transaction(|| {
+            let Some(sentence) = plan::dropped(stored) else { return Ok(false) };
+            sql::query(
+                "UPDATE sync._sync SET state = 'needs decision', decision = 'dropped', reason = $2, changed_at = pg_catalog.clock_timestamp()
+                  WHERE id = $1 AND state = 'running'",
+                &[Arg::Int4(stored.id), Arg::Text(&sentence)],
+            );
+            Ok(true)
+        })
     }
 
     /// What the user reads in `sync.status` of a sync that cannot work.

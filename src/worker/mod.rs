@@ -9,6 +9,7 @@ pub mod launcher;
 mod marks;
 mod network;
 mod process;
+mod purge;
 mod round;
 pub mod slots;
 pub mod transaction;

@@ -4,6 +4,7 @@ use super::identity::{self, Epoch, Standing};
 use super::jobs::Job;
 use super::network::Network;
 use super::process::{OFFER, exit, extension, leave_for_good, report};
+use super::purge::Purge;
 use super::slots::{JOBS, Slot};
 use super::transaction::{Failure, transaction};
 use super::upkeep;
@@ -48,6 +49,9 @@ pub(super) struct Worker {
     /// The last tick.
     pub(super) tick: Option<Snapshot>,
     pub(super) history_until: i64,
+    /// When to look for triggers that ended syncs have left behind.
+    pub(super) tidy_at: Option<Instant>,
+    pub(super) purge: Purge,
     /// Tables that could not be looked at because somebody held them, and when to try again.
     pub(super) unseen: Option<(Vec<Oid>, Instant)>,
     pub(super) last_rotation: Instant,
@@ -91,6 +95,8 @@ impl Worker {
             families: HashMap::new(),
             tick: None,
             history_until: i64::MIN,
+            tidy_at: None,
+            purge: Purge::new(),
             unseen: None,
             last_rotation: now,
             last_offer: now,
@@ -243,6 +249,7 @@ impl Worker {
         if gone {
             self.leave_what_is_gone()?;
         }
+        self.shapes.look_again();
         self.tick = Some(tick);
         self.ticks += 1;
         Ok(())

@@ -341,6 +341,19 @@ impl Slot {
         self.progress.iter().find(|p| p.sync.load(Ordering::Acquire) == sync)
     }
 
+    /// Makes room: what was kept of syncs that have ended is free again. Only the stream worker does so.
+    pub fn keep_progress_of(&self, syncs: &[u32]) {
+        for progress in &self.progress {
+            let sync = progress.sync.load(Ordering::Acquire);
+            if sync != 0 && !syncs.contains(&sync) {
+                progress.keeper.store(0, Ordering::Release);
+                progress.done.store(0, Ordering::Release);
+                // Last: from here on it may be another's.
+                progress.sync.store(0, Ordering::Release);
+            }
+        }
+    }
+
     pub fn claim_progress(&self, sync: u32) -> Option<&Progress> {
         self.progress_of(sync).or_else(|| {
             self.progress.iter().find(|p| {

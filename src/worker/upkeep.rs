@@ -3,6 +3,7 @@
 use super::round::Worker;
 use super::slots;
 use super::transaction::{Failure, transaction};
+use crate::capture::attach;
 use crate::engine::{self, backlog, gaps};
 use crate::log::{history, rotation, segments};
 use crate::settings;
@@ -136,6 +137,10 @@ impl Worker {
             return Ok(());
         }
         self.last_saved = Instant::now();
+        if self.is_stream() {
+            self.tidy();
+            self.purge.work(self.slot)?;
+        }
         let used: Vec<usize> = (0..slots::SEGMENTS).filter(|&n| self.map.blocks(n) > 0).collect();
         if used.is_empty() {
             return Ok(());
@@ -150,6 +155,18 @@ impl Worker {
         self.release_log()
     }
 
+    /// Removes the triggers of syncs that ended while somebody was writing to their tables.
+    fn tidy(&mut self) {
+        if self.tidy_at.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        let busy = transaction(|| Ok(attach::tidy())).unwrap_or_else(|failure| {
+            speech::log(format!("sync_ext worker cannot remove triggers: {failure}"));
+            true
+        });
+        self.tidy_at = busy.then(|| Instant::now() + LOOK_AGAIN);
+    }
+
     /// Lets go of what this worker's syncs have settled; the stream worker empties what nobody wants.
     fn release_log(&mut self) -> Result<(), Failure> {
         for sync in self.syncs.values_mut().filter(|s| s.unsaved) {
@@ -157,11 +174,15 @@ impl Worker {
             sync.save_cursor(&cursor)?;
         }
         let (slot, number) = (self.slot, self.number);
+        // These have just saved how far they are, however long ago there was last something for them.
+        let at_work: Vec<i32> =
+            self.syncs.iter().filter(|s| s.1.held_until.is_none()).map(|s| *s.0).collect();
         let map = &mut self.map;
         let keep = settings::LOG_KEEP.get();
         let full = rotation::size(map) > settings::LOG_MAX_SIZE.get() as u64 * 1024 * 1024;
-        if full || number == 0 && transaction(|| Ok(overdue(keep)))? {
-            backlog::move_out(map, keep, full, |sync| slot.keeper(sync as u32) == number)?;
+        let late = |sync| slot.keeper(sync as u32) == number && (full || !at_work.contains(&sync));
+        if full || transaction(|| Ok(overdue(keep)))?.into_iter().any(late) {
+            backlog::move_out(map, keep, full, late)?;
         }
         if number > 0 {
             return Ok(());
@@ -179,12 +200,14 @@ impl Worker {
     }
 }
 
-fn overdue(keep: i32) -> bool {
-    sql::one(
-        "SELECT 1 FROM sync._cursor c JOIN sync._sync s ON s.id = c.sync
-          WHERE s.state <> 'running'
-            AND c.moved_at < pg_catalog.clock_timestamp() - interval '1 second' * $1 LIMIT 1",
+/// The syncs that may hold the log back for too long: paused or failing, held or broken.
+fn overdue(keep: i32) -> Vec<i32> {
+    sql::read(
+        "SELECT c.sync FROM sync._cursor c
+          WHERE c.moved_at < pg_catalog.clock_timestamp() - interval '1 second' * $1",
         &[Arg::Int4(keep)],
     )
-    .is_some()
+    .into_iter()
+    .filter_map(|row| row[0].as_deref()?.parse().ok())
+    .collect()
 }

@@ -256,3 +256,66 @@ fn a_column_replaced_by_another_of_its_name_while_nobody_looks_is_noticed() {
     let arrived = "SELECT count(*) FROM a JOIN b USING (id, v, n) WHERE v = 'anew'";
     assert_eq!(query_one(&mut client, arrived), "20");
 }
+
+/// P2, A11: the table is announced as changed between two writes of one transaction that meets its
+/// shape for the first time and is rolled back. What is written under that shape later arrives.
+#[test]
+fn a_shape_rolled_back_after_the_table_was_announced_is_stored_again() {
+    let db = db();
+    let (mut client, mut other) = (db.connect(), db.connect());
+    pair(&mut client, COLUMNS);
+    run(&mut client, "BEGIN; INSERT INTO a SELECT g, 'lost', g FROM generate_series(1, 300) g");
+    run(&mut other, "ANALYZE a");
+    run(&mut client, "INSERT INTO a VALUES (1000, 'lost', 0); ROLLBACK");
+    run(&mut client, "INSERT INTO a VALUES (1, 'kept', 1)");
+    assert_eq!(equal(&mut client, "s", "a", "b"), ["(1,kept,1)"]);
+    assert!(rows(&mut client, "SELECT * FROM sync.gaps").is_empty());
+}
+
+/// P2, A11: the same with a savepoint set after the shape was stored.
+#[test]
+fn a_shape_older_than_a_savepoint_that_is_rolled_back_to_is_stored_again() {
+    let db = db();
+    let mut client = db.connect();
+    pair(&mut client, COLUMNS);
+    run(
+        &mut client,
+        "BEGIN; INSERT INTO a VALUES (1, 'lost', 1);
+         SAVEPOINT s; INSERT INTO a VALUES (2, 'lost', 2); ROLLBACK TO s;
+         INSERT INTO a VALUES (3, 'lost', 3); ROLLBACK",
+    );
+    run(&mut client, "INSERT INTO a VALUES (4, 'kept', 4)");
+    assert_eq!(equal(&mut client, "s", "a", "b"), ["(4,kept,4)"]);
+    assert!(rows(&mut client, "SELECT * FROM sync.gaps").is_empty());
+}
+
+/// P2, A11: a change whose shape is gone says neither whose it is nor what it was. All that a sync
+/// captures is compared; nothing is passed over.
+#[test]
+fn changes_under_a_shape_that_is_gone_are_found_by_comparing() {
+    let db = db();
+    let mut client = db.connect();
+    filled(&mut client);
+    run(
+        &mut client,
+        "DELETE FROM sync._shape WHERE relation = 'a'::regclass;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'sync_ext worker' AND datname = current_database();
+         UPDATE a SET v = 'edited' WHERE id = 1; DELETE FROM a WHERE id = 2; INSERT INTO a VALUES (100, 'new', 0)",
+    );
+    reconciled(&db, &mut client, "shape");
+    assert_eq!(equal(&mut client, "s", "a", "b").len(), 20);
+    assert_eq!(
+        rows(&mut client, r#"SELECT DISTINCT "table", sync FROM sync.gaps"#),
+        ["public.a|s"]
+    );
+    // Another session stores the shape again: from then on changes are read as ever.
+    run(&mut db.connect(), "UPDATE a SET v = 'later' WHERE id = 3");
+    equal(&mut client, "s", "a", "b");
+    assert_eq!(
+        query_one(
+            &mut client,
+            "SELECT count(*) FROM sync.change_log WHERE key = '3' AND new ->> 'v' = 'later'"
+        ),
+        "1"
+    );
+}

@@ -45,13 +45,86 @@ fn behind_a_long_transaction_it_fails_within_seconds_and_names_it() {
         "{text}"
     );
     let longest = writing.join().unwrap();
-    assert!(longest < Duration::from_millis(3500), "a writer waited {longest:?}");
+    assert!(longest < Duration::from_millis(2500), "a writer waited {longest:?}");
     let left = "SELECT (SELECT count(*) FROM sync._sync) + (SELECT count(*) FROM sync._capture) + (SELECT count(*) FROM sync._cursor) + (SELECT count(*) FROM sync._load)
                      + (SELECT count(*) FROM pg_trigger WHERE tgname ~ '!sync') + (SELECT count(*) FROM pg_class WHERE relname ~ '^_link_')";
     assert_eq!(query_one(&mut client, left), "0");
     run(&mut holder, "COMMIT");
     run(&mut client, CREATE);
     equal(&mut client, "s", "a", "b");
+}
+
+/// C5: the waits for several tables and partitions together are no longer than that for one.
+#[test]
+fn behind_several_holders_no_writer_waits_longer_than_behind_one() {
+    let db = db();
+    let (mut client, mut writer) = (db.connect(), db.connect());
+    let (mut first, mut second) = (db.connect(), db.connect());
+    run(
+        &mut client,
+        &format!(
+            "CREATE TABLE a ({COLUMNS}) PARTITION BY RANGE (id);
+             CREATE TABLE a_0 PARTITION OF a FOR VALUES FROM (0) TO (1000000);
+             CREATE TABLE a_1 PARTITION OF a FOR VALUES FROM (1000000) TO (1000001);
+             CREATE TABLE a_2 PARTITION OF a FOR VALUES FROM (1000001) TO (1000002);
+             CREATE TABLE b ({COLUMNS})"
+        ),
+    );
+    run(&mut first, "BEGIN; INSERT INTO a_1 VALUES (1000000, 'x', 1)");
+    run(&mut second, "BEGIN; INSERT INTO a_2 VALUES (1000001, 'x', 1)");
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = std::sync::Arc::clone(&stop);
+    let writing = std::thread::spawn(move || {
+        let (mut longest, mut id) = (Duration::ZERO, 0);
+        while !asked.load(std::sync::atomic::Ordering::Relaxed) {
+            id += 1;
+            let one = Instant::now();
+            run(&mut writer, &format!("INSERT INTO a_0 VALUES ({id}, 'w', 0)"));
+            longest = longest.max(one.elapsed());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        longest
+    });
+    // The one is let go of just before the wait for it would be over; the wait for the other begins.
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(1500));
+        run(&mut first, "COMMIT");
+    });
+    let text = refusal(&mut client, CREATE);
+    assert!(text.starts_with("55P03"), "{text}");
+    letting_go.join().unwrap();
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let longest = writing.join().unwrap();
+    assert!(longest < Duration::from_millis(2500), "a writer waited {longest:?}");
+    run(&mut second, "COMMIT");
+    run(&mut client, CREATE);
+    equal(&mut client, "s", "a", "b");
+}
+
+/// C5: what could not be removed beside a writer goes when the table is quiet.
+#[test]
+fn the_triggers_of_a_dropped_sync_go_once_its_tables_are_quiet() {
+    let db = db();
+    let (mut client, mut writer) = (db.connect(), db.connect());
+    run(
+        &mut client,
+        &format!(
+            "CREATE TABLE a ({COLUMNS}) PARTITION BY RANGE (id); CREATE TABLE a_1 PARTITION OF a FOR VALUES FROM (0) TO (9);
+             CREATE TABLE b ({COLUMNS}); CREATE TABLE c ({COLUMNS}); CREATE TABLE d ({COLUMNS})"
+        ),
+    );
+    one_way(&mut client, "s", "public.a", "public.b");
+    one_way(&mut client, "t", "public.c", "public.d");
+    settle(&mut client, "s");
+    run(&mut writer, "BEGIN; INSERT INTO a_1 VALUES (1, 'x', 1)");
+    run(&mut client, "SELECT sync.drop_sync('s')");
+    let left = "SELECT count(*) FROM pg_trigger WHERE tgname ~ '!sync' AND tgrelid IN ('a'::regclass, 'a_1'::regclass)";
+    assert_ne!(query_one(&mut client, left), "0");
+    run(&mut writer, "COMMIT");
+    db.wait_until("the triggers are gone", || query_one(&mut client, left) == "0");
+    // Those of other syncs are left alone.
+    run(&mut client, "INSERT INTO c VALUES (1, 'x', 1)");
+    equal(&mut client, "t", "c", "d");
 }
 
 /// C5: ending a sync takes no lock that anybody waits for.

@@ -1,7 +1,7 @@
 //! All worker slots in use: a state that is said, not a loop.
 
 use cluster::Options;
-use pgrx_tests::{query_one, refusal, run};
+use pgrx_tests::{db, query_one, refusal, run};
 
 use super::{both, own, said, settle, status, two_tables, until, worker, workers};
 
@@ -63,4 +63,48 @@ fn without_a_slot_for_the_launcher_itself_status_and_wait_say_so() {
     let error = refusal(&mut client, "SELECT * FROM sync.wait('t')");
     assert!(error.starts_with("53400") && error.ends_with(HINT), "{error}");
     run(&mut client, "UPDATE a.t SET v = 'captured' WHERE id = 1");
+}
+
+/// Shared memory has room for so many syncs of a database; those that have ended leave theirs.
+#[test]
+fn ended_syncs_make_room_for_others_to_be_waited_for() {
+    let db = db();
+    let mut client = db.connect();
+    run(
+        &mut client,
+        "CREATE TABLE a (id int PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, v text)",
+    );
+    for _ in 0..260 {
+        run(&mut client, r#"SELECT sync.create_sync('t', '{"source": "a", "target": "b"}')"#);
+        settle(&mut client);
+        run(&mut client, "SELECT sync.drop_sync('t')");
+    }
+    run(&mut client, "INSERT INTO a VALUES (1, 'last')");
+    run(&mut client, r#"SELECT sync.create_sync('t', '{"source": "a", "target": "b"}')"#);
+    settle(&mut client);
+    assert_eq!(query_one(&mut client, "TABLE b"), "1|last");
+}
+
+#[test]
+fn more_syncs_than_can_be_waited_for_are_synced_and_said_so() {
+    let db = db();
+    let mut client = db.connect();
+    run(
+        &mut client,
+        r#"CREATE TABLE a (id int PRIMARY KEY, v text); INSERT INTO a VALUES (1, 'first');
+           DO $$ BEGIN FOR i IN 1..257 LOOP
+               EXECUTE format('CREATE TABLE b%s (id int PRIMARY KEY, v text)', i);
+               PERFORM sync.create_sync('t' || i, format('{"source": "a", "target": "b%s"}', i)::jsonb);
+           END LOOP; END $$"#,
+    );
+    db.wait_until("the last of them is synced", || {
+        query_one(&mut client, "SELECT count(*) FROM b257") == "1"
+    });
+    let error = refusal(&mut client, "SELECT * FROM sync.wait('t257', '60s')");
+    assert!(
+        error.starts_with("54000 sync \"t257\" cannot be waited for") && error.contains("256"),
+        "{error}"
+    );
+    run(&mut client, "SELECT sync.drop_sync('t1')");
+    assert_eq!(query_one(&mut client, "SELECT settled FROM sync.wait('t257', '60s')"), "t");
 }

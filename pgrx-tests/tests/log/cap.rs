@@ -1,6 +1,6 @@
 //! The cap: a sync that does not run holds the log back only so long.
 
-use super::{assert_equal, differences, fill, pair, segments, settle, small_log};
+use super::{assert_equal, create_sync, differences, fill, pair, segments, settle, small_log};
 use cluster::Db;
 use cluster::postgres::Client;
 use pgrx_tests::{query_one, rows, run};
@@ -19,6 +19,13 @@ fn wait_for_cap(db: &Db, client: &mut Client) {
         segments(client).iter().sum::<u64>() < 1 << 20
             && query_one(client, "SELECT (SELECT count(*) FROM sync.queue) + (SELECT count(*) FROM sync.progress) > 0") == "t"
     });
+}
+
+/// Until what was owed is settled.
+#[track_caller]
+fn settle_queue(db: &Db, client: &mut Client) {
+    let nothing = "SELECT count(*) FROM sync.queue";
+    db.wait_until("the queue is worked through", || query_one(client, nothing) == "0");
 }
 
 /// P2, P3, P4: one row a key, and nothing is lost by it: deletes, key changes, edits of different fields, conflicts.
@@ -75,6 +82,119 @@ fn what_a_paused_sync_is_owed_becomes_one_queue_row_a_key_and_loses_nothing() {
         ),
         ["5|v|base|source|target|target"]
     );
+}
+
+/// P2, P4: a record whose key was changed keeps what only its peer has of it.
+#[test]
+fn a_key_changed_while_the_log_is_let_go_of_does_not_make_another_record() {
+    let db = database("renamed");
+    let mut client = db.connect();
+    run(
+        &mut client,
+        "CREATE SCHEMA peer;
+         CREATE TABLE public.t (id int PRIMARY KEY, v text);
+         CREATE TABLE peer.t (id int PRIMARY KEY, v text, note text)",
+    );
+    create_sync(&mut client, "t", "public.t", "peer.t", "one_way", "");
+    run(&mut client, "INSERT INTO t SELECT i, 'base' FROM generate_series(0, 4) i");
+    settle(&mut client, "t");
+    run(&mut client, "UPDATE peer.t SET note = 'note ' || id");
+    settle(&mut client, "t");
+    run(&mut client, "SELECT sync.pause('t')");
+    // Changed once, twice in one transaction, and twice with the log let go of in between.
+    run(
+        &mut client,
+        "UPDATE t SET id = 11 WHERE id = 1;
+         BEGIN; UPDATE t SET id = 20 WHERE id = 2; UPDATE t SET id = 21, v = 'edited' WHERE id = 20; COMMIT;
+         UPDATE t SET id = 30 WHERE id = 3",
+    );
+    wait_for_cap(&db, &mut client);
+    run(&mut client, "UPDATE t SET id = 31 WHERE id = 30");
+    let queued = "SELECT count(*) FROM sync.queue WHERE key = '31'";
+    db.wait_until("the log lets go of it once more", || {
+        fill(&mut client);
+        query_one(&mut client, queued) == "1"
+    });
+    run(&mut client, "SELECT sync.resume('t')");
+    settle_queue(&db, &mut client);
+    settle(&mut client, "t");
+    assert_eq!(
+        rows(&mut client, "SELECT id, v, note FROM peer.t WHERE id > 0 ORDER BY id"),
+        ["4|base|note 4", "11|base|note 1", "21|edited|note 2", "31|base|note 3"]
+    );
+}
+
+/// P2, P9: a sync that stopped in the middle of a batch is also owed what a transaction with lower
+/// numbers commits later.
+#[test]
+fn what_is_committed_late_into_the_middle_of_a_batch_is_owed_too() {
+    let db = database("late");
+    let (mut client, mut late, mut holder) = (db.connect(), db.connect(), db.connect());
+    pair(&mut client, "one_way");
+    run(
+        &mut client,
+        "INSERT INTO t SELECT i, 'base', 'base' FROM generate_series(0, 4999) i;
+         CREATE FUNCTION stand() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN WHILE NOT pg_try_advisory_xact_lock(1) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN NULL; END $$;
+         CREATE TRIGGER stand AFTER UPDATE ON peer.t FOR EACH ROW WHEN (NEW.id = 2500) EXECUTE FUNCTION stand()",
+    );
+    settle(&mut client, "t");
+    run(&mut late, "BEGIN; UPDATE t SET v = 'late' WHERE id = 0");
+    run(&mut holder, "SELECT pg_advisory_lock(1)");
+    run(&mut client, "UPDATE t SET v = 'edited' WHERE id BETWEEN 1 AND 4950");
+    let stands = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'sync_ext%' AND wait_event = 'PgSleep' AND datname = current_database()";
+    let stopped = |client: &mut Client, expected: &str| {
+        db.wait_until("the worker in the middle of it", || query_one(client, stands) == expected);
+    };
+    stopped(&mut client, "1");
+    run(&mut client, "SELECT sync.pause('t')");
+    run(&mut holder, "SELECT pg_advisory_unlock(1)");
+    stopped(&mut client, "0");
+    run(&mut late, "COMMIT");
+    // Of another row than the late one.
+    let frozen = query_one(&mut client, "SELECT frozen IS NOT NULL FROM sync._cursor");
+    db.wait_until("the log is let go of", || {
+        run(
+            &mut client,
+            "DO $$ BEGIN FOR i IN 1..100 LOOP
+                 UPDATE public.t SET w = repeat(md5(i::text || clock_timestamp()::text), 200) WHERE id = 999; COMMIT;
+             END LOOP; END $$",
+        );
+        query_one(&mut client, "SELECT count(*) FROM sync.queue WHERE key = '999'") == "1"
+    });
+    assert_eq!(frozen, "t", "the batch was not left in the middle");
+    run(&mut client, "SELECT sync.resume('t')");
+    settle_queue(&db, &mut client);
+    settle(&mut client, "t");
+    assert_equal(&mut client);
+}
+
+/// A sync that runs and cannot work is no different from one that is paused.
+#[test]
+fn a_failing_sync_holds_the_log_no_longer_than_it_may() {
+    let db = database("failing");
+    let mut client = db.connect();
+    pair(&mut client, "one_way");
+    run(&mut client, "INSERT INTO t VALUES (1, 'first'), (2, 'first')");
+    settle(&mut client, "t");
+    run(
+        &mut client,
+        "ALTER TABLE peer.t DROP CONSTRAINT t_pkey; UPDATE t SET v = 'edited' WHERE id = 1; DELETE FROM t WHERE id = 2",
+    );
+    db.wait_until("the sync fails", || {
+        query_one(&mut client, "SELECT state FROM sync.status") == "failing"
+    });
+    // Far from its greatest size.
+    fill(&mut client);
+    fill(&mut client);
+    db.wait_until("the log is emptied although the sync fails", || {
+        segments(&mut client).iter().sum::<u64>() < 1 << 20
+    });
+    run(&mut client, "ALTER TABLE peer.t ADD PRIMARY KEY (id)");
+    db.wait_until("the tables are equal again", || {
+        differences(&mut client, "public.t", "peer.t").is_empty()
+    });
+    settle(&mut client, "t");
 }
 
 /// The guard is asked about deletes that went through the queue as about any others.

@@ -9,6 +9,7 @@ mod history;
 mod order;
 mod others;
 mod reading;
+mod retention;
 mod rotation;
 mod statement_order;
 mod waiting;

@@ -112,3 +112,38 @@ fn doctor_names_a_trigger_that_fires_before_capture() {
     );
     assert_eq!(query_one(&mut client, look), "f|t");
 }
+
+#[test]
+fn doctor_names_a_table_that_has_lost_its_trigger() {
+    let db = db();
+    let mut client = db.connect();
+    pair(&mut client, "one_way");
+    let look = "SELECT ok, detail FROM sync.doctor() WHERE what = 'missing triggers'";
+    assert_eq!(query_one(&mut client, look), "t|all captured tables have theirs");
+    let name = "SELECT quote_ident(tgname) FROM pg_trigger WHERE tgrelid = 't'::regclass AND tgtype & 1 = 1";
+    let name = query_one(&mut client, name);
+    // Before the worker can put it back.
+    run(&mut client, &format!("BEGIN; DROP TRIGGER {name} ON t"));
+    assert_eq!(query_one(&mut client, look), "f|no capture trigger on public.t");
+    run(&mut client, "ROLLBACK");
+    assert_eq!(query_one(&mut client, look), "t|all captured tables have theirs");
+}
+
+/// P9: what they changed waits for them.
+#[test]
+fn doctor_names_transactions_that_are_open_for_long() {
+    let db = super::small_log().database("old").unwrap();
+    let (mut client, mut writer) = (db.connect(), db.connect());
+    run(&mut client, "CREATE EXTENSION sync_ext");
+    pair(&mut client, "one_way");
+    run(&mut client, "INSERT INTO t VALUES (1)");
+    run(&mut writer, "BEGIN; INSERT INTO t VALUES (2); PREPARE TRANSACTION 'doctor'");
+    run(&mut writer, "BEGIN; INSERT INTO t VALUES (3)");
+    let look = "SELECT count(*) FROM sync.doctor() WHERE NOT ok AND what IN ('long transactions', 'prepared transactions')";
+    assert_eq!(query_one(&mut client, look), "0");
+    run(&mut client, "SET sync_ext.doctor_age = 0");
+    assert_eq!(query_one(&mut client, look), "2");
+    run(&mut writer, "COMMIT");
+    run(&mut writer, "COMMIT PREPARED 'doctor'");
+    assert_eq!(query_one(&mut client, look), "0");
+}

@@ -170,20 +170,131 @@ fn a_discarded_truncate_keeps_the_rows_of_the_other_side() {
     assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "running");
 }
 
+/// Deletes that no trigger saw, found by comparing: all of them are counted before the first is sent,
+/// however thin they lie.
 #[test]
-fn a_dropped_source_deletes_nothing() {
+fn deletes_found_by_comparing_are_counted_before_the_first_is_sent() {
+    let (db, mut c) = pair(12_000, r#", "delete_limit": 30"#);
+    // Ten in each piece of the links that is looked at, and so few in the last one.
+    let unseen = "BEGIN; ALTER TABLE a DISABLE TRIGGER ALL; DELETE FROM a WHERE id % 300 = 0; ALTER TABLE a ENABLE TRIGGER ALL; COMMIT";
+    run(&mut c, unseen);
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    let detail = query_one(&mut c, "SELECT detail FROM sync.status");
+    assert!(
+        detail.ends_with(
+            " or more rows are gone from public.a, more than the limit of 30; nothing has been deleted from public.b"
+        ),
+        "{detail}"
+    );
+    assert_eq!(query_one(&mut c, COUNTS), "11960|12000");
+    run(&mut c, "SELECT sync.resume('s', confirm => true)");
+    synced(&mut c, "s");
+    becomes(&db, &mut c, COUNTS, "11960|11960");
+    // As many as it may.
+    run(&mut c, &unseen.replace("id % 300 = 0", "id % 400 = 1"));
+    becomes(&db, &mut c, COUNTS, "11930|11930");
+    assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "running");
+}
+
+#[test]
+fn more_deletes_than_one_piece_holds_are_asked_about_under_a_large_limit() {
+    let (db, mut c) = pair(14_000, r#", "delete_limit": 6000"#);
+    run(
+        &mut c,
+        "BEGIN; ALTER TABLE a DISABLE TRIGGER ALL; DELETE FROM a WHERE id % 2 = 0; ALTER TABLE a ENABLE TRIGGER ALL; COMMIT",
+    );
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    assert_eq!(query_one(&mut c, COUNTS), "7000|14000");
+    run(&mut c, "SELECT sync.resume('s', discard => true)");
+    synced(&mut c, "s");
+    becomes(&db, &mut c, LINKS, "7000");
+    assert_eq!(query_one(&mut c, COUNTS), "7000|14000");
+}
+
+/// Rows are compared with both sides: those that the other side lacks by then would be deleted.
+#[test]
+fn comparing_the_rows_of_one_side_asks_before_it_deletes_what_the_other_lacks() {
+    let (db, mut c) = pair(3000, TWO_WAY);
+    // Nothing in the catalogs tells of it afterwards.
+    let always = enable_always(&mut c);
+    run(
+        &mut c,
+        &format!(
+            "BEGIN; ALTER TABLE b DISABLE TRIGGER ALL; DELETE FROM b WHERE id > 1000; ALTER TABLE b {always}; COMMIT"
+        ),
+    );
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('s', '{"field_mappings": [{"source": "id", "target": "id"}, {"source": "v", "target": "v", "transformation": "trim", "reverse": "none"}]}')"#,
+    );
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    assert_eq!(query_one(&mut c, COUNTS), "3000|1000");
+    run(&mut c, "SELECT sync.resume('s', confirm => true)");
+    rest(&mut c, &["s"]);
+    becomes(&db, &mut c, COUNTS, "1000|1000");
+}
+
+/// The actions that put the triggers of `b` into the state they were in.
+fn enable_always(c: &mut Client) -> String {
+    query_one(
+        c,
+        "SELECT string_agg('ENABLE ALWAYS TRIGGER ' || quote_ident(tgname), ', ') FROM pg_trigger WHERE tgrelid = 'b'::regclass",
+    )
+}
+
+/// A7: dropping a table never means to delete its rows elsewhere.
+#[test]
+fn a_dropped_table_deletes_nothing_and_asks() {
     let (db, mut c) = pair(3, "");
     run(&mut c, "DROP TABLE a");
-    becomes(&db, &mut c, "SELECT state FROM sync.status", "failing");
-    let detail = query_one(&mut c, "SELECT detail FROM sync.status");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
     assert_eq!(
-        detail,
-        "the source table is gone - It was dropped after the sync was made. - Restore the table, or end the sync with sync.drop_sync."
+        query_one(&mut c, "SELECT detail FROM sync.status"),
+        "the source table a was dropped; nothing has been deleted from public.b"
     );
+    let hint = "HINT: SELECT sync.drop_sync('s') to end it, the rows of the other table stay; or sync.resume('s', discard => true) to leave it paused. A table made again is another one: sync it anew.";
+    assert_eq!(
+        refusal(&mut c, "SELECT sync.resume('s')"),
+        format!(
+            "55000 sync \"s\" needs a decision\nDETAIL: It stopped because the source table a was dropped; nothing has been deleted from public.b.\n{hint}"
+        )
+    );
+    assert!(refusal(&mut c, "SELECT sync.wait('s')").ends_with(hint));
+    // Not even when somebody confirms it, nor when there is a table of that name again.
+    run(&mut c, "CREATE TABLE a (id int PRIMARY KEY, v text)");
+    assert_eq!(
+        refusal(&mut c, "SELECT sync.resume('s', confirm => true)"),
+        format!(
+            "55000 sync \"s\" cannot go on without its table\nDETAIL: It stopped because the source table a was dropped; nothing has been deleted from public.b. There is nothing to confirm: a dropped table deletes no rows.\n{hint}"
+        )
+    );
+    run(&mut c, "SELECT sync.resume('s', discard => true)");
+    assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "paused");
+    assert_eq!(query_one(&mut c, LINKS), "3");
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), "3");
+    // It asks again when it is to run.
+    run(&mut c, "SELECT sync.resume('s')");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
     run(&mut c, "SELECT sync.drop_sync('s')");
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), "3");
-    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.status"), "0");
+    // The new table is adopted by a new sync, in which the rows there are are paired.
+    run(&mut c, "INSERT INTO a VALUES (1, 'x'), (4, 'new')");
+    run(&mut c, r#"SELECT sync.create_sync('s', '{"source": "a", "target": "b"}')"#);
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, COUNTS), "2|4");
+}
+
+#[test]
+fn a_dropped_target_asks_too() {
+    let (db, mut c) = pair(3, TWO_WAY);
+    run(&mut c, "DROP TABLE b");
+    becomes(
+        &db,
+        &mut c,
+        "SELECT state || ': ' || detail FROM sync.status",
+        "needs decision: the target table b was dropped; nothing has been deleted from public.a",
+    );
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM a"), "3");
 }
 
 #[test]

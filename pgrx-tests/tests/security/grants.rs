@@ -131,6 +131,36 @@ fn a_monitor_looks_and_changes_nothing() {
     run(&mut client, &format!("DROP OWNED BY {monitor}"));
 }
 
+/// P14: syncs that came out of a dump are let go on by whoever may make them.
+#[test]
+fn an_admin_activates_a_restored_copy_of_his_syncs() {
+    let db = db();
+    let mut client = db.connect();
+    let admin = role(&db, &mut client, "activating");
+    run(
+        &mut client,
+        &format!("CREATE SCHEMA own AUTHORIZATION {admin}; SELECT sync.\"grant\"('{admin}')"),
+    );
+    let mut own = db.connect_as(&admin);
+    run(
+        &mut own,
+        "CREATE TABLE own.a (id int PRIMARY KEY, v text); CREATE TABLE own.b (id int PRIMARY KEY, v text); INSERT INTO own.a VALUES (1, 'x')",
+    );
+    one_way(&mut own, "s", "own.a", "own.b");
+    equal(&mut own, "s", "own.a", "own.b");
+    // As a dump leaves them.
+    run(
+        &mut client,
+        "UPDATE sync._sync SET installation = gen_random_uuid(); DELETE FROM sync._cursor;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'sync_ext worker' AND datname = current_database()",
+    );
+    assert_eq!(query_one(&mut own, "SELECT detail ~ 'came out of a dump' FROM sync.status"), "t");
+    run(&mut own, "UPDATE own.a SET v = 'in the copy'");
+    run(&mut own, "SELECT sync.activate()");
+    assert_eq!(equal(&mut own, "s", "own.a", "own.b"), ["(1,\"in the copy\")"]);
+    run(&mut client, &format!("DROP OWNED BY {admin} CASCADE"));
+}
+
 /// Two administrators: each has his own syncs.
 #[test]
 fn a_sync_belongs_to_its_owner() {

@@ -113,6 +113,8 @@ pub struct State {
     /// When a record of the other system was last settled: what was read before says nothing of it.
     settled_at: HashMap<u64, u64>,
     work: Option<Work>,
+    /// Records whose links a load has found without them.
+    missing: Vec<Vec<u8>>,
     pub poll: Poll,
     /// Everything up to the tick is with the other system, or in the queue.
     caught_up: bool,
@@ -137,6 +139,7 @@ impl State {
             moment: 0,
             settled_at: HashMap::new(),
             work: None,
+            missing: Vec::new(),
             poll,
             caught_up: false,
             clock_offset_ms,

@@ -367,14 +367,15 @@ impl Sync {
             return Ok(());
         }
         let Some((remote, _)) = self.plan.remote() else { return Ok(()) };
-        let (plan, mut marks) = (&self.plan, self.queued.clone());
-        transaction(|| {
+        let Self { plan, queued, .. } = self;
+        let done = transaction(|| {
             for (key, at, why) in aside {
-                queue::park(plan, remote, key, None, *at, why, &mut marks);
+                queue::park(plan, remote, key, None, *at, why, queued);
             }
             Ok(())
-        })?;
-        self.queued = marks;
+        });
+        queued.finish(done.is_ok());
+        done?;
         self.next_due = Some(Instant::now());
         Ok(())
     }
@@ -439,18 +440,19 @@ impl Sync {
         records: Vec<Option<Record>>,
         moment: u64,
     ) -> Result<(), Failure> {
-        let (plan, mut marks) = (&self.plan, self.queued.clone());
+        let Self { plan, queued, .. } = self;
         let there: Vec<Record> = records.iter().flatten().cloned().collect();
         // One that is not there any more comes with the changes, as deleted.
-        transaction(|| {
+        let done = transaction(|| {
             for (due, record) in due.iter().zip(&records) {
                 if record.is_none() {
-                    queue::settled(plan, due.side, &due.key, &mut marks);
+                    queue::settled(plan, due.side, &due.key, queued);
                 }
             }
             Ok(())
-        })?;
-        self.queued = marks;
+        });
+        queued.finish(done.is_ok());
+        done?;
         self.next_due = Some(Instant::now());
         self.take_read(epoch, shapes, &there, moment)
     }
@@ -507,20 +509,34 @@ impl Sync {
         let Some(load) = self.loads.first().cloned() else { return Ok(()) };
         let Some((remote, _)) = self.plan.remote() else { return Ok(()) };
         let table = self.plan.side(remote);
-        let missing: Vec<Vec<u8>> = links
+        let missing = links
             .ids
             .iter()
             .zip(records)
             .filter(|(_, record)| record.is_none())
-            .filter_map(|(id, _)| values::key_of(table, id))
-            .collect();
-        if !load.confirmed && !load.discarded && self.asks_about_missing(missing.len() as u64)? {
+            .filter_map(|(id, _)| values::key_of(table, id));
+        let Some(state) = &mut self.remote else { return Ok(()) };
+        state.missing.extend(missing);
+        let count = links.ids.len() as i64;
+        // All of them are counted before the first is deleted.
+        if !load.confirmed && !load.discarded {
+            let (plan, missing) = (&self.plan, state.missing.len() as u64);
+            let limit = transaction(|| Ok(plan.delete_limit(link::estimate(plan))))?;
+            if missing > limit {
+                state.missing.clear();
+                return load::ask_about(plan, remote, missing, limit);
+            }
+        }
+        if !links.complete {
+            if let Some(first) = self.loads.first_mut() {
+                first.last_key = links.end;
+            }
             return Ok(());
         }
         let bump = Bump::new();
-        let halves = missing
+        let halves = std::mem::take(&mut state.missing)
             .iter()
-            .filter(|key| self.remote.as_ref().is_some_and(|s| !s.is_taken(remote, key)))
+            .filter(|key| !state.is_taken(remote, key))
             .map(|key| {
                 let key = &*bump.alloc_slice_copy(key);
                 Half { seen: Seen::Gone, left: true, ..Half::unread(remote, key, i64::MIN) }
@@ -532,24 +548,7 @@ impl Sync {
         let worked = self.work(epoch, shapes, &bump, halves, origin, None);
         self.loading = None;
         worked?;
-        let count = links.ids.len() as i64;
-        load::finish_piece(self, &load, links.end, links.complete, count)
-    }
-
-    fn asks_about_missing(&mut self, missing: u64) -> Result<bool, Failure> {
-        let plan = &self.plan;
-        let Some((remote, _)) = plan.remote() else { return Ok(false) };
-        let limit = transaction(|| Ok(plan.delete_limit(link::estimate(plan))))?;
-        if missing <= limit {
-            return Ok(false);
-        }
-        let sentence = format!(
-            "{missing} or more records are gone from {}, more than the limit of {limit}; nothing has been deleted from {}",
-            plan.side(remote).name,
-            plan.side(remote.other()).name
-        );
-        load::ask(plan.id, &sentence)?;
-        Ok(true)
+        load::finish_piece(self, &load, links.end, true, count)
     }
 }
 

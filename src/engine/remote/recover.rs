@@ -253,15 +253,16 @@ impl Sync {
             return Ok(());
         }
         let Some(local) = intent::local_side(&self.plan) else { return Ok(()) };
-        let (plan, mut marks) = (&self.plan, self.queued.clone());
-        transaction(|| {
+        let Self { plan, queued, .. } = self;
+        let done = transaction(|| {
             for one in sent {
                 let (key, at) = (&one.intent.key, one.intent.at);
-                queue::park(plan, local, key, None, at, &Parked::Again, &mut marks);
+                queue::park(plan, local, key, None, at, &Parked::Again, queued);
             }
             Ok(())
-        })?;
-        self.queued = marks;
+        });
+        queued.finish(done.is_ok());
+        done?;
         self.forget(sent, history::AGAIN)
     }
 
@@ -271,8 +272,8 @@ impl Sync {
             return Ok(());
         }
         let Some(local) = intent::local_side(&self.plan) else { return Ok(()) };
-        let (plan, mut marks) = (&self.plan, self.queued.clone());
-        transaction(|| {
+        let Self { plan, queued, .. } = self;
+        let done = transaction(|| {
             for one in sent {
                 let failure = Failure {
                     sqlstate: "21000".into(),
@@ -281,11 +282,12 @@ impl Sync {
                     hint: Some("Make the records distinguishable, or name an external-id field in \"identity\"; then retry the record.".into()),
                 };
                 let (key, at) = (&one.intent.key, one.intent.at);
-                queue::park(plan, local, key, None, at, &Parked::Review(failure), &mut marks);
+                queue::park(plan, local, key, None, at, &Parked::Review(failure), queued);
             }
             Ok(())
-        })?;
-        self.queued = marks;
+        });
+        queued.finish(done.is_ok());
+        done?;
         self.forget(sent, history::PARKED)
     }
 
@@ -406,9 +408,8 @@ impl Sync {
         let Some((remote, _)) = plan.remote() else { return Ok(records) };
         let (local, table) = (remote.other(), plan.side(remote));
         let bump = Bump::new();
-        let mut marks = queued.clone();
         let mut paired = Vec::new();
-        transaction(|| {
+        let done = transaction(|| {
             paired.clear();
             let mut links = Links::open(plan, places);
             for (one, record) in sent.iter().zip(&records) {
@@ -435,7 +436,7 @@ impl Sync {
                         None,
                         at,
                         &Parked::Review(failure),
-                        &mut marks,
+                        queued,
                     );
                     continue;
                 }
@@ -458,13 +459,14 @@ impl Sync {
                     (one.intent.key.as_slice(), key.as_slice())
                 };
                 links.put(over.as_ref(), s, t, &base);
-                queue::park(plan, local, &one.intent.key, None, at, &Parked::Again, &mut marks);
+                queue::park(plan, local, &one.intent.key, None, at, &Parked::Again, queued);
                 paired.push(record.clone());
             }
             links.close();
             Ok(())
-        })?;
-        *queued = marks;
+        });
+        queued.finish(done.is_ok());
+        done?;
         Ok(paired)
     }
 

@@ -9,7 +9,7 @@ use crate::engine::apply::{self, Writers};
 use crate::engine::collect::{Half, Seen};
 use crate::engine::link::Links;
 use crate::engine::plan::Plan;
-use crate::engine::queue::{self, Parked};
+use crate::engine::queue::{self, Marks, Parked};
 use crate::engine::resolve::{self, Readers, Record};
 use crate::engine::settle::{self as peers, Origin, key_text};
 use crate::engine::shapes::Shapes;
@@ -121,23 +121,14 @@ impl Sync {
         let Self { plan, places, queued, remote, .. } = self;
         let Some(state) = remote else { return Ok(Follow::default()) };
         let mut follow = Follow::default();
-        let mut marks = queued.clone();
-        as_owner(plan.owner, &plan.search_path, false, || {
+        let done = as_owner(plan.owner, &plan.search_path, false, || {
             follow = Follow::default();
+            let marks = &mut *queued;
             let mut ends: [Vec<i64>; 3] = Default::default();
             let mut links = Links::open(plan, places);
             for (sent, outcome) in settled {
-                let end = one(
-                    bump,
-                    plan,
-                    state,
-                    shapes,
-                    &mut links,
-                    sent,
-                    outcome,
-                    &mut marks,
-                    &mut follow,
-                )?;
+                let end =
+                    one(bump, plan, state, shapes, &mut links, sent, outcome, marks, &mut follow)?;
                 ends[end as usize].push(sent.intent.number);
             }
             links.close();
@@ -147,8 +138,9 @@ impl Sync {
                 intent::settle(plan.id, numbers, letter);
             }
             Ok(())
-        })?;
-        *queued = marks;
+        });
+        queued.finish(done.is_ok());
+        done?;
         Ok(follow)
     }
 
@@ -229,7 +221,7 @@ fn one<'b>(
     links: &mut Links<'_>,
     sent: &Sent,
     outcome: &Outcome,
-    marks: &mut foldhash::HashSet<u64>,
+    marks: &mut Marks,
     follow: &mut Follow<'b>,
 ) -> Result<End, Failure> {
     let Some((remote, _)) = plan.remote() else { return Ok(End::Parked) };
@@ -286,7 +278,7 @@ fn agreed<'b>(
     sent: &Sent,
     id: &str,
     before: &Before,
-    marks: &mut foldhash::HashSet<u64>,
+    marks: &mut Marks,
     follow: &mut Follow<'b>,
 ) -> Result<End, Failure> {
     let Some((remote, _)) = plan.remote() else { return Ok(End::Parked) };

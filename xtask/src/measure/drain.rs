@@ -161,30 +161,66 @@ pub(super) fn memory(_: &Run) -> Result<Vec<Figure>> {
     }
     let worker = bench::worker(&cluster)?;
     let before = processes::anonymous_memory(worker)?;
+    let peak = peak_while(worker, || {
+        bench::resume(&mut client, "account")?;
+        bench::wait(&mut client, "account")
+    })?;
+    bench::check_equal(&mut client, "account")?;
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let queue = with_a_long_queue(&cluster, &mut client, worker)?;
+    Ok(vec![
+        Figure::new("memory", megabytes(peak), "MB", Budget::AtMost(150.0)),
+        Figure::new("memory_before", megabytes(before), "MB", Budget::None),
+        Figure::new("memory_queue", megabytes(queue), "MB", Budget::AtMost(150.0)),
+    ])
+}
+
+/// The worker's peak with a million records waiting for a person, while it reads its configuration and
+/// narrows pieces down that the peer refuses.
+fn with_a_long_queue(cluster: &Cluster, client: &mut Client, drained: i32) -> Result<u64> {
+    bench::pause(client, "account")?;
+    client.batch_execute(
+        "INSERT INTO sync._queue (sync, side, key, key_text, state, changed_at) \
+         SELECT s.id, 0, int4send(n), n::text, 'review', now() FROM sync._sync s, generate_series(10000001, 11000000) n; \
+         ALTER TABLE peer.account ADD CONSTRAINT refused CHECK (id % 100 <> 7 OR counter < 1000) NOT VALID; \
+         UPDATE account SET counter = 2000 WHERE id <= 5000",
+    )?;
+    // One that has not drained anything yet.
+    client.execute("SELECT pg_terminate_backend($1)", &[&drained])?;
+    let mut worker = drained;
+    cluster.wait_until("another worker", || {
+        worker = bench::worker(cluster).unwrap_or(drained);
+        worker != drained
+    });
+    peak_while(worker, || {
+        bench::resume(client, "account")?;
+        client.query_one("SELECT settled FROM sync.wait('account', '600 s')", &[])?;
+        let refused = "SELECT count(*) FROM sync.errors";
+        let refused: i64 = client.query_one(refused, &[])?.get(0);
+        anyhow::ensure!(refused > 0, "the peer refused nothing");
+        Ok(())
+    })
+}
+
+/// The most memory of its own that a process has while something is done.
+fn peak_while(pid: i32, work: impl FnOnce() -> Result<()>) -> Result<u64> {
     let done = AtomicBool::new(false);
-    let peak = std::thread::scope(|scope| -> Result<u64> {
+    std::thread::scope(|scope| -> Result<u64> {
         let watch = scope.spawn(|| -> Result<u64> {
             let mut peak = 0;
             while !done.load(Ordering::Relaxed) {
-                peak = peak.max(processes::anonymous_memory(worker).context("the worker is gone")?);
+                peak = peak.max(processes::anonymous_memory(pid).context("the worker is gone")?);
                 std::thread::sleep(Duration::from_millis(10));
             }
             Ok(peak)
         });
-        let drained = bench::resume(&mut client, "account")
-            .and_then(|()| bench::wait(&mut client, "account"));
+        let worked = work();
         done.store(true, Ordering::Relaxed);
         let peak = match watch.join() {
             Ok(peak) => peak,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        drained?;
+        worked?;
         peak
-    })?;
-    bench::check_equal(&mut client, "account")?;
-    let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    Ok(vec![
-        Figure::new("memory", megabytes(peak), "MB", Budget::AtMost(150.0)),
-        Figure::new("memory_before", megabytes(before), "MB", Budget::None),
-    ])
+    })
 }
