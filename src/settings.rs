@@ -34,6 +34,8 @@ pub static READ_LIMIT: GucSetting<i32> = GucSetting::<i32>::new(500_000);
 pub static APPLY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 /// Workers beside the stream worker of a database, for syncs whose work would keep the others waiting.
 pub static JOB_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(JOBS as i32);
+/// Off: nobody is notified of what was synced.
+pub static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Days that history is kept.
 pub static HISTORY_KEEP: GucSetting<i32> = GucSetting::<i32>::new(30);
 
@@ -154,6 +156,14 @@ pub fn register() {
         &JOB_WORKERS,
         0,
         JOBS as i32,
+        Sighup,
+        flags,
+    );
+    GucRegistry::define_bool_guc(
+        c"sync_ext.notify",
+        c"Notifies listeners of what was synced.",
+        c"After a batch, on the channel sync.<schema>, once a table; never values.",
+        &NOTIFY,
         Sighup,
         flags,
     );

@@ -7,6 +7,7 @@ pub mod identity;
 mod jobs;
 pub mod launcher;
 mod marks;
+pub mod notify;
 mod process;
 mod round;
 pub mod slots;

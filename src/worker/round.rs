@@ -2,6 +2,7 @@
 
 use super::identity::{self, Epoch, Standing};
 use super::jobs::Job;
+use super::notify::Notes;
 use super::process::{OFFER, exit, extension, leave_for_good, report};
 use super::slots::{JOBS, Slot};
 use super::transaction::{Failure, transaction};
@@ -63,6 +64,8 @@ pub(super) struct Worker {
     pub(super) took_over_slow: Option<Instant>,
     /// Since when a job worker has had nothing to do.
     pub(super) idle_since: Option<Instant>,
+    /// What listeners are to be told.
+    pub(super) notes: Notes,
 }
 
 impl Worker {
@@ -97,6 +100,7 @@ impl Worker {
             no_job_before: now,
             took_over_slow: None,
             idle_since: None,
+            notes: Notes::default(),
         }
     }
 
@@ -169,10 +173,12 @@ impl Worker {
         } else {
             self.end_if_done(busy)?;
         }
+        let untold = self.notify();
         if busy {
             return Ok(Duration::ZERO);
         }
         let mut wait = if prepared { PREPARED_POLL } else { OFFER };
+        wait = wait.min(untold.unwrap_or(wait));
         for broken in self.broken.values() {
             wait = wait.min(broken.1.saturating_duration_since(Instant::now()));
         }
@@ -307,7 +313,7 @@ impl Worker {
                     engine::mark_configuration_stale();
                     return Ok(true);
                 }
-                Step::Done => {}
+                Step::Done => self.note_batch(sync),
                 Step::More if begun.elapsed() > SLICE => return Ok(true),
                 Step::More => {}
             }

@@ -6,6 +6,7 @@ mod change_log;
 mod decoding;
 mod down;
 mod history;
+mod listening;
 mod order;
 mod others;
 mod reading;
