@@ -6,6 +6,7 @@ mod dropping;
 mod dumps;
 mod environment;
 mod jobs;
+mod layouts;
 mod preload;
 mod shutdown;
 mod slots;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use cluster::{Account, Options, Stop};
-use pgrx_tests::{db, query_one, refusal, run};
+use pgrx_tests::{db, query_one, run};
 
 use super::{both, own, settle, status, two_tables, until, worker};
 
@@ -130,37 +130,4 @@ fn a_missing_synchronous_standby_holds_up_neither_deliveries_nor_shutdown() {
     drop(client);
     let took = cluster.stop(Stop::Fast).unwrap();
     assert!(took < Duration::from_secs(2), "{took:?}");
-}
-
-/// C4: a log of another layout is refused, never written into.
-#[test]
-fn a_log_of_an_unknown_layout_is_refused_with_a_hint() {
-    let db = db();
-    let mut client = db.connect();
-    two_tables(&mut client);
-    settle(&mut client);
-    // A dropped column stays in the row, so the change that can be undone comes first.
-    for alter in ["ALTER COLUMN command TYPE int8", "ADD COLUMN extra int"] {
-        run(&mut client, &format!("ALTER TABLE sync._log_v1_0 {alter}"));
-        let error = refusal(&mut client, "UPDATE a.t SET v = 'lost' WHERE id = 1");
-        assert!(error.starts_with("55000 the change log of sync_ext"), "{error}");
-        assert!(error.contains("HINT: Undo the alteration"), "{error}");
-        assert_eq!(query_one(&mut client, "SELECT settled FROM sync.wait('t', '100ms')"), "f");
-        until(
-            &mut client,
-            "SELECT state, detail FROM sync.status",
-            "failing|its worker cannot work, the server log says why; changes are captured",
-        );
-        assert!(
-            db.cluster()
-                .log_text()
-                .contains("the log of changes is missing or of an unknown layout")
-        );
-        run(&mut client, "ALTER TABLE sync._log_v1_0 ALTER COLUMN command TYPE int4");
-        if alter.starts_with("ALTER") {
-            until(&mut client, "SELECT state FROM sync.status", "running");
-            run(&mut client, "UPDATE a.t SET v = 'one' WHERE id = 1");
-        }
-    }
-    assert_eq!(both(&mut client), "1one 2two / 1one 2two");
 }
