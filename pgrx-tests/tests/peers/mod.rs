@@ -2,6 +2,7 @@
 
 mod documents;
 mod existing;
+mod foldings;
 mod guard;
 mod mapping;
 mod merge;
