@@ -10,6 +10,7 @@ mod parents;
 mod parking;
 mod privileges;
 mod races;
+mod row_security;
 mod session_state;
 mod surface;
 mod tenants;
