@@ -12,6 +12,7 @@ mod shutdown;
 mod slots;
 mod standby;
 mod trouble;
+mod upgrades;
 mod worker;
 
 use cluster::postgres::Client;

@@ -10,6 +10,7 @@ mod listening;
 mod order;
 mod others;
 mod reading;
+mod replicated;
 mod rotation;
 mod statement_order;
 mod waiting;
