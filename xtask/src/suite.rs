@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         eprintln!("      {note}");
     }
 
-    let mut tests = TestCount::default();
+    let mut tests = TestCount { kills: arguments.number("--kills")?, ..TestCount::default() };
     if names.is_empty() {
         steps.check("formatting (cargo fmt --check)", || formatting(&workspace));
         steps.check(&format!("install script (pgspot {PGSPOT})"), || install_script(&workspace));
@@ -75,6 +75,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 /// Summed over the closing lines of all test binaries.
 #[derive(Default)]
 struct TestCount {
+    /// How often the kill campaign kills, if told.
+    kills: Option<u64>,
     passed: u64,
     failed: u64,
     ignored: u64,
@@ -85,6 +87,9 @@ struct TestCount {
 impl TestCount {
     fn run(&mut self, workspace: &Workspace, which: &[&str], names: &[String]) -> Result<()> {
         let mut command = cargo(workspace);
+        if let Some(kills) = self.kills {
+            command.env("SYNC_EXT_KILLS", kills.to_string());
+        }
         command.args(["test", "--no-fail-fast"]).args(which).arg("--").args(names);
         listening(&mut command, |line| self.add(line))
     }
