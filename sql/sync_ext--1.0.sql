@@ -103,6 +103,17 @@ CREATE TABLE sync._epoch (
     reason            text        NOT NULL
 );
 
+-- Who this database is, nobody else can say: rows of a publisher of all tables are kept out, without
+-- stopping the subscription that brings them.
+CREATE FUNCTION sync._keep_out() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER keep_out BEFORE INSERT OR UPDATE OR DELETE ON sync._installation FOR EACH ROW EXECUTE FUNCTION sync._keep_out();
+CREATE TRIGGER keep_out BEFORE INSERT OR UPDATE OR DELETE ON sync._epoch FOR EACH ROW EXECUTE FUNCTION sync._keep_out();
+ALTER TABLE sync._installation ENABLE REPLICA TRIGGER keep_out;
+ALTER TABLE sync._epoch ENABLE REPLICA TRIGGER keep_out;
+
 CREATE TABLE sync._sync (
     id           int4        GENERATED ALWAYS AS IDENTITY CONSTRAINT _sync_pkey PRIMARY KEY,
     name         text        NOT NULL CONSTRAINT _sync_name UNIQUE,
@@ -949,6 +960,13 @@ AS $$
       FROM (SELECT pg_catalog.pg_relation_size(c.oid::pg_catalog.regclass) AS bytes FROM pg_catalog.pg_class c
              WHERE c.relnamespace OPERATOR(pg_catalog.=) 'sync'::pg_catalog.regnamespace AND c.relkind OPERATOR(pg_catalog.=) 'r'
                AND pg_catalog.starts_with(c.relname::text, '_log_v1_')) g
+    UNION ALL
+    -- In order also where it is not drained: a paused sync is meant to have changes left.
+    SELECT 'undrained', true,
+           COALESCE('changes are pending: ' OPERATOR(pg_catalog.||) pg_catalog.string_agg(s.sync, ', ' ORDER BY s.sync) OPERATOR(pg_catalog.||) '; before pg_upgrade resume what is paused, and sync.wait',
+                    'all captured changes are settled'), NULL
+      FROM sync.status s
+     WHERE EXISTS (SELECT FROM sync.change_log l WHERE l.sync OPERATOR(pg_catalog.=) s.sync AND l.status OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'sending']))
     UNION ALL
     SELECT 'publications', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
            COALESCE('FOR ALL TABLES: ' OPERATOR(pg_catalog.||) pg_catalog.string_agg(p.pubname::text, ', '), 'none FOR ALL TABLES'),

@@ -56,6 +56,8 @@ pub static DOCTOR_AGE: GucSetting<i32> = GucSetting::<i32>::new(3600);
 /// Days that a link remembers that its record was deleted, so that a side that was away for so long does
 /// not bring it back.
 pub static TOMBSTONE_KEEP: GucSetting<i32> = GucSetting::<i32>::new(90);
+/// Off: nobody is notified of what was synced.
+pub static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Days that history is kept, and failed attempts, conflicts and gaps with it.
 pub static HISTORY_KEEP: GucSetting<i32> = GucSetting::<i32>::new(30);
 
@@ -176,6 +178,14 @@ pub fn register() {
         &JOB_WORKERS,
         0,
         JOBS as i32,
+        Sighup,
+        flags,
+    );
+    GucRegistry::define_bool_guc(
+        c"sync_ext.notify",
+        c"Notifies listeners of what was synced.",
+        c"After a batch, on the channel sync.<schema>, once a table; never values.",
+        &NOTIFY,
         Sighup,
         flags,
     );

@@ -65,17 +65,26 @@ pub fn one(statement: &str, args: &[Arg<'_>]) -> Option<String> {
     read(statement, args).into_iter().next()?.into_iter().next()?
 }
 
+/// Runs one statement whose arguments are values of the server's.
+pub fn execute(statement: &str, args: &[(Oid, Option<pg_sys::Datum>)]) {
+    run_with(statement, args, false);
+}
+
 fn run(statement: &str, args: &[Arg<'_>], read_only: bool) -> Rows {
+    let args: Vec<_> = args.iter().map(|a| (a.type_oid(), a.datum())).collect();
+    run_with(statement, &args, read_only)
+}
+
+fn run_with(statement: &str, args: &[(Oid, Option<pg_sys::Datum>)], read_only: bool) -> Rows {
     let text = border::exact(statement);
     // SAFETY: one SPI connection from open to close; an error in between is cleaned up by the
     // abort of the transaction.
     unsafe {
         check(pg_sys::SPI_connect());
-        let mut types: Vec<Oid> = args.iter().map(|a| a.type_oid()).collect();
+        let mut types: Vec<Oid> = args.iter().map(|a| a.0).collect();
         let mut values: Vec<pg_sys::Datum> = Vec::with_capacity(args.len());
         let mut nulls: Vec<std::ffi::c_char> = Vec::with_capacity(args.len() + 1);
-        for arg in args {
-            let datum = arg.datum();
+        for &(_, datum) in args {
             nulls.push(if datum.is_some() { b' ' } else { b'n' } as _);
             values.push(datum.unwrap_or(pg_sys::Datum::null()));
         }

@@ -1,5 +1,7 @@
 //! What the integration tests have in common. All of them share one cluster; each takes a database of its own.
 
+use std::io::Write;
+
 use cluster::postgres::{Client, SimpleQueryMessage};
 pub use cluster::{self, Db, Shared};
 
@@ -10,6 +12,28 @@ pub fn db() -> Db<'static> {
     run(&mut database.connect(), "CREATE EXTENSION sync_ext");
     database
 }
+
+/// May a test run that takes much time, memory or disk? Where not, says that it was left out, which the
+/// suite counts.
+pub fn expensive(why: &str) -> bool {
+    let asked = std::env::var_os("SYNC_EXT_EXPENSIVE").is_some_and(|value| value != "0");
+    if !asked {
+        left_out(&format!("{why}; SYNC_EXT_EXPENSIVE=1 runs it"));
+    }
+    asked
+}
+
+/// Says that a test was left out and why. Straight to the standard output, past the test harness,
+/// which keeps to itself what a passing test prints: nothing is left out in silence.
+#[track_caller]
+pub fn left_out(why: &str) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stdout(), "{LEFT_OUT}{name}: {why}");
+}
+
+/// What the suite knows the line by.
+pub const LEFT_OUT: &str = "left out: ";
 
 /// Runs any number of statements; panics with the server's whole message where one fails.
 #[track_caller]

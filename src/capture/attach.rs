@@ -89,7 +89,15 @@ pub fn key_of(table: Oid, name: &str, which: &str) -> Result<(Vec<i16>, Vec<Stri
                    JOIN pg_catalog.pg_amop ao ON ao.amopfamily OPERATOR(pg_catalog.=) oc.opcfamily AND ao.amopstrategy OPERATOR(pg_catalog.=) 3
                         AND ao.amoplefttype OPERATOR(pg_catalog.=) oc.opcintype AND ao.amoprighttype OPERATOR(pg_catalog.=) oc.opcintype
                    JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) ao.amopopr
-                   JOIN pg_catalog.pg_namespace ns ON ns.oid OPERATOR(pg_catalog.=) o.oprnamespace)
+                   JOIN pg_catalog.pg_namespace ns ON ns.oid OPERATOR(pg_catalog.=) o.oprnamespace),
+                (SELECT pg_catalog.bool_and(t.typcategory OPERATOR(pg_catalog.<>) 'S' OR COALESCE(co.collisdeterministic, true) AND EXISTS (
+                            SELECT FROM pg_catalog.pg_amproc ap
+                             WHERE ap.amprocfamily OPERATOR(pg_catalog.=) oc.opcfamily AND ap.amprocnum OPERATOR(pg_catalog.=) 4
+                               AND ap.amproclefttype OPERATOR(pg_catalog.=) oc.opcintype AND ap.amprocrighttype OPERATOR(pg_catalog.=) oc.opcintype))
+                   FROM ROWS FROM (pg_catalog.unnest(i.indclass::oid[]), pg_catalog.unnest(i.indcollation::oid[])) AS k(opclass, coll)
+                   JOIN pg_catalog.pg_opclass oc ON oc.oid OPERATOR(pg_catalog.=) k.opclass
+                   JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) oc.opcintype
+                   LEFT JOIN pg_catalog.pg_collation co ON co.oid OPERATOR(pg_catalog.=) k.coll)
            FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid OPERATOR(pg_catalog.=) i.indexrelid
            JOIN pg_catalog.pg_am am ON am.oid OPERATOR(pg_catalog.=) ic.relam
           WHERE i.indrelid OPERATOR(pg_catalog.=) $1 AND i.indisunique AND i.indisvalid AND am.amname OPERATOR(pg_catalog.=) 'btree'
@@ -97,12 +105,22 @@ pub fn key_of(table: Oid, name: &str, which: &str) -> Result<(Vec<i16>, Vec<Stri
         &[Arg::Oid(table)],
     );
     let usable = |row: &&Vec<Option<String>>| (1..4).all(|n| row[n].as_deref() == Some("t"));
-    if let Some(index) = indexes.iter().find(usable) {
+    // Links know a key by its bytes: 'A' and 'a' must be two keys.
+    let exact = |row: &&Vec<Option<String>>| row[6].as_deref() == Some("t");
+    if let Some(index) = indexes.iter().find(|row| usable(row) && exact(row)) {
         let words = |n: usize| {
             index[n].as_deref().unwrap_or("").split(' ').map(str::to_owned).collect::<Vec<_>>()
         };
         let key = words(4).iter().filter_map(|w| w.parse().ok()).collect();
         return Ok((key, words(5)));
+    }
+    if indexes.iter().any(|row| usable(&row)) {
+        return no(
+            "Its key takes texts for equal that are not the same: a column is of type citext or has a collation that is not deterministic.",
+            &format!(
+                "Create a unique index on NOT NULL columns of {name} that are compared exactly, for example on a uuid, a number, or a text with a deterministic collation."
+            ),
+        );
     }
     let deferrable =
         indexes.iter().any(|row| row[0].as_deref() == Some("t") && row[1].as_deref() != Some("t"));

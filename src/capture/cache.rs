@@ -123,7 +123,7 @@ unsafe extern "C-unwind" fn build(relation: pg_sys::Relation) -> *const Captured
 
 /// Reads the configuration of a table and makes sure its shape is stored.
 unsafe fn read(relation: pg_sys::Relation) -> Option<(Captured, bool)> {
-    let Some(log) = segments::relations() else { unknown_layout() };
+    let Some(log) = segments::relations_to_capture() else { unknown_layout() };
     // SAFETY: an open relation; its descriptor lives as long as it is open.
     unsafe {
         let leaf = (*relation).rd_id;
@@ -253,19 +253,13 @@ pub(super) unsafe extern "C-unwind" fn refuse_direct_call() {
     );
 }
 
-/// Raises: the log's tables are not the ones this library writes.
-#[pg_guard]
-pub(super) unsafe extern "C-unwind" fn refuse_layout() {
-    unknown_layout()
-}
-
 fn unknown_layout() -> ! {
     ErrorReport::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "the change log of sync_ext is missing or has an unknown layout",
         "",
     )
-    .set_detail("A table sync._log_v1_0 to sync._log_v1_3 was altered, or the library and the extension's SQL objects are of different versions.")
+    .set_detail("A column of a table sync._log_v1_0 to sync._log_v1_3 is missing, or the library and the extension's SQL objects are of different versions.")
     .set_hint("Undo the alteration, run ALTER EXTENSION sync_ext UPDATE, or install the matching library.")
     .report(PgLogLevel::ERROR);
     unreachable!("an ERROR was reported")

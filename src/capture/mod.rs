@@ -5,6 +5,7 @@
 pub mod attach;
 mod cache;
 mod ffi;
+mod other_layout;
 pub mod row;
 pub mod wake;
 

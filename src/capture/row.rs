@@ -1,7 +1,7 @@
 //! The trigger function.
 
 use super::cache::{self, Captured, Column};
-use super::{ffi, wake};
+use super::{ffi, other_layout, wake};
 use crate::log::segments;
 use crate::settings;
 use crate::worker::slots;
@@ -378,9 +378,7 @@ unsafe fn write(captured: &Captured, op: u8, command: u32, old: Option<Datum>, n
             ffi::table_close(relation, pg_sys::NoLock as i32);
             segment = now;
         }
-        if (*(*relation).rd_att).natts != segments::COLUMNS as i32 {
-            cache::refuse_layout();
-        }
+        let known = segments::is_known() || segments::has_known_layout(relation);
         // Waits for nothing: the key's row lock or unique entry is already ours, so the number
         // taken here is in the order of the locks.
         let sequence = ffi::nextval_internal(log.sequence, false);
@@ -388,8 +386,25 @@ unsafe fn write(captured: &Captured, op: u8, command: u32, old: Option<Datum>, n
         if ORIGIN != 0 && FIRST == 0 && ffi::pg_trigger_depth(std::ptr::null_mut()).value() == 1 {
             FIRST = sequence;
         }
+        if !known {
+            let row = segments::Row {
+                seq: sequence,
+                xid: ffi::GetTopFullTransactionId() as i64,
+                at: ffi::GetCurrentTimestamp(),
+                shape: captured.shape,
+                command: command as i32,
+                origin: *(&raw const ORIGIN),
+                op,
+                old,
+                new,
+            };
+            other_layout::write(segment & (slots::SEGMENTS - 1), &row);
+            ffi::table_close(relation, pg_sys::NoLock as i32);
+            wake::arm();
+            return;
+        }
         let none = Datum::null();
-        let mut values = [
+        let values: [Datum; segments::COLUMNS] = [
             Datum::from(sequence),
             Datum::from(ffi::GetTopFullTransactionId() as i64),
             Datum::from(ffi::GetCurrentTimestamp()),
@@ -400,11 +415,16 @@ unsafe fn write(captured: &Captured, op: u8, command: u32, old: Option<Datum>, n
             old.unwrap_or(none),
             new.unwrap_or(none),
         ];
-        let mut nulls = [false; segments::COLUMNS];
+        // Columns that were added to the log and dropped again come after ours, and are null.
+        let mut nulls = [true; segments::ROOM];
+        nulls[..7].fill(false);
         nulls[7] = old.is_none();
         nulls[8] = new.is_none();
-        let tuple =
-            ffi::heap_form_tuple((*relation).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+        let tuple = ffi::heap_form_tuple(
+            (*relation).rd_att,
+            values.as_ptr().cast_mut(),
+            nulls.as_mut_ptr(),
+        );
         // Kept out of logical decoding: a subscriber of this database must not get the log.
         ffi::heap_insert(
             relation,

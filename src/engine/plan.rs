@@ -1044,6 +1044,23 @@ pub fn missing_rights(plan: &Plan) -> Option<Failure> {
                 ));
             }
         }
+        // Its statements refuse to see a part of a table: what is hidden would be inserted again, or
+        // taken for deleted.
+        let filtered = sql::one(
+            "SELECT 1 FROM pg_catalog.pg_class c, pg_catalog.pg_roles r
+              WHERE c.oid OPERATOR(pg_catalog.=) $1 AND r.oid OPERATOR(pg_catalog.=) $2
+                AND c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls
+                AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(r.oid, c.relowner, 'USAGE'))",
+            &[Arg::Oid(table.oid), Arg::Oid(plan.owner)],
+        );
+        if filtered.is_some() {
+            return Some(refuse(
+                "42501",
+                format!("the row security of {} applies to role \"{owner}\"", table.name),
+                "A sync works on all rows of its tables, with the rights of the role that created it.",
+                "Let a role own the sync that owns the table or has BYPASSRLS, or ALTER TABLE … NO FORCE ROW LEVEL SECURITY.",
+            ));
+        }
     }
     None
 }

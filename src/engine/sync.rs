@@ -16,6 +16,7 @@ use super::shapes::Shapes;
 use crate::capture::row;
 use crate::log::batch::{Entry, Images};
 use crate::sql::{self, Arg};
+use crate::worker::notify::Settled;
 use crate::worker::transaction::{Failure, as_owner, transaction};
 use bumpalo::Bump;
 use change::snapshot::{Snapshot, Span};
@@ -70,6 +71,8 @@ pub struct Sync {
     pub effort: Effort,
     /// Where a side is an object of another system: what goes on there.
     pub remote: Option<State>,
+    /// What of the batch is settled, for listeners.
+    pub settled: Settled,
 }
 
 /// How much of its worker's time a sync takes.
@@ -263,6 +266,7 @@ impl Sync {
             trouble: None,
             effort: Effort::default(),
             remote: None,
+            settled: Settled::default(),
         }
     }
 
@@ -278,6 +282,7 @@ impl Sync {
         self.held_until = old.held_until;
         self.trouble = old.trouble;
         self.effort = old.effort;
+        self.settled = old.settled;
         if old.unsaved && old.cursor.frozen.is_none() {
             // Where it stands in memory is at least as far as in the table.
             self.cursor = old.cursor;
@@ -380,6 +385,11 @@ impl Sync {
         }
         let origin = Origin { entries: &mine, images: &images };
         self.work(epoch, shapes, &bump, collected.halves, origin, Some(&moved))?;
+        for entry in &mine[..images.count()] {
+            if let Some(side) = self.collector.side_of(&self.plan, shapes, entry.shape) {
+                self.settled.add(&self.plan, side, entry);
+            }
+        }
         self.chunk.learn(mine.len(), begun.elapsed());
         Ok(self.arrive(&batch, next))
     }

@@ -10,7 +10,8 @@ use crate::worker::slots::{self, SEGMENTS, Slot};
 use change::order::Ordered;
 use change::snapshot::{Snapshot, Span};
 use foldhash::HashMap;
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::prelude::*;
 use std::sync::atomic::Ordering;
 
 /// A change in the log, without its images: what the order and the dispatch need.
@@ -54,6 +55,9 @@ pub struct Map {
     emptied: [u32; SEGMENTS],
     /// Blocks of the large images, which lie out of line.
     out_of_line: [u32; SEGMENTS],
+    /// The file each segment lay in when it was last looked at: VACUUM FULL, for one, makes another,
+    /// in which nothing lies where it lay.
+    files: [Oid; SEGMENTS],
 }
 
 /// The rows of the fixed part of a log tuple.
@@ -73,8 +77,20 @@ struct Open(pg_sys::Relation);
 
 impl Open {
     fn new(log: &LogRelations, segment: usize) -> Self {
-        // SAFETY: inside a transaction.
-        Self(unsafe { pg_sys::table_open(log.segments[segment], pg_sys::AccessShareLock as i32) })
+        // SAFETY: inside a transaction. Whoever alters it has to wait for us from here on.
+        unsafe {
+            let relation =
+                pg_sys::table_open(log.segments[segment], pg_sys::AccessShareLock as i32);
+            if !segments::is_known() && !segments::has_known_layout(relation) {
+                altered();
+            }
+            Self(relation)
+        }
+    }
+
+    fn file(&self) -> Oid {
+        // SAFETY: an open relation.
+        unsafe { (*(*self.0).rd_rel).relfilenode }
     }
 
     fn blocks(&self) -> u32 {
@@ -145,6 +161,19 @@ impl Open {
     }
 }
 
+/// Raises: a segment is not what it was when the map was made. The next round makes another.
+fn altered() -> ! {
+    ereport!(
+        ERROR,
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "the log of changes was altered while it was being read"
+    );
+    #[allow(unreachable_code)]
+    {
+        unreachable!("an ERROR was reported")
+    }
+}
+
 const PAGE_HEADER: usize = std::mem::offset_of!(pg_sys::PageHeaderData, pd_linp);
 const MIN_TUPLE: usize = 24 + 41;
 
@@ -168,12 +197,22 @@ impl Map {
             segments: Default::default(),
             emptied: [0; SEGMENTS],
             out_of_line: [0; SEGMENTS],
+            files: [pg_sys::InvalidOid; SEGMENTS],
         }
     }
 
     /// Brings the map up to date. To be called after the tick was taken: whatever the tick sees had
     /// been announced before.
     pub fn refresh(&mut self, log: &LogRelations) {
+        if segments::take_changed() {
+            // Whatever fails here, nothing is taken for known that was not compared.
+            let known = std::mem::take(&mut self.segments);
+            for (n, known) in known.into_iter().enumerate() {
+                if Open::new(log, n).file() == self.files[n] {
+                    self.segments[n] = known;
+                }
+            }
+        }
         for n in 0..SEGMENTS {
             // Taken away first: whatever fails from here on, the segment is read anew.
             let known = self.segments[n].take().filter(|_| !self.is_outlived(n));
@@ -188,6 +227,7 @@ impl Map {
                 continue;
             }
             let open = Open::new(log, n);
+            self.files[n] = open.file();
             // Under the lock nobody empties it.
             self.emptied[n] = self.slot.emptied[n].load(Ordering::Acquire);
             let end = open.blocks();
@@ -206,6 +246,16 @@ impl Map {
             }
             self.segments[n] = Some(blocks);
         }
+    }
+
+    /// Opens a segment to look for what the map says is there.
+    fn open(&self, log: &LogRelations, segment: usize) -> Open {
+        let open = Open::new(log, segment);
+        if open.file() != self.files[segment] {
+            segments::mark_changed();
+            altered();
+        }
+        open
     }
 
     /// Was a segment emptied since it was last looked at? What it held then had been settled by
@@ -248,7 +298,7 @@ impl Map {
             // An old transaction that is still running lies between the bounds: only a row of its
             // own counts.
             let mut all = true;
-            open.get_or_insert_with(|| Open::new(log, segment))
+            open.get_or_insert_with(|| self.open(log, segment))
                 .scan(block as u32, |_, _, fixed, _| all &= seen.iter().all(|s| s.sees(fixed.xid)));
             all
         })
@@ -276,7 +326,7 @@ impl Map {
                 if min > max || !span.may_touch(min, max) {
                     continue;
                 }
-                let open = open.get_or_insert_with(|| Open::new(log, n));
+                let open = open.get_or_insert_with(|| self.open(log, n));
                 if self.is_outlived(n) {
                     break;
                 }
@@ -330,7 +380,7 @@ impl Map {
                 if min > max || !span.may_touch(min, max) {
                     continue;
                 }
-                let open = open.get_or_insert_with(|| Open::new(log, n));
+                let open = open.get_or_insert_with(|| self.open(log, n));
                 if self.is_outlived(n) {
                     break;
                 }
@@ -419,15 +469,27 @@ pub fn fetch(log: &LogRelations, entries: &[Entry], limit: usize) -> Images {
             };
             let page = pg_sys::BufferGetPage(buffer);
             let header = page.cast::<pg_sys::PageHeaderData>();
+            let end = PAGE_HEADER + usize::from(entry.offset) * size_of::<pg_sys::ItemIdData>();
+            if end > usize::from((*header).pd_lower) {
+                altered();
+            }
             let item = *(*header).pd_linp.as_ptr().add(usize::from(entry.offset) - 1);
+            if item.lp_flags() != pg_sys::LP_NORMAL || (item.lp_len() as usize) < MIN_TUPLE {
+                altered();
+            }
             let mut tuple = pg_sys::HeapTupleData {
                 t_len: item.lp_len(),
                 t_data: page.cast::<u8>().add(item.lp_off() as usize).cast(),
                 t_tableOid: (*relation).rd_id,
                 ..Default::default()
             };
-            let mut values = [pg_sys::Datum::null(); segments::COLUMNS];
-            let mut nulls = [true; segments::COLUMNS];
+            let fixed =
+                &*tuple.t_data.cast::<u8>().add((*tuple.t_data).t_hoff.into()).cast::<Fixed>();
+            if fixed.seq != entry.seq {
+                altered();
+            }
+            let mut values = [pg_sys::Datum::null(); segments::ROOM];
+            let mut nulls = [true; segments::ROOM];
             pg_sys::heap_deform_tuple(
                 &raw mut tuple,
                 (*relation).rd_att,

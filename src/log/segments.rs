@@ -6,11 +6,15 @@ use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 
 use crate::border;
-use crate::sql;
+use crate::sql::{self, Arg};
 use crate::worker::slots::SEGMENTS;
 
 /// Columns of a log segment.
 pub const COLUMNS: usize = 9;
+/// What a row of a segment may hold at most: columns that were added and dropped again stay in it.
+pub const ROOM: usize = 16;
+const NAMES: [&str; COLUMNS] =
+    ["seq", "xid", "at", "shape", "command", "origin", "op", "old", "new"];
 
 unsafe extern "C-unwind" {
     /// The partitioned tables above a partition, nearest first (catalog/partition.h).
@@ -41,6 +45,8 @@ pub struct LogRelations {
 }
 
 static mut KNOWN: Option<LogRelations> = None;
+/// A segment was altered or written anew since somebody last asked.
+static mut CHANGED: bool = false;
 
 /// Forgets the OIDs when one of the relations changed (0 means all did) and says so.
 pub fn forget(relid: Oid) -> bool {
@@ -53,9 +59,29 @@ pub fn forget(relid: Oid) -> bool {
         });
         if concerned {
             KNOWN = None;
+            CHANGED = true;
         }
         concerned
     }
+}
+
+/// As if a segment had been written anew.
+pub fn mark_changed() {
+    // SAFETY: one thread a backend.
+    unsafe { CHANGED = true }
+}
+
+/// Says once that a segment may have been altered or written anew.
+pub fn take_changed() -> bool {
+    // SAFETY: one thread a backend.
+    unsafe { std::mem::take(&mut *(&raw mut CHANGED)) }
+}
+
+/// Has nothing been altered since the layout was last found to be known?
+#[inline]
+pub fn is_known() -> bool {
+    // SAFETY: one thread a backend.
+    unsafe { (*(&raw const KNOWN)).is_some() }
 }
 
 /// The log's relations; `None` where they are missing or laid out otherwise.
@@ -64,24 +90,38 @@ pub fn relations() -> Option<LogRelations> {
     if let Some(known) = unsafe { *(&raw const KNOWN) } {
         return Some(known);
     }
+    let relations = relations_of_any_layout()?;
+    if !relations.segments.iter().all(|&s| opened(s, |r| unsafe { has_known_layout(r) })) {
+        return None;
+    }
+    // SAFETY: one thread a backend.
+    unsafe { KNOWN = Some(relations) };
+    Some(relations)
+}
+
+/// The log's relations, if every segment has the columns of this version, whatever else it has: for
+/// capture, which can do with that.
+pub fn relations_to_capture() -> Option<LogRelations> {
+    relations().or_else(|| {
+        let relations = relations_of_any_layout()?;
+        let complete = |s: &Oid| opened(*s, |r| unsafe { has_known_columns(r) });
+        relations.segments.iter().all(complete).then_some(relations)
+    })
+}
+
+fn relations_of_any_layout() -> Option<LogRelations> {
     let mut segments = [pg_sys::InvalidOid; SEGMENTS];
     for (n, segment) in segments.iter_mut().enumerate() {
         *segment = named(&format!("_log_v1_{n}"))?;
     }
-    if !segments.iter().all(|&s| layout_is_known(s)) {
-        return None;
-    }
-    let relations = LogRelations {
+    Some(LogRelations {
         segments,
         sequence: named("_log_seq")?,
         shape: named("_shape")?,
         shape_index: named("_shape_id")?,
         capture: named("_capture")?,
         capture_index: named("_capture_relation")?,
-    };
-    // SAFETY: one thread a backend.
-    unsafe { KNOWN = Some(relations) };
-    Some(relations)
+    })
 }
 
 /// OID of a relation of the schema sync.
@@ -98,7 +138,42 @@ pub fn named(name: &str) -> Option<Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
-fn layout_is_known(segment: Oid) -> bool {
+fn opened(relation: Oid, look: impl FnOnce(pg_sys::Relation) -> bool) -> bool {
+    // SAFETY: opened and closed here.
+    unsafe {
+        let relation = pg_sys::try_relation_open(relation, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return false;
+        }
+        let result = look(relation);
+        pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
+        result
+    }
+}
+
+/// Has a segment the columns of this version, by their names?
+///
+/// # Safety
+/// An open relation.
+unsafe fn has_known_columns(relation: pg_sys::Relation) -> bool {
+    // SAFETY: the caller's promise.
+    let columns: Vec<&[u8]> = unsafe {
+        let descriptor = (*relation).rd_att;
+        (0..(*descriptor).natts)
+            .map(|n| attribute(descriptor, n))
+            .filter(|&a| !(*a).attisdropped)
+            .map(|a| std::ffi::CStr::from_ptr((*a).attname.data.as_ptr()).to_bytes())
+            .collect()
+    };
+    NAMES.iter().all(|name| columns.contains(&name.as_bytes()))
+}
+
+/// Is a segment laid out as this version writes and reads it? What was added and dropped again does
+/// not matter.
+///
+/// # Safety
+/// An open relation.
+pub unsafe fn has_known_layout(relation: pg_sys::Relation) -> bool {
     const TYPES: [Oid; COLUMNS] = [
         pg_sys::INT8OID,
         pg_sys::INT8OID,
@@ -110,20 +185,18 @@ fn layout_is_known(segment: Oid) -> bool {
         pg_sys::BYTEAOID,
         pg_sys::BYTEAOID,
     ];
-    // SAFETY: opened and closed here.
+    // SAFETY: the caller's promise; positions below natts.
     unsafe {
-        let relation = pg_sys::try_relation_open(segment, pg_sys::AccessShareLock as i32);
-        if relation.is_null() {
-            return false;
-        }
         let descriptor = (*relation).rd_att;
-        let known = (*descriptor).natts == COLUMNS as i32
-            && TYPES
-                .iter()
-                .enumerate()
-                .all(|(i, &t)| (*attribute(descriptor, i as i32)).atttypid == t);
-        pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
-        known
+        let natts = (*descriptor).natts as usize;
+        (COLUMNS..=ROOM).contains(&natts)
+            && (0..natts).all(|n| {
+                let attribute = attribute(descriptor, n as i32);
+                match TYPES.get(n) {
+                    Some(&t) => (*attribute).atttypid == t && !(*attribute).attisdropped,
+                    None => (*attribute).attisdropped,
+                }
+            })
     }
 }
 
@@ -161,8 +234,10 @@ pub fn capture_entry(
             relation.into_datum()?,
             pg_sys::F_OIDEQ,
             |tuple, descriptor| {
-                let mut values = [pg_sys::Datum::null(); 3];
-                let mut nulls = [true; 3];
+                // It may have columns of a later version.
+                let natts = (*descriptor).natts as usize;
+                let mut values = vec![pg_sys::Datum::null(); natts];
+                let mut nulls = vec![true; natts];
                 pg_sys::heap_deform_tuple(
                     tuple,
                     descriptor,
@@ -191,6 +266,11 @@ pub fn store_shape(log: &LogRelations, id: i64, shape: &change::shape::Shape) ->
             return false;
         }
         let relation = pg_sys::table_open(log.shape, pg_sys::RowExclusiveLock as i32);
+        if (*(*relation).rd_att).natts != 3 {
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            store_shape_by_name(id, shape);
+            return true;
+        }
         let content = shape.to_bytes().into_datum().unwrap_or(pg_sys::Datum::null());
         let mut values = [pg_sys::Datum::from(id), pg_sys::Datum::from(shape.relation), content];
         let mut nulls = [false; 3];
@@ -201,6 +281,53 @@ pub fn store_shape(log: &LogRelations, id: i64, shape: &change::shape::Shape) ->
         pg_sys::table_close(relation, pg_sys::NoLock as i32);
         true
     }
+}
+
+/// The same where the table has columns of a later version, which take their defaults.
+fn store_shape_by_name(id: i64, shape: &change::shape::Shape) {
+    sql::as_extension(|| {
+        sql::query(
+            "INSERT INTO sync._shape (id, relation, content) VALUES ($1, $2, $3)",
+            &[Arg::Int(id), Arg::Oid(Oid::from(shape.relation)), Arg::Bytes(&shape.to_bytes())],
+        );
+    });
+}
+
+/// A row of a segment.
+pub struct Row {
+    pub seq: i64,
+    pub xid: i64,
+    pub at: i64,
+    pub shape: i64,
+    pub command: i32,
+    pub origin: i32,
+    pub op: u8,
+    pub old: Option<pg_sys::Datum>,
+    pub new: Option<pg_sys::Datum>,
+}
+
+/// Writes a row into a segment whose layout is not this version's, by the names of the columns that
+/// are known; others take their defaults.
+pub fn insert_by_name(segment: usize, row: &Row) {
+    sql::as_extension(|| {
+        sql::execute(
+            &format!(
+                "INSERT INTO sync._log_v1_{segment} ({}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                NAMES.join(", ")
+            ),
+            &[
+                (pg_sys::INT8OID, row.seq.into_datum()),
+                (pg_sys::INT8OID, row.xid.into_datum()),
+                (pg_sys::TIMESTAMPTZOID, Some(pg_sys::Datum::from(row.at))),
+                (pg_sys::INT8OID, row.shape.into_datum()),
+                (pg_sys::INT4OID, row.command.into_datum()),
+                (pg_sys::INT4OID, row.origin.into_datum()),
+                (pg_sys::CHAROID, Some(pg_sys::Datum::from(row.op as i8))),
+                (pg_sys::BYTEAOID, row.old),
+                (pg_sys::BYTEAOID, row.new),
+            ],
+        );
+    });
 }
 
 /// The first row whose first column equals `key`, in the newest committed state.

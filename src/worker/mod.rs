@@ -8,6 +8,7 @@ mod jobs;
 pub mod launcher;
 mod marks;
 mod network;
+pub mod notify;
 mod process;
 mod purge;
 mod round;

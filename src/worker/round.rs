@@ -3,6 +3,7 @@
 use super::identity::{self, Epoch, Standing};
 use super::jobs::Job;
 use super::network::Network;
+use super::notify::Notes;
 use super::process::{OFFER, exit, extension, leave_for_good, report};
 use super::purge::Purge;
 use super::slots::{JOBS, Slot};
@@ -71,6 +72,8 @@ pub(super) struct Worker {
     pub(super) idle_since: Option<Instant>,
     /// Other systems.
     pub(super) network: Network,
+    /// What listeners are to be told.
+    pub(super) notes: Notes,
 }
 
 impl Worker {
@@ -108,6 +111,7 @@ impl Worker {
             took_over_slow: None,
             idle_since: None,
             network: Network::default(),
+            notes: Notes::default(),
         }
     }
 
@@ -187,10 +191,12 @@ impl Worker {
         } else {
             self.end_if_done(busy)?;
         }
+        let untold = self.notify();
         if busy {
             return Ok(Duration::ZERO);
         }
         let mut wait = if prepared { PREPARED_POLL } else { OFFER };
+        wait = wait.min(untold.unwrap_or(wait));
         for broken in self.broken.values() {
             wait = wait.min(broken.1.saturating_duration_since(Instant::now()));
         }
@@ -334,7 +340,7 @@ impl Worker {
                     engine::mark_configuration_stale();
                     return Ok(true);
                 }
-                Step::Done => {}
+                Step::Done => self.note_batch(sync),
                 Step::More if begun.elapsed() > SLICE => return Ok(true),
                 Step::More => {}
             }

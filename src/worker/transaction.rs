@@ -26,14 +26,16 @@ impl Failure {
         let (report, by_server) = speech::of(error);
         let told = speech::told(report, by_server);
         let code = report.sql_error_code() as i32;
-        Self {
-            sqlstate: (0..5)
-                .map(|i| char::from((((code >> (6 * i)) & 0x3F) + 0x30) as u8))
-                .collect(),
-            message: told.message,
-            detail: told.detail,
-            hint: told.hint,
+        let mut sqlstate: String =
+            (0..5).map(|i| char::from((((code >> (6 * i)) & 0x3F) + 0x30) as u8)).collect();
+        // A file system that is read-only, or forbids it: the server says so with the code of a right
+        // that a role lacks. It is trouble of the server's, and no record is to blame.
+        let by_storage = ["md.c", "fd.c", "slru.c", "smgr.c", "bufmgr.c"];
+        if by_server && sqlstate == "42501" && by_storage.iter().any(|f| report.file().ends_with(f))
+        {
+            sqlstate = "58030".into();
         }
+        Self { sqlstate, message: told.message, detail: told.detail, hint: told.hint }
     }
 
     pub fn new(sqlstate: &str, message: impl Into<String>) -> Self {

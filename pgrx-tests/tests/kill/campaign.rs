@@ -1,5 +1,6 @@
 //! The course of a campaign: stretches of writing and killing, each ended by a reckoning.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,19 @@ const WRITERS: u64 = 5;
 /// Kills between two reckonings.
 const STRETCH: u64 = 20;
 const DATABASE: &str = "campaign";
-const WORKER: &str = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'sync_ext worker' AND datname = current_database()";
+const WORKERS: &str = "SELECT pid, backend_type FROM pg_stat_activity WHERE backend_type IN ('sync_ext worker', 'sync_ext job worker') AND datname = current_database()";
+/// How long a slow expression may take to bring a job worker.
+const JOB_COMES: Duration = Duration::from_secs(5);
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Victim {
+    Stream,
+    Job,
+    Launcher,
+    Writer,
+    Postmaster,
+}
 
 pub(crate) struct Campaign {
     cluster: Cluster,
@@ -28,6 +41,7 @@ pub(crate) struct Campaign {
     /// Every worker there was: none of them may have cost a user his transaction.
     workers: Vec<i32>,
     held: u64,
+    killed: BTreeMap<Victim, u64>,
 }
 
 /// Ends the writers also when the killer panics.
@@ -61,7 +75,8 @@ impl Campaign {
         run(&mut client, &format!("CREATE DATABASE {DATABASE}"));
         schema::create(&mut cluster.connect(DATABASE).expect("a connection"));
         let random = Random::new(seed);
-        Self { cluster, sockets, seed, random, workers: Vec::new(), held: HELD }
+        let (workers, killed) = (Vec::new(), BTreeMap::new());
+        Self { cluster, sockets, seed, random, workers, held: HELD, killed }
     }
 
     pub(crate) fn run(mut self, kills: u64) {
@@ -73,7 +88,7 @@ impl Campaign {
             done += count;
             stretch += 1;
             self.reckon(done >= kills);
-            println!("{done} kills, {:.0} s", begun.elapsed().as_secs_f64());
+            println!("{done} kills, {:.0} s: {:?}", begun.elapsed().as_secs_f64(), self.killed);
         }
     }
 
@@ -131,9 +146,26 @@ impl Campaign {
             _ => self.random.below(400),
         };
         std::thread::sleep(Duration::from_millis(moment));
-        match self.random.below(100) {
-            0..55 => drop(processes::kill(before)),
-            55..92 => {
+        let mut victim = match self.random.below(100) {
+            0..35 => Victim::Stream,
+            35..50 => Victim::Job,
+            50..60 => Victim::Launcher,
+            60..92 => Victim::Writer,
+            _ => Victim::Postmaster,
+        };
+        let job = if victim == Victim::Job { self.job_worker() } else { None };
+        if victim == Victim::Job && job.is_none() {
+            victim = Victim::Stream;
+        }
+        *self.killed.entry(victim).or_default() += 1;
+        match victim {
+            Victim::Stream => drop(processes::kill(before)),
+            Victim::Job => drop(processes::kill(job.unwrap_or(before))),
+            Victim::Launcher => {
+                let launcher = self.cluster.pids_of("sync_ext launcher").unwrap_or_default();
+                drop(processes::kill(launcher.first().copied().unwrap_or(before)));
+            }
+            Victim::Writer => {
                 let mut client = self.client("killer");
                 let pids = rows(
                     &mut client,
@@ -142,7 +174,7 @@ impl Campaign {
                 let victim = pids.first().and_then(|pid| pid.parse().ok()).unwrap_or(before);
                 drop(processes::kill(victim));
             }
-            _ => {
+            Victim::Postmaster => {
                 if let Err(error) = self.cluster.kill_postmaster() {
                     panic!("seed {}: {error:#}", self.seed);
                 }
@@ -164,6 +196,22 @@ impl Campaign {
         );
     }
 
+    /// Has an expression slow down until a job worker takes its sync over, for as long as the next kill.
+    fn job_worker(&mut self) -> Option<i32> {
+        let mut client = self.client("killer");
+        schema::set_pace(&mut client, 0.05).ok()?;
+        let mut job = None;
+        poll(JOB_COMES, || {
+            job = self.cluster.pids_of("sync_ext job worker").unwrap_or_default().first().copied();
+            job.is_some()
+        });
+        schema::set_pace(&mut client, 0.0).ok()?;
+        // It may be anywhere in the work it has taken over.
+        std::thread::sleep(Duration::from_millis(self.random.below(200)));
+        self.worker_if_any();
+        job
+    }
+
     fn client(&self, name: &str) -> Client {
         let mut last = None;
         let connected = poll(PATIENCE, || {
@@ -176,11 +224,17 @@ impl Campaign {
 
     fn worker_if_any(&mut self) -> Option<i32> {
         let mut client = writers::connect(&self.sockets, DATABASE, "killer").ok()?;
-        let pid = client.query_opt(WORKER, &[]).ok()??.try_get(0).ok()?;
-        if !self.workers.contains(&pid) {
-            self.workers.push(pid);
+        let mut stream = None;
+        for row in client.query(WORKERS, &[]).ok()? {
+            let pid = row.try_get(0).ok()?;
+            if !self.workers.contains(&pid) {
+                self.workers.push(pid);
+            }
+            if row.try_get::<_, &str>(1).ok()? == "sync_ext worker" {
+                stream = Some(pid);
+            }
         }
-        Some(pid)
+        stream
     }
 
     fn worker(&mut self) -> i32 {

@@ -72,6 +72,11 @@ pub(crate) const HELD: u64 = 9000;
 /// What `peer.one` refuses.
 pub(crate) const POISON: &str = "poison";
 
+/// How slow the expression of the pair `mapped` is: a slow one brings a job worker.
+pub(crate) fn set_pace(client: &mut Client, seconds: f64) -> Result<(), cluster::postgres::Error> {
+    client.batch_execute(&format!("UPDATE shop.pace SET seconds = {seconds}"))
+}
+
 pub(crate) fn create(client: &mut Client) {
     run(
         client,
@@ -83,6 +88,9 @@ pub(crate) fn create(client: &mut Client) {
          CREATE TABLE shop.mapped (id serial PRIMARY KEY, f text, g text, h text);
          CREATE TABLE peer.mapped (id serial PRIMARY KEY, shop_id int UNIQUE, label text, mail text, tel text);
          ALTER SEQUENCE peer.mapped_id_seq RESTART 500000;
+         CREATE TABLE shop.pace (seconds float8); INSERT INTO shop.pace VALUES (0);
+         CREATE FUNCTION shop.dial(h text) RETURNS text LANGUAGE plpgsql STABLE AS
+             'BEGIN PERFORM pg_sleep(p.seconds) FROM shop.pace p WHERE p.seconds > 0; RETURN ''+'' || h; END';
          CREATE TABLE shop.parts (region text, id int, f text, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
          CREATE TABLE shop.parts_n PARTITION OF shop.parts FOR VALUES IN ('n');
          CREATE TABLE shop.parts_s PARTITION OF shop.parts FOR VALUES IN ('s');
@@ -165,7 +173,7 @@ fn create_sync(client: &mut Client, pair: &Pair) {
             {"source": "id", "target": "shop_id"},
             {"source": "f", "target": "label"},
             {"source": "g", "target": "mail"},
-            {"source": "h", "target": "tel", "transformation": "'+' || h", "reverse": "substr(tel, 2)"}]"#
+            {"source": "h", "target": "tel", "transformation": "shop.dial(h)", "reverse": "substr(tel, 2)"}]"#
     } else {
         ""
     };

@@ -6,11 +6,13 @@ mod dropping;
 mod dumps;
 mod environment;
 mod jobs;
+mod layouts;
 mod preload;
 mod shutdown;
 mod slots;
 mod standby;
 mod trouble;
+mod upgrades;
 mod worker;
 
 use cluster::postgres::Client;

@@ -192,3 +192,29 @@ fn a_table_without_a_key_is_refused_with_the_remedy() {
     );
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync._sync"), "0");
 }
+
+/// P4, E7: the key that a new record is given on the other side is written back to it; that is no edit which would
+/// bring back the record if it was deleted in between.
+#[test]
+fn a_record_that_is_deleted_before_its_key_is_written_back_stays_deleted() {
+    let (db, mut client) = prepared(
+        r#"CREATE TABLE a (id serial PRIMARY KEY, v text); CREATE TABLE b (id int PRIMARY KEY, a_id int UNIQUE, v text);
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "sync_type": "bidirectional", "field_mappings": [
+             {"source": "id", "target": "a_id"}, {"source": "v", "target": "v"}]}')"#,
+    );
+    let mut user = db.connect();
+    for edit in ["", "UPDATE b SET v = 'edited' WHERE id = 1;"] {
+        run(&mut user, "BEGIN; INSERT INTO b VALUES (1, NULL, 'new')");
+        run(&mut user, "COMMIT; BEGIN; SELECT FROM b WHERE id = 1 FOR UPDATE");
+        super::becomes(&db, &mut client, "SELECT count(*) FROM a", "1");
+        run(&mut user, &format!("{edit} DELETE FROM b WHERE id = 1; COMMIT"));
+        synced(&mut client, "s");
+        assert_eq!(
+            rows(&mut client, "TABLE b"),
+            Vec::<String>::new(),
+            "{edit} {:?}",
+            rows(&mut client, "TABLE sync.conflicts")
+        );
+        assert_eq!(rows(&mut client, "TABLE a"), Vec::<String>::new());
+    }
+}

@@ -2,6 +2,7 @@
 
 mod documents;
 mod existing;
+mod foldings;
 mod guard;
 mod mapping;
 mod merge;
@@ -9,6 +10,7 @@ mod parents;
 mod parking;
 mod privileges;
 mod races;
+mod row_security;
 mod session_state;
 mod surface;
 mod tenants;
