@@ -127,7 +127,8 @@ fn the_answer_holds_for_the_same_deletes_after_a_restart() {
     drop(c);
     cluster.restart(Stop::Immediate).unwrap();
     let mut c = cluster.connect("asked").unwrap();
-    assert_eq!(query_one(&mut c, asked), "needs decision");
+    // Before the worker is there again, that is what it says.
+    cluster.wait_until("the question again", || query_one(&mut c, asked) == "needs decision");
     run(&mut c, "SELECT sync.resume('s', confirm => true)");
     cluster.wait_until("the second question", || {
         query_one(&mut c, "SELECT count(*) FROM b") == "450"
