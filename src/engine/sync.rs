@@ -19,6 +19,7 @@ use crate::sql::{self, Arg};
 use crate::worker::notify::Settled;
 use crate::worker::transaction::{Failure, as_owner, transaction};
 use bumpalo::Bump;
+use change::image::Value;
 use change::snapshot::{Snapshot, Span};
 use foldhash::{HashMap, HashMapExt};
 use merge::{Decision, Now, Side};
@@ -852,7 +853,32 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
         // The delete stays where it was made; without a base the record is no longer linked.
         return Decision { write: Default::default(), conflicts: Vec::new(), base: None };
     }
-    merge::merge(&plan.flows, base, &now, record.at)
+    let given = base.and_then(|base| without_given_key(plan, base, &now));
+    merge::merge(&plan.flows, given.as_ref().or(base), &now, record.at)
+}
+
+/// The agreement as it is to be seen where one side is gone: that the other side's row was given its
+/// key when we made it is no edit, by which it would outlive the delete.
+fn without_given_key<'b>(
+    plan: &Plan,
+    base: &merge::Base<'b>,
+    now: &[Now<'b>; 2],
+) -> Option<merge::Base<'b>> {
+    let (side, row) = match now {
+        [Now::Row(row), Now::Gone] => (Side::Source, row),
+        [Now::Gone, Now::Row(row)] => (Side::Target, row),
+        _ => return None,
+    };
+    let mut base = base.clone();
+    let values = if side == Side::Source { &mut base.source } else { &mut base.target };
+    for (i, field) in plan.fields.iter().enumerate() {
+        let key = field.column[side as usize].is_some_and(|c| plan.side(side).key.contains(&c));
+        // A key is never null but in what was agreed on before there was one.
+        if key && values[i] == Value::Null {
+            values[i] = row.own[i];
+        }
+    }
+    Some(base)
 }
 
 /// Is the next change the second half of this one, a row's move to another partition?

@@ -63,6 +63,12 @@ pub(crate) fn all(client: &mut Client) -> Vec<String> {
                 let (table, key) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
                 if let Some(pair) = PAIRS.iter().find(|p| p.sync == table) {
                     wrong.extend(story(client, pair, key));
+                    // A record of the mapped pair has another key on the other side.
+                    let value = parts.nth(1).unwrap_or("");
+                    let sql = format!("SELECT id FROM {} WHERE f = '{value}'", pair.source);
+                    for other in rows(client, &sql).iter().filter(|other| *other != key) {
+                        wrong.extend(story(client, pair, other));
+                    }
                 }
             }
         }
