@@ -400,7 +400,8 @@ mod tests {
             ("2026-01-02T03:04:05Z", Literal::Moment("2026-01-02T03:04:05.000+0000".into())),
             ("2026-01-02T03:04:05.5-01:00", Literal::Moment("2026-01-02T04:04:05.500+0000".into())),
         ] {
-            let query = parse(&format!("SELECT Id FROM A WHERE B = {literal}")).map(|q| q.condition);
+            let query =
+                parse(&format!("SELECT Id FROM A WHERE B = {literal}")).map(|q| q.condition);
             assert_eq!(query, Ok(Some(compare("B", Operator::Equal, wanted))));
         }
     }
