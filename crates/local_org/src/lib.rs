@@ -1,4 +1,91 @@
-//! A stand-in for a Salesforce org.
+//! A stand-in for a Salesforce org, as a library for tests and as the program `local-org`: real state, the
+//! normalisation that an org does to what is written, and failures on demand. What it does not serve it
+//! refuses with an error that Salesforce documents, and counts; it never makes an answer up.
+//!
+//! ```text
+//! serve      sockets, requests and answers; connections that are cut
+//! gate       what each request passes: faults, session, quota, headers
+//! rest       which path leads where; one file for each part of the REST API
+//! soql       queries: lexer, parser, plan, evaluation
+//! org        the state; save is how records are written, late what commits late
+//! schema     objects and fields; standard those that are there from the start; describe how they are told
+//! value      what becomes of a value that is written
+//! table      the records of one object with their indexes
+//! faults     what goes wrong; rules what triggers do; calls what was asked
+//! control    the endpoint below
+//! ```
+//!
+//! # In a test
+//!
+//! ```no_run
+//! use local_org::{Fault, FaultRule, LocalOrg, Options};
+//! use serde_json::json;
+//!
+//! let org = LocalOrg::start(Options::default())?;
+//! // org.url(), org.client_id() and org.client_secret() are for the client.
+//! let id = org.insert("Account", json!({"Name": "Acme", "External_Id__c": "a"}))?;
+//! org.edit(&id, json!({"Industry": "Energy"}))?;
+//! org.fault(FaultRule::once(Fault::CutAfter).method("PATCH").object("Account"));
+//! assert_eq!(org.count("Account"), 1);
+//! assert!(org.unserved().is_empty());
+//! # anyhow::Ok(())
+//! ```
+//!
+//! # The control endpoint
+//!
+//! JSON without login, below `/control`. Errors are as in the REST API: 400 `JSON_PARSER_ERROR` for an order
+//! that can't be read, 404 `NOT_FOUND`. What is done here is done by another user than the one that logs in,
+//! and above field-level security; its requests are neither counted nor recorded.
+//!
+//! | request | what it does |
+//! |---|---|
+//! | `GET /control` | the state: url, ids, time, calls used and allowed, records per object, `unserved` |
+//! | `GET /control/calls?since=N` | the requests after number N: method, path, query, headers, body, status (null where cut), `at_ms`, `took_us`, fault, counted |
+//! | `DELETE /control/calls` | forgets them |
+//! | `POST /control/faults` | orders a fault (below); answers its `number` |
+//! | `GET /control/faults` | what is ordered, what is left of it and how often each has `struck` |
+//! | `DELETE /control/faults[/N]` | ends all faults, or one |
+//! | `POST /control/campaign` | faults at random: `seed`, `logins`, and the probabilities `latency` (with `latency_ms`), `error`, `html503`, `cut_before`, `cut_after`, `cut_during`, `expire_session`, `record` |
+//! | `DELETE /control/campaign` | ends it |
+//! | `POST /control/settings` | `daily_limit`, `used`, `clock_skew_ms`, `round_numbers`, `trim_text_areas`, each as wanted |
+//! | `DELETE /control/sessions` | every token dies |
+//! | `POST /control/clients` | `{"client_id", "client_secret"}`: a further client, or a new secret |
+//! | `DELETE /control/clients/ID` | the client may no longer log in |
+//! | `POST /control/objects` | an [`Object`]; needs only `name`; replaces the one of its name |
+//! | `DELETE /control/objects/X` | takes it away |
+//! | `POST /control/objects/X/fields` | a [`Field`]; needs only `name` and `type`; replaces the one of its name |
+//! | `DELETE /control/objects/X/fields/F` | takes it away |
+//! | `POST /control/objects/X/fields/F/access` | `{"visible", "editable"}` for the user that logs in |
+//! | `POST /control/rules` | a [`Rule`]: `{"object", "action", …}` with `upper_case` (`field`), `set` (`field`, `to`), `reject` or `throw` (`field`, `value`, `message`) |
+//! | `DELETE /control/rules` | ends all rules |
+//! | `GET /control/records/X` | all records of an object, deleted ones too |
+//! | `GET /control/records/ID` | one record |
+//! | `POST /control/records/X` | inserts a record or an array of them, all or none; answers `ids` |
+//! | `PATCH /control/records/ID` | changes fields |
+//! | `DELETE /control/records/ID` | into the recycle bin |
+//! | `POST /control/records/ID/undelete` | out of it |
+//! | `POST /control/records/ID/purge` | gone for good |
+//! | `POST /control/commit` | commits what waits |
+//!
+//! Writes of records take `?user=ID` for another author, and the first two of them `?commit_after_ms=N`: the
+//! record becomes visible only then, with the SystemModstamp of now, and is locked until then.
+//!
+//! A fault is `{"match": {"method", "path", "object"}, "times", "skip", "probability", "fault": {"kind", …}}`,
+//! of which only `fault` is needed: `path` is a part of the path, `times` how often it strikes (always, if left
+//! out), `skip` how many matching requests pass before. The kinds:
+//!
+//! | kind | what happens |
+//! |---|---|
+//! | `latency` (`ms`) | the request waits, then is served |
+//! | `error` (`status`, `code`, `message`) | nothing is done; this error |
+//! | `html503` | nothing is done; a page in HTML |
+//! | `cut_before` | nothing is done; no answer |
+//! | `cut_after` | all is done; no answer |
+//! | `cut_during` | all is done; half an answer |
+//! | `expire_session` | the request's token dies: 401 |
+//! | `quota` | 403 `REQUEST_LIMIT_EXCEEDED` |
+//! | `slow_body` (`ms`) | all is done; the answer comes in pieces |
+//! | `record` (`code`, `message`) | a record of the request is refused; `times` and `skip` count records |
 
 // A described field has nearly sixty keys in one literal.
 #![recursion_limit = "256"]

@@ -128,7 +128,7 @@ pub(crate) fn moment(text: &str, with_fraction: bool) -> Option<Millis> {
     } else {
         let (sign, digits) = zone.split_at(1);
         let digits = digits.replace(':', "");
-        if digits.len() != 4 {
+        if digits.len() != 4 || !digits.is_ascii() {
             return None;
         }
         let (hours, minutes) = (number(&digits[..2])?, number(&digits[2..])?);
@@ -200,10 +200,23 @@ mod tests {
             "",
             "2013-08-12T15:20:00.000+1",
             "é013-08-12T15:20:00.é00+é",
+            "2013-08-12T15:20:00.000+aéb",
         ] {
             assert_eq!(moment(wrong, true), None, "{wrong}");
         }
         assert!(moment("2013-08-12T15:20:00Z", false).is_some());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_strange_to_be_refused(text in "[0-9T:.Z+é-]{0,30}|.{0,40}") {
+            let _ = (moment(&text, true), moment(&text, false), time(&text), is_date(&text), from_http(&text));
+        }
+
+        #[test]
+        fn every_moment_comes_back(at in -8_000_000_000_000i64..64_000_000_000_000) {
+            proptest::prop_assert_eq!(moment(&text(at), true), Some(at));
+        }
     }
 
     #[test]

@@ -146,10 +146,8 @@ impl Org {
                 child.fields.iter().filter(|f| f.cascade && f.reference_to.contains(&object.name))
             {
                 let rows: Vec<String> = self
-                    .table(&child.name)
-                    .into_iter()
-                    .flat_map(|table| table.rows())
-                    .filter(|r| r.deleted && r.text(&field.name) == id && r.stamp() == left)
+                    .pointing(&child.name, &field.name, id)
+                    .filter(|r| r.deleted && r.stamp() == left)
                     .map(|r| r.id.clone())
                     .collect();
                 for id in rows {
@@ -176,12 +174,18 @@ impl Org {
                 child.fields.iter().filter(|f| f.reference_to.iter().any(|o| o == object));
             // Users are never deleted, and every record points to them.
             for field in pointing.filter(|_| object != "User") {
-                let rows = self.table(&child.name).into_iter().flat_map(|table| table.rows());
-                let rows = rows.filter(|r| !r.deleted && r.text(&field.name) == id);
+                let rows = self.pointing(&child.name, &field.name, id).filter(|r| !r.deleted);
                 children.extend(rows.map(|r| (child.name.clone(), field.name.clone(), r.clone())));
             }
         }
         children
+    }
+
+    /// The records, deleted ones too, of which a reference holds this id.
+    fn pointing(&self, object: &str, field: &str, id: &str) -> impl Iterator<Item = &Row> {
+        let table = self.table(object);
+        let ids = table.and_then(|table| table.with_key(field, &Value::from(id)));
+        ids.into_iter().flatten().filter_map(move |id| table?.get(id))
     }
 
     /// A fault that was ordered for this record, or a lock that somebody else holds.

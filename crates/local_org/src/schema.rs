@@ -324,6 +324,14 @@ impl Field {
             && (self.kind != FieldType::TextArea || self.length <= 255)
     }
 
+    /// Records are looked up by it: keys, and parents. The 18 characters of an id differ in more than case.
+    pub(crate) fn indexed(&self) -> bool {
+        self.name != "Id"
+            && (self.unique
+                || self.id_lookup
+                || self.reference_to.iter().any(|o| o != "User" && o != "Group"))
+    }
+
     /// A create need not tell it.
     pub(crate) fn defaulted(&self) -> bool {
         self.kind == FieldType::Boolean

@@ -31,7 +31,7 @@ impl Row {
 pub(crate) struct Table {
     rows: BTreeMap<String, Row>,
     by_stamp: BTreeSet<(String, String)>,
-    /// Per field that can be a key: which records have which value, in lower case.
+    /// Per field by which records are looked up: which records have which value, in lower case.
     keys: HashMap<String, HashMap<String, BTreeSet<String>>>,
     pub(crate) last_number: u64,
     pub(crate) last_serial: u64,
@@ -91,7 +91,7 @@ impl Table {
 
     /// Fits the indexes to the fields that the object has now.
     pub(crate) fn index(&mut self, object: &Object) {
-        let fields = object.fields.iter().filter(|f| f.unique || (f.id_lookup && f.name != "Id"));
+        let fields = object.fields.iter().filter(|f| f.indexed());
         let wanted: BTreeSet<String> = fields.map(|f| f.name.clone()).collect();
         self.keys.retain(|field, _| wanted.contains(field));
         for field in wanted {

@@ -350,3 +350,98 @@ fn is_name(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_alphabetic())
         && word.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> Vec<String> {
+        name.split('.').map(str::to_owned).collect()
+    }
+
+    fn compare(name: &str, operator: Operator, literal: Literal) -> Condition {
+        Condition::Compare { path: path(name), operator, literal }
+    }
+
+    #[test]
+    fn a_query_is_taken_apart() {
+        let query = parse(
+            "select Id,Account.Name from Contact where (Name like 'a\\'%' or Age__c>=-1.5e3) and not Ok__c=true order by Name desc nulls last , Id limit 5 offset 2",
+        );
+        let wanted = Query {
+            fields: vec![path("Id"), path("Account.Name")],
+            object: "Contact".into(),
+            condition: Some(Condition::And(vec![
+                Condition::Or(vec![
+                    compare("Name", Operator::Like, Literal::Text("a\\'%".into())),
+                    compare("Age__c", Operator::GreaterOrEqual, Literal::Number(-1500.0)),
+                ]),
+                Condition::Not(Box::new(compare("Ok__c", Operator::Equal, Literal::Boolean(true)))),
+            ])),
+            order: vec![
+                Order { path: path("Name"), descending: true, nulls_last: true },
+                Order { path: path("Id"), descending: false, nulls_last: false },
+            ],
+            limit: Some(5),
+            offset: 2,
+            all_rows: false,
+        };
+        assert_eq!(query, Ok(wanted));
+    }
+
+    #[test]
+    fn literals_have_their_kinds() {
+        for (literal, wanted) in [
+            ("null", Literal::Null),
+            ("FALSE", Literal::Boolean(false)),
+            ("5", Literal::Number(5.0)),
+            ("'5'", Literal::Text("5".into())),
+            ("2026-01-02", Literal::Date("2026-01-02".into())),
+            ("2026-01-02T03:04:05Z", Literal::Moment("2026-01-02T03:04:05.000+0000".into())),
+            ("2026-01-02T03:04:05.5-01:00", Literal::Moment("2026-01-02T04:04:05.500+0000".into())),
+        ] {
+            let query =
+                parse(&format!("SELECT Id FROM A WHERE B = {literal}")).map(|q| q.condition);
+            assert_eq!(query, Ok(Some(compare("B", Operator::Equal, wanted))));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (query, at) in [
+            ("", 0),
+            ("SELECT Id", 9),
+            ("SELECT Id, FROM A", 11),
+            ("SELECT Id FROM A WHERE", 22),
+            ("SELECT Id FROM A WHERE B", 24),
+            ("SELECT Id FROM A WHERE B = ", 27),
+            ("SELECT Id FROM A WHERE B = c", 27),
+            ("SELECT Id FROM A WHERE B = 'a\\q'", 27),
+            ("SELECT Id FROM A WHERE B IN ()", 29),
+            ("SELECT Id FROM A WHERE (B = 1", 29),
+            ("SELECT Id FROM A LIMIT -1", 23),
+            ("SELECT Id FROM A ORDER Name", 23),
+            ("SELECT Id FROM A; DROP", 16),
+            ("SELECT a.b.c.d.e.f.g FROM A", 7),
+        ] {
+            let refusal = parse(query).expect_err(query);
+            assert_eq!((refusal.code, refusal.at), ("MALFORMED_QUERY", at), "{query}: {refusal:?}");
+            assert_eq!(refusal.unserved, None, "{query}");
+        }
+        let deep = format!("SELECT Id FROM A WHERE {}B = 1{}", "(".repeat(5000), ")".repeat(5000));
+        assert_eq!(parse(&deep).map_err(|r| r.code), Err("QUERY_TOO_COMPLICATED"));
+        let deep = format!("SELECT Id FROM A WHERE {}B = 1", "NOT ".repeat(5000));
+        assert!(parse(&deep).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_query_is_too_strange_to_be_refused(
+            query in "(SELECT Id FROM A WHERE )?(.{0,40}|[a-zA-Z0-9_ .,()'\\\\=<>!:+-]{0,60})"
+        ) {
+            if let Err(refusal) = parse(&query) {
+                let _ = refusal.text(&query);
+            }
+        }
+    }
+}

@@ -60,8 +60,8 @@ fn narrow(test: &Test) -> Option<Scan> {
         ids.dedup();
         return Some(Scan::Ids(ids));
     }
-    let indexed = path.field.unique || path.field.id_lookup;
-    (indexed && path.is(&path.field.name)).then(|| Scan::Key(path.field.name.clone(), texts))
+    (path.field.indexed() && path.is(&path.field.name))
+        .then(|| Scan::Key(path.field.name.clone(), texts))
 }
 
 /// The least value of a field that a record needs for the test to hold.

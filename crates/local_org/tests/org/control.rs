@@ -105,8 +105,8 @@ fn a_late_commit_brings_an_older_stamp_and_holds_the_lock() {
     client.control("POST", "/commit", &Value::Null);
     let record = client.get(&path).json();
     assert_eq!(record["Name"], "Late");
-    let later = client.org.get(&later).expect("a record")["SystemModstamp"].to_string();
-    assert!(record["SystemModstamp"].to_string() < later);
+    let later = client.org.get(&later).expect("a record")["SystemModstamp"].clone();
+    assert!(record["SystemModstamp"].as_str() < later.as_str());
     assert_eq!(client.get(&format!("/sobjects/Account/{made}")).status, 200);
     assert_eq!(client.patch(&path, &json!({"Name": "B"})).status, 204);
 }
