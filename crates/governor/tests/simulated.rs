@@ -89,8 +89,10 @@ fn demand(
 
 #[test]
 fn continuous_demand_uses_the_share_and_never_the_reserve() {
-    for late in [0, 5] {
+    // Also where the other side never says anything again.
+    for late in [0, 5, usize::MAX] {
         let (mut governor, mut org) = (Governor::new(LIMITS), Org::default());
+        governor.usage(0, ALLOWED, START);
         let mut days = Vec::new();
         for day in 0..2 {
             let from = START + DAY * day;
@@ -190,6 +192,29 @@ fn what_others_let_go_of_is_used_again() {
     assert!(calls > 3_000, "{calls}");
 }
 
+#[test]
+fn a_call_counts_for_a_day_and_for_a_quarter_of_an_hour_more_at_most() {
+    for shift in [0, 1, 450, 899] {
+        let mut governor = Governor::new(LIMITS);
+        let start = seconds(900 * 2_000 + shift);
+        governor.usage(0, ALLOWED, start);
+        governor.note_call(50_000, start);
+        governor.note_call(30_000, start + DAY / 2);
+        let left = |after| governor.pace(start + after).unwrap().left;
+        assert_eq!(left(DAY - Duration::from_millis(1)), 0, "{shift}");
+        assert_eq!(left(DAY + seconds(900)), 50_000, "{shift}");
+        assert_eq!(left(DAY / 2 * 3 + seconds(900)), SHARE, "{shift}");
+        // Nothing goes before: where only our own calls fill the share, we know when they are forgotten.
+        let at = governor.next_call_at(start + DAY / 2, Urgency::Change);
+        assert!(at >= start + DAY && at <= start + DAY + seconds(900), "{shift}: {at:?}");
+        // What is written later into the place of a forgotten quarter counts alone.
+        let mut later = governor;
+        later.note_call(7, start + DAY);
+        assert!(later.used(start + DAY) >= 30_007);
+        assert_eq!(later.used(start + DAY + seconds(900)), 30_007);
+    }
+}
+
 /// Hints of answers that overtook each other: a low one does not open the gates.
 #[test]
 fn a_hint_that_jumps_down_does_not_let_calls_go() {
@@ -200,6 +225,9 @@ fn a_hint_that_jumps_down_does_not_let_calls_go() {
     let after = governor.pace(START + seconds(1)).unwrap();
     assert_eq!(before.left, 10);
     assert_eq!(after.left, 10);
+    // In the next stretch of five minutes neither.
+    governor.usage(20, ALLOWED, START + seconds(240));
+    assert_eq!(governor.pace(START + seconds(240)).unwrap().left, 10);
     governor.usage(20, ALLOWED, START + seconds(900));
     assert!(governor.pace(START + seconds(900)).unwrap().left > 70_000);
 }
