@@ -947,7 +947,7 @@ AS $$
     UNION ALL
     SELECT 'prepared transactions', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
            pg_catalog.format('%s older than %s, whose changes wait for COMMIT PREPARED', pg_catalog.count(*), COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')), 'SELECT * FROM pg_prepared_xacts; then COMMIT or ROLLBACK PREPARED.'
-      FROM pg_catalog.pg_prepared_xacts p WHERE p.prepared OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')::interval)
+      FROM pg_catalog.pg_prepared_xacts p WHERE p.database OPERATOR(pg_catalog.=) pg_catalog.current_database() AND p.prepared OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')::interval)
     UNION ALL
     SELECT 'long transactions', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0,
            pg_catalog.format('%s write transactions older than %s', pg_catalog.count(*), COALESCE(pg_catalog.current_setting('sync_ext.doctor_age', true), '1h')), 'SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start;'

@@ -263,6 +263,7 @@ pub fn next_later(sync: i32) -> Option<u64> {
 }
 
 /// The rows that are due now, the longest due first: one that comes back at once lets others pass.
+/// Renamed ones before all: the name that a row has left says by itself that it is gone.
 pub fn due(sync: i32, limit: i32) -> Vec<Due> {
     sql::read(
         "SELECT side, pg_catalog.encode(key, 'hex'),
@@ -271,7 +272,7 @@ pub fn due(sync: i32, limit: i32) -> Vec<Due> {
            FROM sync._queue
           WHERE sync = $1 AND state NOT IN ('review', 'sending')
             AND next_at <= pg_catalog.clock_timestamp()
-          ORDER BY next_at, id LIMIT $2",
+          ORDER BY before IS NULL, next_at, id LIMIT $2",
         &[Arg::Int4(sync), Arg::Int4(limit)],
     )
     .into_iter()
