@@ -307,6 +307,10 @@ pub fn dropped(stored: &Stored) -> Option<String> {
     let mut gone = Vec::new();
     let mut there = None;
     for (side, oid) in sides {
+        if stored.object.is_some() && oid == pg_sys::InvalidOid {
+            // An object of another system, which nobody here can drop.
+            continue;
+        }
         let name = sql::one(
             "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
                JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -333,6 +337,7 @@ pub fn dropped(stored: &Stored) -> Option<String> {
         ([one], Some(other)) => {
             Some(format!("{one} was dropped; nothing has been deleted from {other}"))
         }
+        ([one], None) => Some(format!("{one} was dropped")),
         _ => Some(format!("{} were dropped", gone.join(" and "))),
     }
 }

@@ -61,3 +61,20 @@ fn wrong_credentials_are_said_and_mended_by_a_new_secret() {
     settle(&mut c);
     assert_eq!(names(&org), ["one", "two"]);
 }
+
+/// The object is there; what is wrong is the mapping, and no table was dropped.
+#[test]
+fn a_field_that_the_object_lacks_is_named() {
+    let (org, cluster) = crate::connections::with_org(Options::default(), &[]);
+    let mut c = cluster.connect("postgres").unwrap();
+    crate::connections::connect_crm(&mut c, &org);
+    run(
+        &mut c,
+        r#"CREATE TABLE accounts (id SERIAL PRIMARY KEY, account_name text);
+           SELECT sync.create_sync('accounts', '{"source": {"connection": "crm", "object": "Account"}, "target": "accounts",
+             "field_mappings": [{"source": "Nmae", "target": "account_name"}], "sync_type": "bidirectional"}')"#,
+    );
+    until(&mut c, "SELECT state FROM sync.status", "failing");
+    let said = query_one(&mut c, "SELECT detail FROM sync.status");
+    assert!(said.starts_with("field \"Nmae\" of crm:Account does not exist"), "{said}");
+}
