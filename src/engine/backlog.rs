@@ -5,7 +5,7 @@ use super::collect::Collector;
 use super::load::{self, Kind};
 use super::plan::{self, Plan, Stored};
 use super::shapes::Shapes;
-use super::{gaps, guard};
+use super::{gaps, guard, queue};
 use crate::log::batch::{self, Entry, Map};
 use crate::log::segments::{self, LogRelations};
 use crate::log::tick;
@@ -124,7 +124,17 @@ fn note_owed(
         }
         // As in a batch, a person decides about many deletes: reconciling asks.
         let asks = guard::examine(plan, &mut collector, &mut shapes, &entries)?.is_some();
-        let keys = keys(log, plan, &mut collector, &mut shapes, &entries)?;
+        let mut keys = keys(log, plan, &mut collector, &mut shapes, &entries)?;
+        for ((side, _), last) in &mut keys.last {
+            // The same where the name in between went into the queue some time ago.
+            last.before = match last.before.take() {
+                Some(_) if last.gone => None,
+                Some(before) => queue::waiting(plan, *side, &before)
+                    .and_then(|waiting| waiting.before)
+                    .or(Some(before)),
+                None => None,
+            };
+        }
         for ((side, key), last) in &keys.last {
             if !(asks && last.gone) || keys.renamed.contains(&(*side, key.clone())) {
                 note(plan, *side, key, last);
@@ -216,7 +226,7 @@ fn note(plan: &Plan, side: Side, key: &[u8], last: &Last) {
          VALUES ($1, $2::int2, $3, $4, 'pending', '2000-01-01 00:00:00+00'::timestamptz + ($5::float8 * interval '1 microsecond'), NULLIF($6, ''))
          ON CONFLICT (sync, side, key) DO UPDATE
             SET state = 'pending', changed_at = EXCLUDED.changed_at, next_at = EXCLUDED.next_at,
-                before = COALESCE(EXCLUDED.before, _queue.before)",
+                before = CASE WHEN NOT $7 THEN COALESCE(EXCLUDED.before, _queue.before) END",
         &[
             Arg::Int4(plan.id),
             Arg::Int4(side as i32),
@@ -224,6 +234,8 @@ fn note(plan: &Plan, side: Side, key: &[u8], last: &Last) {
             Arg::Text(&super::settle::key_text(plan, side, key)),
             Arg::Int(last.at),
             Arg::Bytes(last.before.as_deref().unwrap_or_default()),
+            // A name that the row has left says nothing of where it went.
+            Arg::Bool(last.gone),
         ],
     );
 }

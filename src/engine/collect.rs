@@ -244,6 +244,10 @@ impl Collector {
                 _ => collected.events.push(TableEvent { side, op: row::BYPASS }),
             }
         }
+        // A name that the row only passed through says nothing of the record: the name it has now does.
+        for half in collected.halves.iter_mut().filter(|h| h.left) {
+            half.before = None;
+        }
         collected
     }
 }

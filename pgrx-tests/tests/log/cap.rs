@@ -124,6 +124,45 @@ fn a_key_changed_while_the_log_is_let_go_of_does_not_make_another_record() {
     );
 }
 
+/// P2, P4: the name in between says nothing of its own, in whatever order the names are taken up.
+#[test]
+fn keys_changed_twice_at_once_while_the_log_is_let_go_of_stay_one_record_each() {
+    let db = database("twice");
+    let mut client = db.connect();
+    run(
+        &mut client,
+        "CREATE SCHEMA peer;
+         CREATE TABLE public.t (id int PRIMARY KEY, v text);
+         CREATE TABLE peer.t (id int PRIMARY KEY, v text, note text)",
+    );
+    create_sync(
+        &mut client,
+        "t",
+        "public.t",
+        "peer.t",
+        "one_way",
+        r#", "performance_settings": {"batch_size": 10}"#,
+    );
+    run(&mut client, "INSERT INTO t SELECT i, 'base' FROM generate_series(0, 20) i");
+    settle(&mut client, "t");
+    run(&mut client, "UPDATE peer.t SET note = 'note ' || id; SELECT sync.pause('t')");
+    run(
+        &mut client,
+        "BEGIN; UPDATE t SET id = id + 100 WHERE id > 0; UPDATE t SET id = id + 100 WHERE id > 0; COMMIT",
+    );
+    wait_for_cap(&db, &mut client);
+    run(&mut client, "SELECT sync.resume('t')");
+    settle_queue(&db, &mut client);
+    settle(&mut client, "t");
+    assert_eq!(
+        rows(
+            &mut client,
+            "SELECT count(*), count(*) FILTER (WHERE note = 'note ' || (id - 200)) FROM peer.t WHERE id > 0"
+        ),
+        ["20|20"]
+    );
+}
+
 /// P2, P9: a sync that stopped in the middle of a batch is also owed what a transaction with lower
 /// numbers commits later.
 #[test]
