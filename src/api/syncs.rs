@@ -10,7 +10,7 @@ use crate::engine::plan::{self, Plan, Stored};
 use crate::speech;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::Failure;
-use document::{Config, Endpoint, InitialSync, Severity};
+use document::{Config, InitialSync, Severity};
 use merge::Side;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
@@ -184,11 +184,7 @@ fn create(name: &str, pieces: &[Json]) -> Result<String, Failure> {
 /// The connection and the object of the side that is no table. A connection that the document describes
 /// and that does not exist is made.
 fn object_of(config: &Config, name: &str) -> Result<Option<(String, String)>, Failure> {
-    let remote = [&config.source, &config.target].into_iter().find_map(|e| match e {
-        Endpoint::Remote(remote) => Some(remote),
-        Endpoint::Local(_) => None,
-    });
-    let Some(remote) = remote else { return Ok(None) };
+    let Some(remote) = config.remote() else { return Ok(None) };
     let connection = remote.connection.clone().unwrap_or_else(|| name.to_owned());
     if !remote.exists {
         connection::create(&connection, &remote.system, &remote.settings)?;
@@ -427,11 +423,7 @@ fn alter(name: &str, pieces: &[Json]) -> Result<String, Failure> {
 
 /// Does a document lead to another object than the sync was made for?
 fn is_other_object(config: &Config, stored: &Stored) -> bool {
-    let remote = [&config.source, &config.target].into_iter().find_map(|e| match e {
-        Endpoint::Remote(remote) => Some(remote),
-        Endpoint::Local(_) => None,
-    });
-    match (remote, &stored.object) {
+    match (config.remote(), &stored.object) {
         (Some(remote), Some((connection, object))) => {
             !remote.object.eq_ignore_ascii_case(object)
                 || remote.connection.as_ref().is_some_and(|c| c != connection)

@@ -6,7 +6,8 @@ use super::queue::mark;
 use super::shapes::Shapes;
 use super::store::{self, Finder, Found, Row, Table};
 use crate::log::segments;
-use crate::worker::transaction::Failure;
+use crate::sql::{self, Arg};
+use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use change::image::{self, Value};
 use merge::{Base, Side};
@@ -359,17 +360,37 @@ pub fn decode<'b>(
     Some(Base { source: side(Side::Source), target: side(Side::Target) })
 }
 
+/// The source's key and the target's.
+type Keys = (Vec<u8>, Vec<u8>);
+
+/// The keys of both sides of the next living links, in the order of the source's.
+///
+/// # Errors
+/// What reading them raised.
+pub fn after(plan: &Plan, key: &[u8], limit: usize) -> Result<Vec<Keys>, Failure> {
+    let name = partition(plan.id);
+    let text = format!(
+        "SELECT pg_catalog.encode(key, 'hex'), pg_catalog.encode(COALESCE(remote_id, key), 'hex') FROM sync.{name}
+          WHERE deleted_at IS NULL AND key > $1 ORDER BY key LIMIT {limit}"
+    );
+    transaction(|| {
+        let rows = sql::read(&text, &[Arg::Bytes(key)]);
+        let bytes = |column: &Option<String>| column.as_deref().and_then(sql::from_hex);
+        Ok(rows.iter().filter_map(|row| Some((bytes(&row[0])?, bytes(&row[1])?))).collect())
+    })
+}
+
 /// Number of living links: counted where they are few, else as the planner's statistics have it.
 pub fn estimate(plan: &Plan) -> u64 {
     let name = partition(plan.id);
-    crate::sql::one(
+    sql::one(
         &format!(
             "SELECT CASE WHEN pg_catalog.pg_relation_size(c.oid) < 1048576
                          THEN (SELECT pg_catalog.count(*) FROM sync.{name} WHERE deleted_at IS NULL)
                          ELSE GREATEST(c.reltuples::pg_catalog.int8, pg_catalog.pg_relation_size(c.oid) / 400) END
                FROM pg_catalog.pg_class c WHERE c.oid = $1"
         ),
-        &[crate::sql::Arg::Oid(store::relation(&name))],
+        &[Arg::Oid(store::relation(&name))],
     )
     .and_then(|n| n.parse().ok())
     .unwrap_or(0)

@@ -5,12 +5,10 @@ use super::collect::{Half, Seen};
 use super::link;
 use super::plan::{self, Column, Plan};
 use super::resolve::{fed_key, key_values};
-use super::settle::Origin;
 use super::shapes::Shapes;
 use super::statement::{FED, ORD, Statement};
 use super::sync::{Sync, Verdict};
 use crate::capture::attach;
-use crate::log::batch::Images;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, as_owner, transaction};
 use bumpalo::Bump;
@@ -192,11 +190,9 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
         },
     };
     let count = halves.len() as i64;
-    let images = Images::default();
     if !halves.is_empty() {
-        let origin = Origin { entries: &[], images: &images };
         sync.loading = Some(load.clone());
-        let worked = sync.work(epoch, shapes, &bump, halves, origin, None);
+        let worked = sync.merge_anew(epoch, shapes, &bump, halves);
         sync.loading = None;
         worked?;
     }
@@ -434,21 +430,9 @@ struct Missing {
 /// the sync's owner, so that no single statement can look at both.
 fn missing(plan: &Plan, side: Side, after: &[u8]) -> Result<Missing, Failure> {
     let table = plan.side(side);
-    let name = link::partition(plan.id);
     let limit = 5_000;
     // Keys only, in pieces; the rows are looked for by the resolve step.
-    let keys: Vec<(Vec<u8>, Vec<u8>)> = transaction(|| {
-        Ok(sql::read(
-            &format!(
-                "SELECT pg_catalog.encode(key, 'hex'), pg_catalog.encode(COALESCE(remote_id, key), 'hex') FROM sync.{name}
-                  WHERE deleted_at IS NULL AND key > $1 ORDER BY key LIMIT {limit}"
-            ),
-            &[Arg::Bytes(after)],
-        )
-        .into_iter()
-        .filter_map(|row| Some((sql::from_hex(row[0].as_deref()?)?, sql::from_hex(row[1].as_deref()?)?)))
-        .collect())
-    })?;
+    let keys = link::after(plan, after, limit)?;
     let complete = keys.len() < limit;
     let last_key = keys.last().map(|k| k.0.clone());
     let side_keys: Vec<Vec<u8>> = keys

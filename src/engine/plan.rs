@@ -232,6 +232,11 @@ impl Plan {
         self.fields.iter().any(|f| f.how.iter().any(|h| matches!(h, Some(How::Evaluate(_)))))
     }
 
+    /// How many calls to the other system may be on their way at once.
+    pub fn parallelism(&self) -> usize {
+        self.config.parallelism.map_or(4, |n| n as usize)
+    }
+
     /// Does what was asked under another plan fit this one?
     pub fn speaks_alike(&self, other: &Plan) -> bool {
         self.sides == other.sides && self.fields == other.fields && self.match_on == other.match_on

@@ -497,6 +497,21 @@ impl Sync {
         Ok(())
     }
 
+    /// The same for records that do not come from the log, such as those of the queue and of loads.
+    ///
+    /// # Errors
+    /// As [`Sync::work`].
+    pub fn merge_anew<'b>(
+        &mut self,
+        epoch: i32,
+        shapes: &mut Shapes,
+        bump: &'b Bump,
+        halves: Vec<Half<'b>>,
+    ) -> Result<(), Failure> {
+        let images = Images::default();
+        self.work(epoch, shapes, bump, halves, Origin { entries: &[], images: &images }, None)
+    }
+
     fn narrow<'b>(
         &mut self,
         epoch: i32,
@@ -713,15 +728,7 @@ impl Sync {
                     half
                 })
                 .collect();
-            let images = Images::default();
-            self.work(
-                epoch,
-                shapes,
-                &bump,
-                halves,
-                Origin { entries: &[], images: &images },
-                None,
-            )?;
+            self.merge_anew(epoch, shapes, &bump, halves)?;
         }
         let next = transaction(|| Ok(queue::next_due(id)))?;
         self.next_due = next.map(|ms| Instant::now() + Duration::from_millis(ms.max(1)));

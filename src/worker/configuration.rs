@@ -6,7 +6,6 @@ use super::round::Worker;
 use super::transaction::{Failure, as_owner, transaction};
 use super::upkeep;
 use crate::engine::plan::{self, Stored};
-use crate::engine::remote::pull;
 use crate::engine::remote::side::UNDESCRIBED;
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::{Cursor, Sync, Verdict};
@@ -52,9 +51,8 @@ impl Worker {
                 link::check_key(&plan)?;
                 Ok(plan)
             });
-            let polled = transaction(|| Ok(pull::stored(id)))?;
             let plan = plan.and_then(|mut plan| {
-                let state = self.connect(&mut plan, polled)?;
+                let state = self.connect(&mut plan)?;
                 Ok((plan, state))
             });
             let (plan, state) = match plan {

@@ -26,8 +26,6 @@ const LONGEST: Duration = Duration::from_secs(60);
 const UNMENDED: Duration = Duration::from_secs(60);
 /// How often an object is described anew.
 const DESCRIBE_AGAIN: Duration = Duration::from_secs(15 * 60);
-/// How many calls a sync may have on their way, unless its document says.
-const PARALLELISM: usize = 4;
 
 /// What a network thread brings back.
 enum Answer {
@@ -159,11 +157,7 @@ impl Worker {
     ///
     /// # Errors
     /// With [`side::UNDESCRIBED`] where the other system has to be asked first.
-    pub(super) fn connect(
-        &mut self,
-        plan: &mut Plan,
-        polled: String,
-    ) -> Result<Option<State>, Failure> {
+    pub(super) fn connect(&mut self, plan: &mut Plan) -> Result<Option<State>, Failure> {
         let Some((_, remote)) = plan.remote() else { return Ok(None) };
         let name = remote.connection.clone();
         let connection =
@@ -176,6 +170,8 @@ impl Worker {
         }
         let connector = Arc::clone(connector);
         plan.connector = Some(Connected(Arc::clone(&connector)));
+        let id = plan.id;
+        let polled = transaction(|| Ok(pull::stored(id)))?;
         let poll = pull::Poll::new(polled, plan.config.polling_interval);
         Ok(Some(State::new(connector, connection.clock_offset_ms, poll)))
     }
@@ -350,22 +346,14 @@ impl Worker {
         name: &str,
         result: Result<Reply, Fault>,
     ) -> Result<(), Failure> {
-        let fault = match &result {
-            Ok(reply) => {
-                let fault = worst(reply).cloned();
-                match &fault {
-                    Some(fault) => self.went_wrong(name, fault)?,
-                    None => self.went_well(name)?,
-                }
-                None
-            }
-            Err(fault) => {
-                if fault.is_of_connection() {
-                    self.went_wrong(name, fault)?;
-                }
-                Some(fault.clone())
-            }
-        };
+        match &result {
+            Ok(reply) => match worst(reply) {
+                Some(fault) => self.went_wrong(name, fault)?,
+                None => self.went_well(name)?,
+            },
+            Err(fault) if fault.is_of_connection() => self.went_wrong(name, fault)?,
+            Err(_) => {}
+        }
         let Some(state) = self.syncs.get_mut(&sync).and_then(|s| s.remote.as_mut()) else {
             return Ok(());
         };
@@ -380,7 +368,6 @@ impl Worker {
                 connection.described.clear();
             }
         }
-        let _ = fault;
         Ok(())
     }
 
@@ -560,7 +547,7 @@ impl Worker {
                 let Some((_, remote)) = sync.plan.remote() else { break };
                 let (name, object) = (remote.connection.clone(), remote.object.clone());
                 let columns = remote.columns.clone();
-                let parallel = sync.plan.config.parallelism.map_or(PARALLELISM, |n| n as usize);
+                let parallel = sync.plan.parallelism();
                 let Some(state) = &mut sync.remote else { break };
                 let Some(connection) = self.network.connections.get_mut(&name) else { break };
                 let now = Instant::now();

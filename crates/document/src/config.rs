@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::check::{self, Findings};
-use crate::endpoint::{self, Context, Endpoint};
+use crate::endpoint::{self, Context, Endpoint, Remote};
 use crate::error::{Error, ErrorKind, Notice, Severity};
 use crate::fields::{self, Fields};
 use crate::matching::{self, MatchField};
@@ -158,6 +158,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// The endpoint that is no table of this database, if one is.
+    pub fn remote(&self) -> Option<&Remote> {
+        [&self.source, &self.target].into_iter().find_map(|endpoint| match endpoint {
+            Endpoint::Remote(remote) => Some(remote),
+            Endpoint::Local(_) => None,
+        })
+    }
+
     /// Reads a joined document.
     ///
     /// What is malformed is reported first, then what does not exist, then what this version does not act on.

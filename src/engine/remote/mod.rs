@@ -354,7 +354,7 @@ impl Sync {
     pub fn may_take_more(&self) -> bool {
         let Some(state) = &self.remote else { return true };
         let pushes = state.pushes();
-        let parallel = self.plan.config.parallelism.map_or(4, |n| n as usize);
+        let parallel = self.plan.parallelism();
         pushes == 0 || pushes < parallel && (self.backlog() >= FULL || !self.loads.is_empty())
     }
 

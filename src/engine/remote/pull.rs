@@ -9,10 +9,8 @@ use crate::engine::link::{self, Links};
 use crate::engine::load::{self, Kind, Load};
 use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Due, Parked};
-use crate::engine::settle::Origin;
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::Sync;
-use crate::log::batch::Images;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
@@ -356,9 +354,7 @@ impl Sync {
             }
         }
         self.set_remote_aside(&aside)?;
-        let images = Images::default();
-        let origin = Origin { entries: &[], images: &images };
-        self.work(epoch, shapes, &bump, halves, origin, None)
+        self.merge_anew(epoch, shapes, &bump, halves)
     }
 
     /// Puts records of the other system into the queue.
@@ -425,9 +421,7 @@ impl Sync {
             })
             .collect();
         self.next_due = Some(Instant::now());
-        let images = Images::default();
-        let origin = Origin { entries: &[], images: &images };
-        self.work(epoch, shapes, &bump, halves, origin, None)?;
+        self.merge_anew(epoch, shapes, &bump, halves)?;
         Ok(true)
     }
 
@@ -542,10 +536,8 @@ impl Sync {
                 Half { seen: Seen::Gone, left: true, ..Half::unread(remote, key, i64::MIN) }
             })
             .collect();
-        let images = Images::default();
-        let origin = Origin { entries: &[], images: &images };
         self.loading = Some(load.clone());
-        let worked = self.work(epoch, shapes, &bump, halves, origin, None);
+        let worked = self.merge_anew(epoch, shapes, &bump, halves);
         self.loading = None;
         worked?;
         load::finish_piece(self, &load, links.end, true, count)
@@ -554,25 +546,10 @@ impl Sync {
 
 /// The next links of a load, in its order.
 fn next_links(plan: &Plan, load: &Load, limit: usize) -> Result<Asked, Failure> {
-    let name = link::partition(plan.id);
     let Some((remote, _)) = plan.remote() else {
         return Ok(Asked { ids: Vec::new(), end: None, complete: true });
     };
-    let last = load.last_key.clone().unwrap_or_default();
-    let keys: Vec<(Vec<u8>, Vec<u8>)> = transaction(|| {
-        Ok(sql::read(
-            &format!(
-                "SELECT pg_catalog.encode(key, 'hex'), pg_catalog.encode(COALESCE(remote_id, key), 'hex') FROM sync.{name}
-                  WHERE deleted_at IS NULL AND key > $1 ORDER BY key LIMIT {limit}"
-            ),
-            &[Arg::Bytes(&last)],
-        )
-        .into_iter()
-        .filter_map(|row| {
-            Some((sql::from_hex(row[0].as_deref()?)?, sql::from_hex(row[1].as_deref()?)?))
-        })
-        .collect())
-    })?;
+    let keys = link::after(plan, load.last_key.as_deref().unwrap_or_default(), limit)?;
     let table = plan.side(remote);
     Ok(Asked {
         complete: keys.len() < limit,

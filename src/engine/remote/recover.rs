@@ -10,10 +10,8 @@ use crate::engine::collect::Half;
 use crate::engine::link::Links;
 use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Parked};
-use crate::engine::settle::Origin;
 use crate::engine::shapes::Shapes;
-use crate::engine::sync::Sync;
-use crate::log::batch::Images;
+use crate::engine::sync::{Sync, flush};
 use crate::log::history;
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
@@ -145,9 +143,7 @@ impl Sync {
             }
         }
         self.decide_anew(&again)?;
-        let images = Images::default();
-        let origin = Origin { entries: &[], images: &images };
-        self.work(epoch, shapes, &bump, halves, origin, None)?;
+        self.merge_anew(epoch, shapes, &bump, halves)?;
         if carried_out.is_empty() {
             return Ok(());
         }
@@ -386,7 +382,7 @@ impl Sync {
             intent::becomes_create(id, &numbers);
             Ok(())
         })?;
-        super::super::sync::flush();
+        flush();
         for one in &mut missing {
             one.intent.op = Op::Create;
             one.intent.made_at = push::unix_ms();
@@ -491,9 +487,7 @@ impl Sync {
             }
             Ok(halves)
         })?;
-        let images = Images::default();
-        let origin = Origin { entries: &[], images: &images };
-        self.work(epoch, shapes, &bump, halves, origin, None)
+        self.merge_anew(epoch, shapes, &bump, halves)
     }
 }
 

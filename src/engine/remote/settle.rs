@@ -11,10 +11,9 @@ use crate::engine::link::Links;
 use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Marks, Parked};
 use crate::engine::resolve::{self, Readers, Record};
-use crate::engine::settle::{self as peers, Origin, key_text};
+use crate::engine::settle::{self as peers, key_text};
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::Sync;
-use crate::log::batch::Images;
 use crate::log::history;
 use crate::worker::transaction::{Failure, as_owner, transaction};
 use bumpalo::Bump;
@@ -107,9 +106,7 @@ impl Sync {
         for restore in &follow.restores {
             self.restore(&bump, shapes, restore)?;
         }
-        let images = Images::default();
-        let origin = Origin { entries: &[], images: &images };
-        self.work(epoch, shapes, &bump, follow.halves, origin, None)
+        self.merge_anew(epoch, shapes, &bump, follow.halves)
     }
 
     fn settle_in_one<'b>(
