@@ -113,7 +113,7 @@ pub unsafe extern "C-unwind" fn sync_ext_capture(call: pg_sys::FunctionCallInfo)
                 }
                 let command = ffi::HeapTupleHeaderGetCmin((*(*data).tg_newtuple).t_data);
                 let old = encode(captured, old, Some(changed), KEY_AND_CHANGED);
-                let new = encode(captured, new, Some(changed), UNCHANGED_OUT_OF_LINE_LEFT_OUT);
+                let new = encode(captured, new, Some(changed), UNCHANGED_LONG_LEFT_OUT);
                 write(captured, UPDATE, command, Some(old), Some(new));
             }
         }
@@ -273,8 +273,11 @@ unsafe fn plain(value: Datum) -> (*const u8, usize) {
 
 /// Record keys and changed columns only.
 const KEY_AND_CHANGED: u8 = 1;
-/// Record everything but values out of line that did not change.
-const UNCHANGED_OUT_OF_LINE_LEFT_OUT: u8 = 2;
+/// Record everything but long values that did not change: the base has them, and PostgreSQL does not
+/// log them for the UPDATE either.
+const UNCHANGED_LONG_LEFT_OUT: u8 = 2;
+/// From how many bytes on a value is long. Those compressed or out of line always are.
+const LONG: usize = 256;
 
 /// The image of a row, as a bytea in the trigger's short-lived memory.
 unsafe fn encode(captured: &Captured, row: Row, changed: Option<&[u64]>, mode: u8) -> Datum {
@@ -318,13 +321,12 @@ unsafe fn encode(captured: &Captured, row: Row, changed: Option<&[u64]>, mode: u
                 (piece.data, piece.length) = (data.as_ptr(), data.len());
             } else if let Varlena::Plain { data, length } = varlena(value) {
                 (piece.data, piece.length) = (data, length);
-                if length > limit && !column.key {
+                if mode == UNCHANGED_LONG_LEFT_OUT && unchanged && length >= LONG && !column.key {
+                    piece.state = image::State::Absent;
+                } else if length > limit && !column.key {
                     piece.state = image::State::Marker;
                 }
-            } else if mode == UNCHANGED_OUT_OF_LINE_LEFT_OUT
-                && unchanged
-                && matches!(varlena(value), Varlena::OutOfLine)
-            {
+            } else if mode == UNCHANGED_LONG_LEFT_OUT && unchanged {
                 piece.state = image::State::Absent;
             } else if ffi::toast_raw_datum_size(value) > limit + 4 && !column.key {
                 piece.state = image::State::Marker;

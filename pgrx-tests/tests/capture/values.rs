@@ -178,6 +178,67 @@ fn values_out_of_line_survive_changes_of_other_columns() {
     assert_eq!(rows(&mut client, told), ["[\"n\"]|f", "[\"outside\"]|t", "[\"inline\"]|f"]);
 }
 
+/// D2: a long value that did not change costs the log nothing, and no edit of the other side is lost by it, with a base
+/// or without, copied or computed.
+#[test]
+fn a_long_value_that_did_not_change_is_not_logged() {
+    let db = db();
+    let mut client = db.connect();
+    run(
+        &mut client,
+        r#"CREATE TABLE a (id int PRIMARY KEY, long text, n int, other int);
+           CREATE TABLE b (LIKE a INCLUDING ALL);
+           CREATE TABLE c (id int PRIMARY KEY, summary text, n int);
+           SELECT sync.create_sync('s', '{"source": {"table": "a"}, "target": {"table": "b"}, "sync_type": "bidirectional"}');
+           SELECT sync.create_sync('computed', '{"source": {"table": "a"}, "target": {"table": "c"}, "sync_type": "one_way",
+             "field_mappings": [{"source": "id", "target": "id"}, {"source": "n", "target": "n"},
+                                {"target": "summary", "source": ["long", "n"], "transformation": "left(long, 5) || n"}]}')"#,
+    );
+    settle(&mut client, "computed");
+    run(
+        &mut client,
+        "INSERT INTO a SELECT g, g || repeat('-', 999), 0, 0 FROM generate_series(1, 5) g",
+    );
+    equal(&mut client, "s", "a", "b");
+    run(&mut client, "SELECT sync.pause('s'); SELECT sync.pause('computed')");
+    // Both sides; the long value first and then another; never synced before.
+    run(
+        &mut client,
+        "UPDATE a SET n = 1 WHERE id = 1; UPDATE b SET other = 1 WHERE id = 1;
+         UPDATE a SET n = 2 WHERE id = 2; UPDATE b SET long = repeat('b', 1000) WHERE id = 2;
+         UPDATE a SET long = repeat('a', 1000) WHERE id = 3; UPDATE a SET n = 3 WHERE id = 3;
+         INSERT INTO a VALUES (6, repeat('6', 1000), 0, 0); UPDATE a SET n = 6 WHERE id = 6;
+         UPDATE a SET id = 7, n = 4 WHERE id = 4",
+    );
+    run(&mut client, "SELECT sync.resume('s'); SELECT sync.resume('computed')");
+    settle(&mut client, "computed");
+    equal(&mut client, "s", "a", "b");
+    settle(&mut client, "computed");
+    let expected = [
+        "1|1-|1000|1|1|1----1",
+        "2|bb|1000|2|0|bbbbb2",
+        "3|aa|1000|3|0|aaaaa3",
+        "5|5-|1000|0|0|5----0",
+        "6|66|1000|6|0|666666",
+        "7|4-|1000|4|0|4----4",
+    ];
+    assert_eq!(
+        rows(
+            &mut client,
+            "SELECT id, left(long, 2), length(long), a.n, other, summary FROM a JOIN c USING (id) ORDER BY id"
+        ),
+        expected
+    );
+    assert_eq!(
+        rows(
+            &mut client,
+            "SELECT DISTINCT new ? 'long' FROM sync.change_log
+              WHERE operation = 'UPDATE' AND origin = 'user' AND changed ? 'n' AND sync = 's'"
+        ),
+        ["f"]
+    );
+}
+
 /// A11: what is too large for the log is read from the row, and history says so.
 #[test]
 fn a_value_above_the_limit_is_read_from_its_row() {

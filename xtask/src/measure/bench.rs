@@ -10,6 +10,12 @@ pub(crate) const SEVEN_COLUMNS: &str = "id int PRIMARY KEY, counter int NOT NULL
 pub(crate) const SEVEN_VALUES: &str = "n, 0, 'customer ' || n, 'c' || n || '@example.com', n * 1.25, \
      timestamptz '2026-01-01' + n * interval '1 second', n % 3 = 0";
 
+/// A row of 1.2 kB that compresses badly; another column is the one that changes.
+pub(crate) const WIDE_COLUMNS: &str =
+    "id int PRIMARY KEY, counter int NOT NULL, body text NOT NULL";
+pub(crate) const WIDE_VALUES: &str =
+    "n, 0, (SELECT string_agg(md5(n || ' ' || i), '') FROM generate_series(1, 38) i)";
+
 /// The database of every measurement.
 pub(crate) const DATABASE: &str = "bench";
 

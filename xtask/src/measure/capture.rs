@@ -4,13 +4,8 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use cluster::{Cluster, Options, Stop};
 
-use super::bench::{self, DATABASE, Kind, SEVEN_COLUMNS, SEVEN_VALUES};
+use super::bench::{self, DATABASE, Kind, SEVEN_COLUMNS, SEVEN_VALUES, WIDE_COLUMNS, WIDE_VALUES};
 use super::{Budget, Figure, Run};
-
-/// A row of 1.2 kB that compresses badly; another column is the one that changes.
-const WIDE_COLUMNS: &str = "id int PRIMARY KEY, counter int NOT NULL, body text NOT NULL";
-const WIDE_VALUES: &str =
-    "n, 0, (SELECT string_agg(md5(n || ' ' || i), '') FROM generate_series(1, 38) i)";
 
 /// The difference between two runs of these lengths is free of what start and end cost.
 const SHORT: u32 = 200;

@@ -31,8 +31,8 @@ pub(super) fn against_native(run: &Run) -> Result<Vec<Figure>> {
     let (mut native, mut one_way, mut two_way) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         native.push(native_rate(&cluster)?);
-        one_way.push(our_rate(&cluster, &mut client, "one_way")?);
-        two_way.push(our_rate(&cluster, &mut client, "two_way")?);
+        one_way.push(our_rate(&cluster, &mut client, "one_way", CHANGES)?);
+        two_way.push(our_rate(&cluster, &mut client, "two_way", CHANGES)?);
     }
     let ratios = |ours: &[f64]| -> f64 {
         median(
@@ -50,20 +50,20 @@ pub(super) fn against_native(run: &Run) -> Result<Vec<Figure>> {
 }
 
 /// Commits the backlog.
-fn write(cluster: &Cluster, database: &str, table: &str) -> Result<()> {
+fn write(cluster: &Cluster, database: &str, table: &str, changes: u32) -> Result<()> {
     let script = format!(
         "\\set id random(1, {ROWS})\nUPDATE {table} SET counter = counter + 1 WHERE id = :id;\n"
     );
     let clients = format!("--client={CLIENTS}");
-    let transactions = format!("--transactions={}", CHANGES / CLIENTS);
+    let transactions = format!("--transactions={}", changes / CLIENTS);
     let arguments = [&clients, &transactions, "--jobs=2", "--protocol=prepared"];
     bench::pgbench(cluster, database, &script, "off", &arguments.map(|argument| argument as &str))?;
     Ok(())
 }
 
-fn our_rate(cluster: &Cluster, client: &mut Client, sync: &str) -> Result<f64> {
+fn our_rate(cluster: &Cluster, client: &mut Client, sync: &str, changes: u32) -> Result<f64> {
     bench::pause(client, sync)?;
-    write(cluster, DATABASE, sync)?;
+    write(cluster, DATABASE, sync, changes)?;
     settle(client, &[sync, &format!("peer.{sync}")])?;
     // The last transaction tells when all before it have arrived; polled for as the native one is, with no snapshot
     // held in between.
@@ -82,7 +82,7 @@ fn our_rate(cluster: &Cluster, client: &mut Client, sync: &str) -> Result<f64> {
     if !arrived {
         bail!("the drain did not finish; the server's log:\n{}", cluster.log_tail(20));
     }
-    let rate = f64::from(CHANGES) / started.elapsed().as_secs_f64();
+    let rate = f64::from(changes) / started.elapsed().as_secs_f64();
     bench::wait(client, sync)?;
     bench::check_equal(client, sync)?;
     Ok(rate)
@@ -120,7 +120,7 @@ fn prepare_native(cluster: &Cluster) -> Result<()> {
 fn native_rate(cluster: &Cluster) -> Result<f64> {
     let mut publisher = cluster.connect(PUBLISHER)?;
     let mut subscriber = cluster.connect(SUBSCRIBER)?;
-    write(cluster, PUBLISHER, "account")?;
+    write(cluster, PUBLISHER, "account", CHANGES)?;
     settle(&mut publisher, &["account"])?;
     settle(&mut subscriber, &["account"])?;
     // The last transaction tells when all before it have arrived.
@@ -146,6 +146,23 @@ fn native_rate(cluster: &Cluster) -> Result<f64> {
         bail!("the subscription does not stop");
     }
     Ok(rate)
+}
+
+/// A batch several times as long is drained at the same rate: what is read of it is not read again for each of its
+/// parts (DECISIONS A14).
+pub(super) fn backlog(run: &Run) -> Result<Vec<Figure>> {
+    let long = if run.full { 3_000_000 } else { 1_000_000 };
+    let cluster = bench::cluster(Options::new("backlog"))?;
+    let mut client = cluster.connect(DATABASE)?;
+    bench::table(&mut client, "account", SEVEN_COLUMNS, SEVEN_VALUES, ROWS)?;
+    bench::sync_with_peer(&mut client, "account", SEVEN_COLUMNS, Kind::OneWay)?;
+    our_rate(&cluster, &mut client, "account", CHANGES)?;
+    let short_rate = our_rate(&cluster, &mut client, "account", CHANGES)?;
+    let long_rate = our_rate(&cluster, &mut client, "account", long)?;
+    Ok(vec![
+        Figure::new("backlog", long_rate / short_rate, "ratio", Budget::AtLeast(0.8)),
+        Figure::new("backlog_rate", long_rate, "changes/s", Budget::None),
+    ])
 }
 
 /// The worker's peak while it drains what five updates of a whole table have left.

@@ -103,6 +103,11 @@ const MEASUREMENTS: &[Measurement] = &[
         measure: drain::against_native,
     },
     Measurement {
+        name: "backlog",
+        what: "draining 1,000,000 changes of one batch and of several",
+        measure: drain::backlog,
+    },
+    Measurement {
         name: "memory",
         what: "the worker's own memory while it drains 1,000,000 changes",
         measure: drain::memory,
@@ -110,7 +115,7 @@ const MEASUREMENTS: &[Measurement] = &[
     Measurement { name: "idle", what: "what an idle database costs", measure: resting::idle },
     Measurement {
         name: "dead_tuples",
-        what: "dead tuples in the log under an old snapshot",
+        what: "dead tuples in the log and among the links under an old snapshot",
         measure: resting::dead_tuples,
     },
     Measurement {
@@ -159,7 +164,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let run = Run { full: arguments.has("--full") };
     if !json {
         println!("PostgreSQL {}, {} cores, load {}", server.major, cores(), load());
-        println!("{:<32} {:>14} {:<14} {:>12}  verdict", "measured", "value", "unit", "budget");
+        println!(
+            "{:<32} {:>14} {:<14} {:>6} {:>12}  verdict",
+            "measured", "value", "unit", "commit", "budget"
+        );
     }
     let mut ok = true;
     for (number, measurement) in chosen.iter().enumerate() {
@@ -200,10 +208,11 @@ fn print_line(figure: &Figure) {
         (_, false) => "OVER BUDGET",
     };
     println!(
-        "{:<32} {:>14} {:<14} {budget:>12}  {verdict}",
+        "{:<32} {:>14} {:<14} {:>6} {budget:>12}  {verdict}",
         figure.name,
         readable(figure.value),
-        figure.unit
+        figure.unit,
+        figure.synchronous_commit
     );
 }
 

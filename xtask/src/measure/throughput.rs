@@ -4,19 +4,19 @@ use anyhow::Result;
 use cluster::postgres::Client;
 use cluster::{Cluster, Options};
 
-use super::bench::{self, DATABASE, Kind, SEVEN_COLUMNS, SEVEN_VALUES};
+use super::bench::{self, DATABASE, Kind, SEVEN_COLUMNS, SEVEN_VALUES, WIDE_COLUMNS, WIDE_VALUES};
 use super::{Budget, Figure, Run, median};
 
 const PLAIN: &str = "plain";
 const CAPTURED: &str = "captured";
 
 /// Two tables that differ only in being captured.
-fn twins(name: &str, rows: u32) -> Result<(Cluster, Client)> {
+fn twins(name: &str, columns: &str, values: &str, rows: u32) -> Result<(Cluster, Client)> {
     let cluster = bench::cluster(Options::new(name).conf("autovacuum = off"))?;
     let mut client = cluster.connect(DATABASE)?;
-    bench::table(&mut client, PLAIN, SEVEN_COLUMNS, SEVEN_VALUES, rows)?;
-    bench::table(&mut client, CAPTURED, SEVEN_COLUMNS, SEVEN_VALUES, rows)?;
-    bench::sync_with_peer(&mut client, CAPTURED, SEVEN_COLUMNS, Kind::OneWay)?;
+    bench::table(&mut client, PLAIN, columns, values, rows)?;
+    bench::table(&mut client, CAPTURED, columns, values, rows)?;
+    bench::sync_with_peer(&mut client, CAPTURED, columns, Kind::OneWay)?;
     Ok((cluster, client))
 }
 
@@ -27,7 +27,7 @@ fn order(round: usize) -> [&'static str; 2] {
 
 pub(super) fn bulk(_: &Run) -> Result<Vec<Figure>> {
     const ROUNDS: usize = 9;
-    let (_cluster, mut client) = twins("bulk", 40_000)?;
+    let (_cluster, mut client) = twins("bulk", SEVEN_COLUMNS, SEVEN_VALUES, 40_000)?;
     let mut ratios = Vec::new();
     for round in 0..=ROUNDS {
         let mut seconds = [0.0, 0.0];
@@ -50,8 +50,14 @@ pub(super) fn bulk(_: &Run) -> Result<Vec<Figure>> {
 }
 
 pub(super) fn wal(_: &Run) -> Result<Vec<Figure>> {
+    let mut figures = wal_of("wal", SEVEN_COLUMNS, SEVEN_VALUES, 2.2)?;
+    figures.extend(wal_of("wal_wide", WIDE_COLUMNS, WIDE_VALUES, 2.0)?);
+    Ok(figures)
+}
+
+fn wal_of(name: &str, columns: &str, values: &str, budget: f64) -> Result<Vec<Figure>> {
     const UPDATES: i64 = 2000;
-    let (_cluster, mut client) = twins("wal", UPDATES as u32)?;
+    let (_cluster, mut client) = twins("wal", columns, values, UPDATES as u32)?;
     bench::pause(&mut client, CAPTURED)?;
     let mut of = |table: &str| -> Result<f64> {
         client.batch_execute("CHECKPOINT")?;
@@ -70,16 +76,16 @@ pub(super) fn wal(_: &Run) -> Result<Vec<Figure>> {
     let plain = of(PLAIN)?;
     let captured = of(CAPTURED)?;
     Ok(vec![
-        Figure::new("wal", captured / plain, "ratio", Budget::AtMost(2.2)),
-        Figure::new("wal_update_alone", plain, "bytes", Budget::None),
-        Figure::new("wal_update_captured", captured, "bytes", Budget::None),
+        Figure::new(name, captured / plain, "ratio", Budget::AtMost(budget)),
+        Figure::new(format!("{name}_update_alone"), plain, "bytes", Budget::None),
+        Figure::new(format!("{name}_of_capture"), captured - plain, "bytes", Budget::None),
     ])
 }
 
 pub(super) fn transactions(run: &Run) -> Result<Vec<Figure>> {
     const ROWS: u32 = 100_000;
     let rounds = if run.full { 20 } else { 10 };
-    let (cluster, mut client) = twins("tps", ROWS)?;
+    let (cluster, mut client) = twins("tps", SEVEN_COLUMNS, SEVEN_VALUES, ROWS)?;
     let ratio = |synchronous_commit: &str, seconds: &str, rounds: usize| -> Result<f64> {
         let mut ratios = Vec::new();
         for round in 0..rounds {
