@@ -31,6 +31,8 @@ pub struct Record<'b> {
     pub entries: Vec<(Side, usize)>,
     /// Why this record cannot be synced without a person.
     pub trouble: Option<Failure>,
+    /// Something of it is on its way to the other system: until that is answered nothing is decided.
+    pub held: bool,
 }
 
 impl<'b> Record<'b> {
@@ -46,6 +48,7 @@ impl<'b> Record<'b> {
             own: [false; 2],
             entries: Vec::new(),
             trouble: None,
+            held: false,
         }
     }
 

@@ -70,8 +70,8 @@ pub fn settle(
                     queued,
                 );
             }
-        } else if missed {
-            again = true;
+        } else if missed || record.held {
+            again |= missed;
             for (side, key) in seen_keys(record) {
                 let (before, at) = (renamed_from(record, side), record.at[side as usize]);
                 queue::park(plan, side, key, before, at, &Parked::Again, queued);
@@ -87,7 +87,7 @@ pub fn settle(
             }
         }
         let outcome = match () {
-            () if record.trouble.is_some() => history::PARKED,
+            () if record.trouble.is_some() || record.held => history::PARKED,
             () if missed => history::AGAIN,
             () if !decision.conflicts.is_empty() => history::CONFLICT,
             () if decision.writes_nothing() => history::UNCHANGED,
@@ -153,7 +153,7 @@ fn link(
     decision: &Decision<'_>,
     outcome: &Outcome<'_>,
 ) {
-    if record.trouble.is_some() {
+    if record.trouble.is_some() || record.held {
         return;
     }
     let missed = outcome.missed;

@@ -647,10 +647,13 @@ impl Sync {
             if hurried {
                 sql::set_local("lock_timeout", "10ms");
             }
-            let records = match records {
+            let mut records = match records {
                 Some(records) => records,
                 None => resolve::resolve(bump, plan, shapes, readers, places, queued, &halves),
             };
+            if let Some(state) = remote.as_ref() {
+                state.hold_taken(&mut records);
+            }
             let decisions: Vec<Decision<'b>> =
                 records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
             let mut outcomes = apply::apply(bump, plan, writers, &records, &decisions)?;
@@ -841,7 +844,7 @@ fn write_cursor(sync: i32, cursor: &Cursor, decided: bool) {
 
 fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool) -> Decision<'b> {
     let now = [record.now(plan, Side::Source), record.now(plan, Side::Target)];
-    if record.trouble.is_some() {
+    if record.trouble.is_some() || record.held {
         let base = record.linked().and_then(|l| l.base.clone());
         return Decision { write: Default::default(), conflicts: Vec::new(), base };
     }

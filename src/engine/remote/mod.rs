@@ -15,8 +15,8 @@ pub mod side;
 pub mod values;
 
 use super::plan::Plan;
-use super::queue;
 use super::sync::Sync;
+use super::{queue, resolve};
 use crate::worker::transaction::{Failure, transaction};
 use connector::{Capabilities, Connector, Fault, Mark, Outcome, Page, Record, WriteBatch};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
@@ -290,6 +290,21 @@ impl State {
         }
         if let Some(mark) = mark_of(plan, id) {
             self.settled_at.insert(mark, self.moment);
+        }
+    }
+
+    /// Marks the records of which an intent is on its way: whichever of their names it was written down
+    /// under.
+    pub fn hold_taken(&self, records: &mut [resolve::Record<'_>]) {
+        if self.lanes.is_empty() {
+            return;
+        }
+        for record in records {
+            record.held = Side::BOTH.into_iter().any(|side| {
+                let linked = record.link.as_ref().map(|link| link.key_of(side));
+                let keys = [record.keys[side as usize], linked];
+                keys.into_iter().flatten().any(|key| self.is_taken(side, key))
+            });
         }
     }
 

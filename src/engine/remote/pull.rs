@@ -391,6 +391,7 @@ impl Sync {
             .into_iter()
             .filter(|d| {
                 let waits = state.is_taken(d.side, &d.key)
+                    || d.before.as_ref().is_some_and(|before| state.is_taken(d.side, before))
                     || state.maybe_ours.contains_key(&queue::mark(d.side, &d.key))
                     || d.side == remote && fetching;
                 !waits
