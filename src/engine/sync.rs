@@ -273,8 +273,12 @@ impl Sync {
 
     /// Takes over what an earlier plan of the same sync has learned and the tables do not say.
     pub fn inherit(&mut self, mut old: Self) {
-        if self.remote.is_some() && self.plan.speaks_alike(&old.plan) {
-            self.remote = old.remote.take();
+        if let Some(fresh) = &self.remote
+            && self.plan.speaks_alike(&old.plan)
+            && let Some(mut state) = old.remote.take()
+        {
+            state.poll.ask_every(fresh.poll.interval());
+            self.remote = Some(state);
         }
         self.known = old.known;
         super::load::inherit(&mut self.loads, old.loads);
