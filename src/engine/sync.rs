@@ -388,6 +388,9 @@ impl Sync {
         for event in &collected.events {
             super::gaps::bypassed(self, event)?;
         }
+        if let Some(state) = &mut self.remote {
+            state.note_backlog(batch.entries.len() - next);
+        }
         let origin = Origin { entries: &mine, images: &images };
         self.work(epoch, shapes, &bump, collected.halves, origin, Some(&moved))?;
         for entry in &mine[..images.count()] {

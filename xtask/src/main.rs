@@ -1,6 +1,7 @@
 //! What `cargo quickstart`, `cargo suite` and `cargo measure` run.
 
 mod demo;
+#[cfg(feature = "measure")]
 mod measure;
 mod org;
 mod quickstart;
@@ -102,6 +103,7 @@ fn run() -> Result<ExitCode> {
             quickstart::run(&arguments)
         }
         "suite" => suite::run(&Arguments::parse(arguments, &["--no-install", "--kills="])?),
+        #[cfg(feature = "measure")]
         "measure" => {
             measure::run(&Arguments::parse(arguments, &["--json", "--full", "--no-install"])?)
         }
