@@ -977,7 +977,7 @@ AS $$
       FROM (SELECT 1) AS one LEFT JOIN LATERAL sync._epoch_now() AS e ON true
     UNION ALL
     SELECT 'secret role', pg_catalog.count(*) FILTER (WHERE r.rolcanlogin OR m.roleid IS NOT NULL) OPERATOR(pg_catalog.=) 0,
-           COALESCE(pg_catalog.format('%s can log in, or other roles are members of it', pg_catalog.max(r.rolname::text) FILTER (WHERE r.rolcanlogin OR m.roleid IS NOT NULL)), 'nobody can be the role that secrets belong to'),
+           COALESCE(pg_catalog.max(r.rolname::text) FILTER (WHERE r.rolcanlogin OR m.roleid IS NOT NULL) OPERATOR(pg_catalog.||) ' can log in, or other roles are members of it', 'nobody can be the role that secrets belong to'),
            'ALTER ROLE ... NOLOGIN, and REVOKE it from all: whoever is that role reads the secrets.'
       FROM pg_catalog.pg_roles r LEFT JOIN pg_catalog.pg_auth_members m ON m.roleid OPERATOR(pg_catalog.=) r.oid
      WHERE r.rolname OPERATOR(pg_catalog.=) COALESCE(pg_catalog.current_setting('sync_ext.secret_role', true), 'sync_ext_secrets')

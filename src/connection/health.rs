@@ -61,9 +61,10 @@ pub fn missing_right(name: &str, owner: &str, owner_oid: Oid) -> Option<Failure>
     if let Err(failure) = by_name(name) {
         return Some(failure);
     }
+    // By its name, which the function looks up itself: the snapshot may be older than a connection that
+    // create_sync has just made.
     let held = sql::one(
-        "SELECT pg_catalog.has_server_privilege($1, f.oid, 'USAGE') FROM pg_catalog.pg_foreign_server f
-          WHERE f.srvname OPERATOR(pg_catalog.=) $2",
+        "SELECT pg_catalog.has_server_privilege($1, $2, 'USAGE')",
         &[Arg::Oid(owner_oid), Arg::Text(name)],
     );
     (held.as_deref() != Some("t")).then(|| {

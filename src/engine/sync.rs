@@ -273,8 +273,12 @@ impl Sync {
 
     /// Takes over what an earlier plan of the same sync has learned and the tables do not say.
     pub fn inherit(&mut self, mut old: Self) {
-        if self.remote.is_some() && self.plan.speaks_alike(&old.plan) {
-            self.remote = old.remote.take();
+        if let Some(fresh) = &self.remote
+            && self.plan.speaks_alike(&old.plan)
+            && let Some(mut state) = old.remote.take()
+        {
+            state.poll.ask_every(fresh.poll.interval());
+            self.remote = Some(state);
         }
         self.known = old.known;
         super::load::inherit(&mut self.loads, old.loads);
@@ -383,6 +387,9 @@ impl Sync {
         let moved = self.cursor_at(&batch, next);
         for event in &collected.events {
             super::gaps::bypassed(self, event)?;
+        }
+        if let Some(state) = &mut self.remote {
+            state.note_backlog(batch.entries.len() - next);
         }
         let origin = Origin { entries: &mine, images: &images };
         self.work(epoch, shapes, &bump, collected.halves, origin, Some(&moved))?;

@@ -28,14 +28,20 @@ enum Item {
     Statement { sql: String, fails: bool },
 }
 
-pub(crate) fn play(cluster: &Cluster, database: &str, folder: &Path) -> Result<()> {
+/// The variables are psql's, and the environment's of the programs that it starts.
+pub(crate) fn play(
+    cluster: &Cluster,
+    database: &str,
+    variables: &[(&str, &str)],
+    folder: &Path,
+) -> Result<()> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .with_context(|| folder.display().to_string())?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "sql"));
     files.sort();
-    let mut session = Session::open(cluster, database)?;
+    let mut session = Session::open(cluster, database, variables)?;
     for file in &files {
         for item in parse(&fs::read_to_string(file)?) {
             session.show(&item).with_context(|| file.display().to_string())?;
@@ -96,7 +102,7 @@ struct Session {
 const END: &str = "end of statement, error:";
 
 impl Session {
-    fn open(cluster: &Cluster, database: &str) -> Result<Session> {
+    fn open(cluster: &Cluster, database: &str, variables: &[(&str, &str)]) -> Result<Session> {
         let psql = cluster.client_program("psql", database);
         // One pipe for results, notices and errors, so that they stay in their order.
         let mut command = Command::new("sh");
@@ -107,7 +113,14 @@ impl Session {
                 None => command.env_remove(variable),
             };
         }
+        for (name, value) in variables {
+            command.env(name, value).arg(format!("--set={name}={value}"));
+        }
         let mut psql = command
+            // The org is on this machine, whatever leads out of it.
+            .env("no_proxy", "127.0.0.1")
+            // What the demonstration waits for without an end of its own.
+            .env("PGOPTIONS", "-c statement_timeout=60s")
             .args([
                 "--no-psqlrc",
                 "--pset=null=(null)",
@@ -184,8 +197,11 @@ impl Session {
     }
 }
 
-/// The table that psql makes of a function without a result: a heading, a line, and one empty row.
+/// Nothing at all, or the table that psql makes of a function without a result: a heading, a line, and one empty row.
 fn says_nothing(answer: &str) -> bool {
+    if answer.trim().is_empty() {
+        return true;
+    }
     let mut lines = answer.trim_end_matches('\n').lines();
     let table = lines.next().is_some() && lines.next().is_some_and(|line| line.starts_with("--"));
     table && lines.all(|line| line.trim().is_empty())
@@ -208,6 +224,7 @@ mod tests {
 
     #[test]
     fn only_the_result_of_a_void_function_is_not_shown() {
+        assert!(says_nothing(""));
         assert!(says_nothing(" pause \n-------\n \n\n"));
         assert!(!says_nothing(" count \n-------\n     0\n\n"));
         assert!(!says_nothing("UPDATE 1\n"));

@@ -1,7 +1,9 @@
 //! What `cargo quickstart`, `cargo suite` and `cargo measure` run.
 
 mod demo;
+#[cfg(feature = "measure")]
 mod measure;
+mod org;
 mod quickstart;
 mod steps;
 mod suite;
@@ -12,9 +14,9 @@ use anyhow::{Result, bail};
 
 const USAGE: &str = "\
 cargo quickstart [--keep | --stop] [--no-install]
-    builds the extension and shows it at work in a throwaway cluster
-    --keep        leaves the cluster running and says how to connect to it
-    --stop        ends and removes the cluster that --keep left
+    builds the extension and shows it at work in a throwaway cluster, with a stand-in for a Salesforce org
+    --keep        leaves cluster and org running and says how to reach them
+    --stop        ends and removes what --keep left
 cargo suite [--kills N] [--no-install] [NAME...]
     checks and tests everything; with NAMEs, only the tests whose name contains one of them
     --kills N     how often the kill campaign (the test kills_at_random_points) kills; 100 if not told
@@ -101,6 +103,7 @@ fn run() -> Result<ExitCode> {
             quickstart::run(&arguments)
         }
         "suite" => suite::run(&Arguments::parse(arguments, &["--no-install", "--kills="])?),
+        #[cfg(feature = "measure")]
         "measure" => {
             measure::run(&Arguments::parse(arguments, &["--json", "--full", "--no-install"])?)
         }

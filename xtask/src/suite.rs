@@ -12,6 +12,9 @@ use crate::steps::{Steps, listening, visibly};
 /// Pinned, with the parser that it asks for: another version may find other things.
 const PGSPOT: &str = "0.9.4";
 
+/// All of it, the measurements too.
+const WORKSPACE: [&str; 2] = ["--workspace", "--features=xtask/measure"];
+
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let names = &arguments.names;
     let started = Instant::now();
@@ -36,14 +39,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if names.is_empty() {
         steps.check("clippy", || clippy(&workspace, major));
         steps.check("tests of the plain crates", || {
-            let exclude = ["--workspace", "--exclude=sync_ext", "--exclude=pgrx-tests"];
-            tests.run(&workspace, &exclude, names)
+            let exclude = ["--exclude=sync_ext", "--exclude=pgrx-tests"];
+            tests.run(&workspace, &[&WORKSPACE[..], &exclude].concat(), names)
         });
         steps
             .check("integration tests", || tests.run(&workspace, &["--package=pgrx-tests"], names));
     } else {
         steps.check(&format!("tests named like {}", names.join(", ")), || {
-            tests.run(&workspace, &["--workspace", "--exclude=sync_ext"], names)?;
+            tests.run(&workspace, &[&WORKSPACE[..], &["--exclude=sync_ext"]].concat(), names)?;
             if tests.passed + tests.failed == 0 {
                 bail!("0 tests matched");
             }
@@ -142,7 +145,9 @@ fn clippy(workspace: &Workspace, major: u16) -> Result<()> {
     component(workspace, "clippy", "clippy")?;
     visibly(
         cargo(workspace)
-            .args(["clippy", "--workspace", "--all-targets", "--release", "--", "--deny=warnings"])
+            .arg("clippy")
+            .args(WORKSPACE)
+            .args(["--all-targets", "--release", "--", "--deny=warnings"])
             .env("PGRX_PG_CONFIG_PATH", cluster::pg_config(major)),
     )
 }

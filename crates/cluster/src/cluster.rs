@@ -23,6 +23,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// What sockaddr_un holds, less the terminating zero.
 const LONGEST_SOCKET_PATH: usize = 107;
 const SOCKET_FILE: &str = ".s.PGSQL.5432";
+/// Names processes that end with a kept cluster.
+const ADOPTED: &str = "adopted";
 
 /// A throwaway PostgreSQL cluster. Dropping it ends its processes and removes its directory.
 #[derive(Debug)]
@@ -384,6 +386,14 @@ impl Cluster {
         }
     }
 
+    /// Notes that a process of ours goes with this cluster, made with `keep`: it is ended where the cluster is.
+    pub fn adopt(&self, pid: u32) -> Result<()> {
+        let file = self.directory.join(ADOPTED);
+        let mut file = File::options().create(true).append(true).open(file)?;
+        writeln!(file, "{}", owner_line(pid as i32))?;
+        Ok(())
+    }
+
     /// Leaves a cluster made with `keep` to itself, running.
     pub fn leave_running(mut self) {
         assert!(self.options.keep, "only a cluster made to be kept can be left running");
@@ -456,17 +466,18 @@ fn owner_line(pid: i32) -> String {
     format!("{pid} {}", processes::start_time(pid).unwrap_or_default())
 }
 
+/// The process that such a line was written of, while it is there.
+fn process_of(line: &str) -> Option<i32> {
+    let pid = line.split(' ').next()?.parse().ok()?;
+    (line == owner_line(pid)).then_some(pid)
+}
+
 /// Removes what processes left behind that ended together with their watchdogs, as in a power failure.
 pub(crate) fn remove_stale(server: &Server) -> Result<()> {
     for entry in fs::read_dir(server.clusters()?)? {
         let directory = entry?.path();
         let Ok(owner) = fs::read_to_string(directory.join("owner")) else { continue };
-        let alive = owner
-            .split(' ')
-            .next()
-            .and_then(|pid| pid.parse().ok())
-            .is_some_and(|pid| owner == owner_line(pid));
-        if owner != "kept" && !alive {
+        if owner != "kept" && process_of(&owner).is_none() {
             discard(&directory)?;
         }
     }
@@ -476,6 +487,10 @@ pub(crate) fn remove_stale(server: &Server) -> Result<()> {
 /// Ends what still runs in a cluster directory of an earlier process and removes it.
 fn discard(directory: &Path) -> Result<()> {
     let data = directory.join("data");
+    let adopted = fs::read_to_string(directory.join(ADOPTED)).unwrap_or_default();
+    for pid in adopted.lines().filter_map(process_of) {
+        processes::kill(pid)?;
+    }
     let pid_file = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
     let running = processes::in_directory(&data);
     if let Some(pid) = pid_file.lines().next().and_then(|line| line.parse().ok())

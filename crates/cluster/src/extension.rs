@@ -30,6 +30,14 @@ pub fn build_extension(major: u16, release: bool) -> Result<PathBuf> {
         .args(["build", "--package", "sync_ext"])
         .current_dir(&workspace.root)
         .env("PGRX_PG_CONFIG_PATH", pg_config(major));
+    // What cargo tells us of our own package is not for other packages: build scripts that look at it would run
+    // again, and all that depends on them, whenever another of our programs builds.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&*name);
+        }
+    }
     if release {
         command.arg("--release");
     }

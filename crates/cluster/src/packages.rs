@@ -31,6 +31,11 @@ pub fn to_build_and_run(major: u16) -> Vec<Package> {
     ]
 }
 
+/// To play the demonstration.
+pub fn to_demonstrate() -> Package {
+    package("curl", "shows the other side of the demonstration")
+}
+
 /// To check the install script.
 pub fn to_scan() -> Package {
     package("python3-venv", "runs pgspot, which checks the install script")

@@ -127,3 +127,58 @@ fn what_the_other_system_makes_of_a_value_comes_back_once() {
     settle(&mut c);
     assert_eq!(writes(), before);
 }
+
+/// A changed interval counts from the call on, not from when the old one has run out.
+#[test]
+fn another_polling_interval_is_in_force_at_once() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    let polling = |seconds: u32| {
+        format!(
+            r#"SELECT sync.alter_sync('accounts', '{{"ongoing_sync": {{"polling_interval_seconds": {seconds}}}}}')"#
+        )
+    };
+    run(&mut c, &polling(3600));
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('first')");
+    settle(&mut c);
+    until(&mut c, "SELECT count(sf_id) FROM accounts", "1");
+    // What hurries after a write has been asked; the next time is an hour away.
+    let mut asked = 0;
+    let quiet = cluster::poll(std::time::Duration::from_secs(10), || {
+        let before = std::mem::replace(&mut asked, org.calls().len());
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        asked == before
+    });
+    assert!(quiet, "{asked} calls, and more are coming");
+    org.insert("Account", json!({"Name": "there"})).unwrap();
+    run(&mut c, &polling(1));
+    until(&mut c, "SELECT count(*) FROM accounts", "2");
+}
+
+/// Nothing but the secrets has to be said apart from the document.
+#[test]
+fn a_connection_that_the_document_describes_is_made_with_the_sync() {
+    let (org, cluster) = crate::connections::with_org(Options::default(), &[]);
+    let mut c = cluster.connect("postgres").unwrap();
+    org.insert("Account", json!({"Name": "there"})).unwrap();
+    run(
+        &mut c,
+        &format!(
+            r#"CREATE TABLE accounts (id SERIAL PRIMARY KEY, sf_id VARCHAR(18) UNIQUE, account_name VARCHAR(255));
+               SELECT sync.create_sync('accounts', '{{"connection_name": "Described", "target": "accounts",
+                 "source": {{"type": "salesforce", "credentials": {{"auth_type": "oauth2", "instance_url": "{}"}}, "object": "Account"}},
+                 "field_mappings": [{{"source": "Id", "target": "sf_id"}}, {{"source": "Name", "target": "account_name"}}],
+                 "sync_type": "bidirectional"}}')"#,
+            org.url()
+        ),
+    );
+    until(&mut c, "SELECT state FROM sync.status", "needs credentials");
+    run(
+        &mut c,
+        &format!(
+            "SELECT sync.set_secret('Described', client_id => '{}', client_secret => '{}')",
+            org.client_id(),
+            org.client_secret()
+        ),
+    );
+    until(&mut c, "SELECT string_agg(account_name, ', ') FROM accounts", "there");
+}

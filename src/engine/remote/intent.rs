@@ -149,18 +149,21 @@ pub fn settle(sync: i32, numbers: &[i64], outcome: u8) {
     if numbers.is_empty() {
         return;
     }
+    // Joined, not compared with ANY: a scan would read the list anew for every row.
     let list = list(numbers);
     let outcome = char::from(outcome).to_string();
     sql::as_extension(|| {
         sql::query(
-            "WITH gone AS (DELETE FROM sync._sending s WHERE s.sync = $1 AND s.intent = ANY ($2::int8[]) RETURNING s.*)
+            "WITH gone AS (DELETE FROM sync._sending s USING pg_catalog.unnest($2::int8[]) AS n (intent)
+                            WHERE s.sync = $1 AND s.intent = n.intent RETURNING s.*)
              INSERT INTO sync._history (settled_at, captured_at, seq, shape, epoch, sync, origin, side, op, outcome, old, new)
              SELECT pg_catalog.now(), g.captured_at, g.seq, g.shape, g.epoch, g.sync, g.origin, g.side, g.op, $3::\"char\", g.old, g.new
                FROM gone g ORDER BY g.seq",
             &[Arg::Int4(sync), Arg::Text(&list), Arg::Text(&outcome)],
         );
         sql::query(
-            "DELETE FROM sync._intent i WHERE i.sync = $1 AND i.number = ANY ($2::int8[])",
+            "DELETE FROM sync._intent i USING pg_catalog.unnest($2::int8[]) AS n (number)
+              WHERE i.sync = $1 AND i.number = n.number",
             &[Arg::Int4(sync), Arg::Text(&list)],
         );
     });
@@ -170,7 +173,8 @@ pub fn settle(sync: i32, numbers: &[i64], outcome: u8) {
 pub fn becomes_create(sync: i32, numbers: &[i64]) {
     sql::as_extension(|| {
         sql::query(
-            "UPDATE sync._intent i SET op = 'c' WHERE i.sync = $1 AND i.number = ANY ($2::int8[])",
+            "UPDATE sync._intent i SET op = 'c' FROM pg_catalog.unnest($2::int8[]) AS n (number)
+              WHERE i.sync = $1 AND i.number = n.number",
             &[Arg::Int4(sync), Arg::Text(&list(numbers))],
         )
     });

@@ -87,6 +87,8 @@ pub struct Call {
     purpose: Purpose,
     /// Not before then.
     not_before: Option<Instant>,
+    /// Has room for more of the backlog, and waits for it until `not_before`.
+    gathering: bool,
 }
 
 /// What a sync with another system keeps in memory. All of it can be lost: the tables have what counts.
@@ -112,6 +114,8 @@ pub struct State {
     moment: u64,
     /// When a record of the other system was last settled: what was read before says nothing of it.
     settled_at: HashMap<u64, u64>,
+    /// More of a backlog is about to be decided on.
+    more_comes: bool,
     work: Option<Work>,
     /// Records whose links a load has found without them.
     missing: Vec<Vec<u8>>,
@@ -138,6 +142,7 @@ impl State {
             unsure: Vec::new(),
             moment: 0,
             settled_at: HashMap::new(),
+            more_comes: false,
             work: None,
             missing: Vec::new(),
             poll,
@@ -154,7 +159,8 @@ impl State {
         let now = Instant::now();
         let place =
             self.outbox.iter().position(|call| call.not_before.is_none_or(|at| at <= now))?;
-        let call = self.outbox.remove(place)?;
+        let mut call = self.outbox.remove(place)?;
+        call.gathering = false;
         self.left.insert(call.number, (call.purpose.clone(), self.moment));
         Some(call)
     }
@@ -250,7 +256,40 @@ impl State {
 
     fn call_later(&mut self, request: Request, purpose: Purpose, not_before: Option<Instant>) {
         self.next_call += 1;
-        self.outbox.push_back(Call { number: self.next_call, request, purpose, not_before });
+        let (number, gathering) = (self.next_call, false);
+        self.outbox.push_back(Call { number, request, purpose, not_before, gathering });
+    }
+
+    /// How many changes come after those being decided on.
+    pub fn note_backlog(&mut self, changes: usize) {
+        self.more_comes = changes >= FULL;
+    }
+
+    /// A call that is not full waits a moment while more of a backlog comes: calls are rationed.
+    fn gather(&mut self, batch: WriteBatch, sent: Vec<Sent>) {
+        let until = Instant::now() + GATHER;
+        self.call_later(Request::Write(Arc::new(batch)), Purpose::Write(sent), Some(until));
+        if let Some(call) = self.outbox.back_mut() {
+            call.gathering = true;
+        }
+    }
+
+    /// Gives the call that is gathering what it has room for, and lets it go once it is full or nothing more comes.
+    fn fill(&mut self, sent: &mut impl Iterator<Item = Sent>, step: usize) {
+        let Some(call) = self.outbox.iter_mut().find(|call| call.gathering) else { return };
+        let Call { request: Request::Write(batch), purpose: Purpose::Write(held), .. } = call
+        else {
+            return;
+        };
+        let batch = Arc::make_mut(batch);
+        for one in sent.take(step.saturating_sub(held.len())) {
+            batch.writes.extend(one.write.clone());
+            held.push(one);
+        }
+        if held.len() >= step || !self.more_comes {
+            call.gathering = false;
+            call.not_before = None;
+        }
     }
 
     /// Is a call of this kind waiting or on its way?
@@ -316,6 +355,8 @@ impl State {
 
 /// So many changes fill a call.
 const FULL: usize = 200;
+/// How long a call waits for more at the most.
+const GATHER: Duration = Duration::from_millis(100);
 /// When a call that was refused as a whole is tried again.
 const AFTER_REFUSAL: Duration = Duration::from_secs(30);
 
@@ -368,7 +409,8 @@ impl Sync {
     /// that a trickle costs one call at a time; a backlog fills as many as may be on their way.
     pub fn may_take_more(&self) -> bool {
         let Some(state) = &self.remote else { return true };
-        let pushes = state.pushes();
+        let gathering = state.outbox.iter().filter(|call| call.gathering).count();
+        let pushes = state.pushes() - gathering;
         let parallel = self.plan.parallelism();
         pushes == 0 || pushes < parallel && (self.backlog() >= FULL || !self.loads.is_empty())
     }

@@ -48,6 +48,16 @@ impl Poll {
         }
     }
 
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Asks as often from now on.
+    pub fn ask_every(&mut self, interval: Duration) {
+        self.interval = interval;
+        self.due = self.due.min(Instant::now() + interval);
+    }
+
     /// Asks soon.
     pub fn hurry(&mut self) {
         self.due = self.due.min(Instant::now() + HURRY);

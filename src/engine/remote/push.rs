@@ -210,6 +210,9 @@ pub fn dispatch(plan: &Plan, state: &mut State, sent: Vec<Sent>, not_before: Opt
     ask_for_existing(plan, state, looks);
     let step = state.can.write_step.min(state.can.max_write).max(1);
     let mut writes = writes.into_iter().peekable();
+    if not_before.is_none() {
+        state.fill(&mut writes, step);
+    }
     while writes.peek().is_some() {
         let piece: Vec<Sent> = writes.by_ref().take(step).collect();
         let batch = WriteBatch {
@@ -219,7 +222,11 @@ pub fn dispatch(plan: &Plan, state: &mut State, sent: Vec<Sent>, not_before: Opt
                 && plan.remote_side().is_some_and(|side| plan.flows_from(side)),
             writes: piece.iter().filter_map(|s| s.write.clone()).collect(),
         };
-        state.call_later(Request::Write(Arc::new(batch)), Purpose::Write(piece), not_before);
+        if state.more_comes && piece.len() < step && not_before.is_none() {
+            state.gather(batch, piece);
+        } else {
+            state.call_later(Request::Write(Arc::new(batch)), Purpose::Write(piece), not_before);
+        }
     }
 }
 

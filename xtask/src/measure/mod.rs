@@ -5,6 +5,7 @@ mod bench;
 mod capture;
 mod drain;
 mod latency;
+mod org;
 mod registering;
 mod resting;
 mod throughput;
@@ -19,6 +20,7 @@ use serde_json::json;
 use crate::Arguments;
 
 /// One measured value.
+#[derive(Clone)]
 pub(crate) struct Figure {
     name: String,
     value: f64,
@@ -106,6 +108,21 @@ const MEASUREMENTS: &[Measurement] = &[
         name: "backlog",
         what: "draining 1,000,000 changes of one batch and of several",
         measure: drain::backlog,
+    },
+    Measurement {
+        name: "latency_org",
+        what: "from commit to the request at a local org",
+        measure: org::latency,
+    },
+    Measurement {
+        name: "drain_org",
+        what: "draining a backlog to a local org, by a sync and by its client alone",
+        measure: org::drain,
+    },
+    Measurement {
+        name: "calls_org",
+        what: "calls to a local org for 20,000 changed records",
+        measure: org::calls,
     },
     Measurement {
         name: "memory",
