@@ -418,6 +418,14 @@ CREATE FUNCTION sync.discard(id bigint, reason text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'discard_wrapper';
 COMMENT ON FUNCTION sync.discard(bigint, text) IS 'takes a record out of the queue; it is synced again when it is next edited';
 
+CREATE FUNCTION sync.pull(name text, key text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pull_wrapper';
+COMMENT ON FUNCTION sync.pull(text, text) IS 'has the worker read one record of the other side now, and merge it';
+
+CREATE FUNCTION sync.push(name text, key text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'push_wrapper';
+COMMENT ON FUNCTION sync.push(text, text) IS 'has the worker send one row now, merged with what the other side holds';
+
 CREATE FUNCTION sync._wait(name text, milliseconds bigint) RETURNS boolean
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wait_for_wrapper';
 
@@ -1012,6 +1020,7 @@ BEGIN
     IF level OPERATOR(pg_catalog.=) 'admin' THEN
         FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'drop_sync(text)',
                                     'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'activate(text)', 'retry(bigint)', 'discard(bigint,text)',
+                                    'pull(text,text)', 'push(text,text)',
                                     'register_table(regclass,text,text,text,text)',
                                     'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text)',
                                     'test_connection(text)', 'objects(text)', 'fields(text,text)'] LOOP

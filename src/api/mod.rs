@@ -6,6 +6,7 @@ mod connections;
 mod image;
 mod inspect;
 mod lifecycle;
+mod one_record;
 mod syncs;
 mod wait;
 

@@ -6,6 +6,7 @@ use super::queue::mark;
 use super::shapes::Shapes;
 use super::store::{self, Finder, Found, Row, Table};
 use crate::log::segments;
+use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
 use bumpalo::Bump;
 use change::image::{self, Value};
@@ -290,6 +291,24 @@ impl<'p> Links<'p> {
     }
 }
 
+/// The keys of source and target of the living link that has this key on this side, for those who have
+/// no plan at hand.
+pub fn keys(sync: i32, side: Side, key: &[u8]) -> Option<[Vec<u8>; 2]> {
+    let name = partition(sync);
+    // Where both sides have the same key there is no index on the target's, and no such key.
+    let same = segments::named(&format!("{name}_remote")).is_none();
+    let column = if side == Side::Source || same { "key" } else { "remote_id" };
+    let rows = sql::read(
+        &format!(
+            "SELECT pg_catalog.encode(key, 'hex'), pg_catalog.encode(COALESCE(remote_id, key), 'hex')
+               FROM sync.{name} WHERE {column} = $1 AND deleted_at IS NULL"
+        ),
+        &[Arg::Bytes(key)],
+    );
+    let row = rows.first()?;
+    Some([sql::from_hex(row[0].as_deref()?)?, sql::from_hex(row[1].as_deref()?)?])
+}
+
 /// The image of a base.
 pub fn encode(plan: &Plan, base: &Base<'_>, out: &mut Vec<u8>) {
     let mut values = vec![Value::Absent; plan.base.columns.len()];
@@ -362,14 +381,14 @@ pub fn decode<'b>(
 /// Number of living links: counted where they are few, else as the planner's statistics have it.
 pub fn estimate(plan: &Plan) -> u64 {
     let name = partition(plan.id);
-    crate::sql::one(
+    sql::one(
         &format!(
             "SELECT CASE WHEN pg_catalog.pg_relation_size(c.oid) < 1048576
                          THEN (SELECT pg_catalog.count(*) FROM sync.{name} WHERE deleted_at IS NULL)
                          ELSE GREATEST(c.reltuples::pg_catalog.int8, pg_catalog.pg_relation_size(c.oid) / 400) END
                FROM pg_catalog.pg_class c WHERE c.oid = $1"
         ),
-        &[crate::sql::Arg::Oid(store::relation(&name))],
+        &[Arg::Oid(store::relation(&name))],
     )
     .and_then(|n| n.parse().ok())
     .unwrap_or(0)

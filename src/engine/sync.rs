@@ -274,7 +274,10 @@ impl Sync {
     /// Takes over what an earlier plan of the same sync has learned and the tables do not say.
     pub fn inherit(&mut self, mut old: Self) {
         if self.remote.is_some() && self.plan.speaks_alike(&old.plan) {
-            self.remote = old.remote.take();
+            let new = std::mem::replace(&mut self.remote, old.remote.take());
+            if let (Some(state), Some(new)) = (&mut self.remote, new) {
+                state.poll.adopt_interval(&new.poll);
+            }
         }
         self.known = old.known;
         super::load::inherit(&mut self.loads, old.loads);
@@ -437,6 +440,13 @@ impl Sync {
     /// Is there something in the queue to be looked at now?
     pub fn is_due(&self) -> bool {
         self.next_due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Somebody has put records into the queue. What was committed before is taken from the log first:
+    /// not before this tick.
+    pub fn look_at_queue(&mut self, tick: u64) {
+        self.next_due = Some(Instant::now());
+        self.again_from = self.again_from.max(tick);
     }
 
     /// Does what is due wait for the next tick?
@@ -700,7 +710,7 @@ impl Sync {
     pub fn work_queue(&mut self, epoch: i32, shapes: &mut Shapes) -> Result<bool, Failure> {
         let limit = self.plan.config.batch_size as i32;
         let id = self.plan.id;
-        let due = transaction(|| Ok(queue::due(id, limit)))?;
+        let due = transaction(|| Ok(queue::due(id, limit, &mut self.queued)))?;
         let more = due.len() as i32 == limit;
         if !due.is_empty() {
             let bump = Bump::new();

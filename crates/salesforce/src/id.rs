@@ -21,6 +21,11 @@ pub(crate) fn is_id(text: &str) -> bool {
     matches!(text.len(), 15 | 18) && text.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
+/// A text as the id of a record, in its long form, if it can be one.
+pub fn record_id(text: &str) -> Option<String> {
+    is_id(text).then(|| long(text))
+}
+
 /// The first id in a text that a message leads up to with these words.
 pub(crate) fn after(message: &str, words: &str) -> Option<String> {
     let (_, rest) = message.split_once(words)?;

@@ -2,6 +2,7 @@
 
 mod both_ways;
 mod lost_answers;
+mod one_record;
 mod trouble;
 
 use cluster::Cluster;

@@ -191,7 +191,11 @@ impl State {
 
     /// Is everything settled that was committed before the last tick?
     pub fn is_settled(&self) -> bool {
-        self.caught_up && self.lanes.is_empty() && self.pushes() == 0 && self.work.is_none()
+        self.caught_up
+            && self.lanes.is_empty()
+            && self.pushes() == 0
+            && self.work.is_none()
+            && !self.poll.is_wanted()
     }
 
     /// Takes an answer. A fault that says of the connection that nothing was carried out puts the call
