@@ -7,6 +7,7 @@ mod image;
 mod inspect;
 mod lifecycle;
 mod one_record;
+mod register;
 mod syncs;
 mod wait;
 

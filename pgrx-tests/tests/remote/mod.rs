@@ -3,6 +3,7 @@
 mod both_ways;
 mod lost_answers;
 mod one_record;
+mod registering;
 mod trouble;
 
 use cluster::Cluster;

@@ -6,6 +6,7 @@
 //! became of calls that were not answered, `pull` works on pages. Nothing here waits: whatever needs
 //! the other system is a [`Call`] in the outbox, and its answer comes back through [`State::answer`].
 
+pub mod columns;
 pub mod intent;
 pub mod pull;
 pub mod push;
