@@ -197,6 +197,7 @@ fn a_direction_decides_what_is_made_and_mapped() {
         made(&mut c, "pushed", ", direction => 'push'"),
         ["Code__c|code__c|push", "Id||", "Title__c||"]
     );
+    settle(&mut c, "public.pushed");
     run(&mut c, "INSERT INTO pushed (name, code__c) VALUES ('two', 'p')");
     settle(&mut c, "public.pushed");
     assert_eq!(org.count("Specimen__c"), 2);
