@@ -482,14 +482,11 @@ impl Sync {
             let mut vanished = false;
             let mut links = Links::open(plan, places);
             for (due, record) in due.iter().zip(&records) {
-                // A record goes on under its own id, of which a person may have given a short form.
-                let table = plan.side(due.side);
-                let key = record.as_ref().and_then(|r| values::key_of(table, &r.id));
-                if key.as_ref() != Some(&due.key) {
+                if record.is_none() {
                     queue::settled(plan, due.side, &due.key, queued);
+                    let link = links.find(&bump, shapes, due.side, &due.key);
+                    vanished |= link.is_some_and(|l| !l.deleted);
                 }
-                vanished |= record.is_none()
-                    && links.find(&bump, shapes, due.side, &due.key).is_some_and(|l| !l.deleted);
             }
             links.close();
             Ok(vanished)
