@@ -418,6 +418,14 @@ CREATE FUNCTION sync.discard(id bigint, reason text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'discard_wrapper';
 COMMENT ON FUNCTION sync.discard(bigint, text) IS 'takes a record out of the queue; it is synced again when it is next edited';
 
+CREATE FUNCTION sync.pull(name text, key text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pull_wrapper';
+COMMENT ON FUNCTION sync.pull(text, text) IS 'has the worker read one record of the other side now, and merge it';
+
+CREATE FUNCTION sync.push(name text, key text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'push_wrapper';
+COMMENT ON FUNCTION sync.push(text, text) IS 'has the worker send one row now, merged with what the other side holds';
+
 CREATE FUNCTION sync._wait(name text, milliseconds bigint) RETURNS boolean
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wait_for_wrapper';
 
@@ -848,46 +856,11 @@ AS $$
 $$;
 COMMENT ON FUNCTION sync.trace(text, text) IS 'the whole story of one record';
 
-CREATE FUNCTION sync.register_table(relation regclass, connection text DEFAULT 'local', object text DEFAULT NULL,
+CREATE FUNCTION sync.register_table(relation text, connection text DEFAULT 'local', object text DEFAULT NULL,
                                     direction text DEFAULT 'pull', name text DEFAULT NULL)
-    RETURNS TABLE (field text, "column" text, travels text)
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    document jsonb;
-    chosen   text := COALESCE(register_table.name, relation::text);
-BEGIN
-    IF connection OPERATOR(pg_catalog.<>) 'local' THEN
-        RAISE EXCEPTION 'connection "%" does not exist', connection
-            USING ERRCODE = 'undefined_object', DETAIL = 'This version has the connection "local" only: this database.',
-                  HINT = 'Name a table of this database in "object".';
-    END IF;
-    IF object IS NULL THEN
-        RAISE EXCEPTION 'register_table needs the object to sync % with', relation
-            USING ERRCODE = 'null_value_not_allowed', HINT = 'For example: object => ''salesforce.account''.';
-    END IF;
-    IF direction OPERATOR(pg_catalog.<>) ALL (ARRAY['pull', 'push', 'both']) THEN
-        RAISE EXCEPTION 'direction "%" is not known', direction
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'It is pull (from the object into the table), push, or both.';
-    END IF;
-    document := pg_catalog.jsonb_build_object(
-        'source', pg_catalog.jsonb_build_object('table', object),
-        'target', pg_catalog.jsonb_build_object('table', relation::text),
-        'sync_type', CASE direction WHEN 'both' THEN 'bidirectional' ELSE 'one_way' END);
-    IF direction OPERATOR(pg_catalog.=) 'push' THEN
-        document := document OPERATOR(pg_catalog.||) '{"source_to_target": false, "target_to_source": true}'::jsonb;
-    END IF;
-    PERFORM sync.create_sync(chosen, document);
-    RETURN QUERY
-        SELECT a.attname::text, b.attname::text, direction
-          FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute b ON b.attname OPERATOR(pg_catalog.=) a.attname
-         WHERE a.attrelid OPERATOR(pg_catalog.=) object::regclass AND b.attrelid OPERATOR(pg_catalog.=) relation
-           AND a.attnum OPERATOR(pg_catalog.>) 0 AND b.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped AND NOT b.attisdropped
-         ORDER BY b.attnum;
-END
-$$;
-COMMENT ON FUNCTION sync.register_table(regclass, text, text, text, text) IS 'syncs a table with an object, all fields of equal name';
+    RETURNS TABLE (field text, "column" text, type text, travels text, note text)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'register_table_wrapper';
+COMMENT ON FUNCTION sync.register_table(text, text, text, text, text) IS 'syncs a table with an object, the fields of like names; makes the table where there is none';
 
 CREATE FUNCTION sync.pause_all() RETURNS void
     LANGUAGE sql
@@ -1012,7 +985,8 @@ BEGIN
     IF level OPERATOR(pg_catalog.=) 'admin' THEN
         FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'drop_sync(text)',
                                     'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'activate(text)', 'retry(bigint)', 'discard(bigint,text)',
-                                    'register_table(regclass,text,text,text,text)',
+                                    'pull(text,text)', 'push(text,text)',
+                                    'register_table(text,text,text,text,text)',
                                     'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text)',
                                     'test_connection(text)', 'objects(text)', 'fields(text,text)'] LOOP
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);

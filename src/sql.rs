@@ -247,6 +247,19 @@ fn set(name: &str, value: &str, action: pg_sys::GucAction::Type) {
     }
 }
 
+/// Runs `work` with a snapshot that sees what this command of the caller's has done so far, which
+/// [`read`] does not.
+pub fn seeing_own_work<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: inside a transaction; on an error its abort takes the snapshot off.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let value = work();
+        pg_sys::PopActiveSnapshot();
+        value
+    }
+}
+
 /// A name as SQL wants it.
 pub fn identifier(name: &str) -> String {
     pgrx::spi::quote_identifier(name)

@@ -6,6 +6,8 @@ mod connections;
 mod image;
 mod inspect;
 mod lifecycle;
+mod one_record;
+mod register;
 mod syncs;
 mod wait;
 

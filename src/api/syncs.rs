@@ -100,7 +100,7 @@ fn say(notices: &[document::Notice]) {
     }
 }
 
-fn check_name(name: &str) -> Result<(), Failure> {
+pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     let taken = sql::as_extension(|| {
         sql::one(
             "SELECT 1 FROM sync._sync WHERE name OPERATOR(pg_catalog.=) $1",
@@ -134,7 +134,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn create(name: &str, pieces: &[Json]) -> Result<String, Failure> {
+pub(super) fn create(name: &str, pieces: &[Json]) -> Result<String, Failure> {
     check_name(name)?;
     let document = document::join_create(pieces)?;
     let (config, notices) = plan::read_document(&document)?;

@@ -155,7 +155,7 @@ fn crowded(name: &str) {
 }
 
 /// Raises if the sync is not running.
-fn stopped(id: i32, name: &str) {
+pub(super) fn stopped(id: i32, name: &str) {
     // SAFETY: a fresh look at the tables, whatever the transaction's snapshot is.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
     let row = sql::as_extension(|| {

@@ -380,8 +380,17 @@ pub fn announce(table: Oid) {
 
 /// Tells the worker that the configuration has changed, when this transaction commits.
 pub fn configuration_changed() {
+    tell_worker("_sync");
+}
+
+/// Tells the worker that somebody else has put records into the queue, when this transaction commits.
+pub fn queue_changed() {
+    tell_worker("_queue");
+}
+
+fn tell_worker(table: &str) {
     // SAFETY: as above.
-    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(store::relation("_sync")) };
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(store::relation(table)) };
     crate::capture::install();
     wake::arm();
 }

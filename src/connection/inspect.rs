@@ -57,12 +57,26 @@ pub fn objects(connection: &Connection) -> Result<Vec<ObjectName>, Failure> {
 /// An object of the other side with its fields.
 ///
 /// # Errors
-/// As [`objects`].
+/// As [`objects`]; of an object that is not there with the name that may be meant.
 pub fn describe(connection: &Connection, object: &str) -> Result<Object, Failure> {
     let link = connector(connection.server)?;
     let wanted = object.to_owned();
-    ask(&connection.name, move || Box::pin(async move { link.describe(&wanted).await }))?
-        .map_err(|fault| fault_to_failure(&fault))
+    ask(&connection.name, move || {
+        Box::pin(async move {
+            let mut described = link.describe(&wanted).await;
+            if let Err(fault) = &mut described
+                && fault.kind == FaultKind::Configuration
+                && let Ok(objects) = link.objects().await
+                && !objects.iter().any(|o| o.name.eq_ignore_ascii_case(&wanted))
+                && let Some(near) =
+                    document::nearest(&wanted, objects.iter().map(|o| o.name.as_str()))
+            {
+                fault.hint = format!("Perhaps you meant \"{near}\".");
+            }
+            described
+        })
+    })?
+    .map_err(|fault| fault_to_failure(&fault))
 }
 
 /// The type of a column that holds all values of a field.

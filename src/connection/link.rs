@@ -89,6 +89,12 @@ pub(super) fn check_system(connection: &Connection) -> Result<(), Failure> {
     ))
 }
 
+/// The id that a text can be of a record of this connection's system, in its one form.
+pub fn record_id(connection: &str, text: &str) -> Option<String> {
+    let connection = catalog::by_name(connection).ok()?;
+    (connection.system == "salesforce").then(|| salesforce::record_id(text)).flatten()
+}
+
 fn build(connection: &Connection, credentials: Credentials) -> Result<Arc<dyn Connector>, Failure> {
     let options = catalog::settings(connection.server);
     let instance = value(&options, "instance_url").ok_or_else(|| {

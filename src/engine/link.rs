@@ -291,6 +291,24 @@ impl<'p> Links<'p> {
     }
 }
 
+/// The keys of source and target of the living link that has this key on this side, for those who have
+/// no plan at hand.
+pub fn keys(sync: i32, side: Side, key: &[u8]) -> Option<[Vec<u8>; 2]> {
+    let name = partition(sync);
+    // Where both sides have the same key there is no index on the target's, and no such key.
+    let same = segments::named(&format!("{name}_remote")).is_none();
+    let column = if side == Side::Source || same { "key" } else { "remote_id" };
+    let rows = sql::read(
+        &format!(
+            "SELECT pg_catalog.encode(key, 'hex'), pg_catalog.encode(COALESCE(remote_id, key), 'hex')
+               FROM sync.{name} WHERE {column} = $1 AND deleted_at IS NULL"
+        ),
+        &[Arg::Bytes(key)],
+    );
+    let row = rows.first()?;
+    Some([sql::from_hex(row[0].as_deref()?)?, sql::from_hex(row[1].as_deref()?)?])
+}
+
 /// The image of a base.
 pub fn encode(plan: &Plan, base: &Base<'_>, out: &mut Vec<u8>) {
     let mut values = vec![Value::Absent; plan.base.columns.len()];

@@ -26,6 +26,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The worker has to read the configuration again.
 static STALE: AtomicBool = AtomicBool::new(true);
 
+/// Somebody else has put records into the queue.
+static QUEUED: AtomicBool = AtomicBool::new(false);
+
+pub fn mark_queued() {
+    QUEUED.store(true, Ordering::Relaxed);
+}
+
+pub fn take_queued() -> bool {
+    QUEUED.swap(false, Ordering::Relaxed)
+}
+
 pub fn mark_configuration_stale() {
     STALE.store(true, Ordering::Relaxed);
 }

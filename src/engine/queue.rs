@@ -262,9 +262,21 @@ pub fn next_later(sync: i32) -> Option<u64> {
     .ok()
 }
 
+/// Has a record looked at now, as a person asked. What is known of it already stays: when it was
+/// changed, and what it was called.
+pub fn ask(sync: i32, side: Side, key: &[u8], text: &str) {
+    sql::query(
+        "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, changed_at)
+         VALUES ($1, $2::int2, $3, $4, 'pending', pg_catalog.clock_timestamp())
+         ON CONFLICT (sync, side, key) DO UPDATE SET state = 'pending', attempts = 0, next_at = pg_catalog.clock_timestamp()",
+        &[Arg::Int4(sync), Arg::Int4(side as i32), Arg::Bytes(key), Arg::Text(text)],
+    );
+}
+
 /// The rows that are due now, the longest due first: one that comes back at once lets others pass.
-/// Renamed ones before all: the name that a row has left says by itself that it is gone.
-pub fn due(sync: i32, limit: i32) -> Vec<Due> {
+/// Renamed ones before all: the name that a row has left says by itself that it is gone. Those that
+/// somebody else has put there are `queued` from now on.
+pub fn due(sync: i32, limit: i32, queued: &mut Marks) -> Vec<Due> {
     sql::read(
         "SELECT side, pg_catalog.encode(key, 'hex'),
                 (EXTRACT(epoch FROM changed_at) - 946684800)::numeric * 1000000,
@@ -280,7 +292,9 @@ pub fn due(sync: i32, limit: i32) -> Vec<Due> {
         let side = if row[0].as_deref()? == "0" { Side::Source } else { Side::Target };
         let changed_at = row[2].as_deref()?.parse::<f64>().ok()? as i64;
         let before = row[3].as_deref().and_then(sql::from_hex);
-        Some(Due { side, key: sql::from_hex(row[1].as_deref()?)?, before, changed_at })
+        let key = sql::from_hex(row[1].as_deref()?)?;
+        queued.insert(mark(side, &key));
+        Some(Due { side, key, before, changed_at })
     })
     .collect()
 }

@@ -370,7 +370,11 @@ pub fn note_overwritten(
 
 /// A key as people read it: its value, or its values in parentheses.
 pub fn key_text(plan: &Plan, side: Side, key: &[u8]) -> String {
-    let table = plan.side(side);
+    key_text_of(plan.side(side), key)
+}
+
+/// The same of a table, for those who have no plan at hand.
+pub fn key_text_of(table: &Table, key: &[u8]) -> String {
     let Some(values) = image::decode_key(key, &table.key_lengths()) else { return "?".into() };
     let texts: Vec<String> = table.key_columns().zip(values).map(|(c, v)| render(v, c)).collect();
     if texts.len() == 1 { texts.concat() } else { format!("({})", texts.join(", ")) }

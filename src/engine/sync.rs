@@ -446,6 +446,13 @@ impl Sync {
         self.next_due.is_some_and(|due| due <= Instant::now())
     }
 
+    /// Somebody has put records into the queue. What was committed before is taken from the log first:
+    /// not before this tick.
+    pub fn look_at_queue(&mut self, tick: u64) {
+        self.next_due = Some(Instant::now());
+        self.again_from = self.again_from.max(tick);
+    }
+
     /// Does what is due wait for the next tick?
     pub fn wants_tick(&self) -> bool {
         self.again_from > self.known.tick && self.is_due()
@@ -725,7 +732,7 @@ impl Sync {
     pub fn work_queue(&mut self, epoch: i32, shapes: &mut Shapes) -> Result<bool, Failure> {
         let limit = self.plan.config.batch_size as i32;
         let id = self.plan.id;
-        let due = transaction(|| Ok(queue::due(id, limit)))?;
+        let due = transaction(|| Ok(queue::due(id, limit, &mut self.queued)))?;
         let more = due.len() as i32 == limit;
         if !due.is_empty() {
             let bump = Bump::new();

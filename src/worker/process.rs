@@ -119,7 +119,9 @@ impl Worker {
     /// Looks whether there is anything to serve. `None`: the extension is not here.
     fn start(slot: &'static Slot, number: usize) -> Result<Option<Self>, Failure> {
         let Some(extension) = transaction(|| Ok(extension()))? else { return Ok(None) };
-        super::upkeep::watch(transaction(|| Ok(store::relation("_sync")))?);
+        let (sync, queue) =
+            transaction(|| Ok((store::relation("_sync"), store::relation("_queue"))))?;
+        super::upkeep::watch(sync, queue);
         let epoch = if number == 0 {
             let epoch = identity::establish()?;
             // What held up the worker before this one is tried anew.

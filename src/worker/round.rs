@@ -168,6 +168,11 @@ impl Worker {
                 return Ok(Duration::ZERO);
             }
         }
+        if engine::take_queued() {
+            for sync in self.syncs.values_mut() {
+                sync.look_at_queue(self.ticks + 1);
+            }
+        }
         let mut busy = self.exchange()?;
         if engine::take_stale() {
             engine::mark_configuration_stale();

@@ -19,14 +19,20 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Relations whose catalogs have changed since the worker last looked.
 static mut TOUCHED: Vec<Oid> = Vec::new();
-/// `sync._sync`, whose invalidation means a new configuration.
+/// `sync._sync`, whose invalidation means a new configuration, and `sync._queue`, whose means records
+/// that a person has put there.
 static mut CONFIGURATION: Oid = pg_sys::InvalidOid;
+static mut QUEUE: Oid = pg_sys::InvalidOid;
 
 unsafe extern "C-unwind" fn on_relcache(_: pg_sys::Datum, relid: Oid) {
     // SAFETY: one thread.
     unsafe {
         if relid == pg_sys::InvalidOid || relid == CONFIGURATION {
             engine::mark_configuration_stale();
+        }
+        if relid == QUEUE {
+            engine::mark_queued();
+            return;
         }
         let touched = &mut *(&raw mut TOUCHED);
         if touched.len() < 1000 {
@@ -44,10 +50,10 @@ pub fn listen() {
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(on_relcache), pg_sys::Datum::null()) };
 }
 
-/// Takes note of the table whose change means a new configuration.
-pub fn watch(configuration: Oid) {
+/// Takes note of the tables whose changes mean a new configuration, and records to look at.
+pub fn watch(configuration: Oid, queue: Oid) {
     // SAFETY: one thread.
-    unsafe { CONFIGURATION = configuration }
+    unsafe { (CONFIGURATION, QUEUE) = (configuration, queue) }
 }
 
 /// Has a particular relation changed?

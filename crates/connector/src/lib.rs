@@ -7,6 +7,7 @@
 //! null. What a connector hands in is canonical: the same value is the same text every time.
 
 mod fault;
+pub mod naming;
 mod object;
 mod record;
 mod secret;

@@ -11,7 +11,7 @@
 //! schema     objects and fields; standard those that are there from the start; describe how they are told
 //! value      what becomes of a value that is written
 //! table      the records of one object with their indexes
-//! faults     what goes wrong; rules what triggers do; calls what was asked
+//! faults     what goes wrong; rules what triggers do; calls what was asked; history what was edited
 //! control    the endpoint below
 //! ```
 //!
@@ -97,6 +97,7 @@ mod error;
 mod exchange;
 mod faults;
 mod gate;
+mod history;
 mod id;
 mod late;
 mod local_org;
@@ -118,6 +119,7 @@ mod wire;
 pub use calls::Call;
 pub use error::ApiError;
 pub use faults::{Campaign, Fault, FaultRule, Match};
+pub use history::{Deed, Edit};
 pub use local_org::LocalOrg;
 pub use options::Options;
 pub use rules::{Rule, RuleAction};

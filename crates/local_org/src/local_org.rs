@@ -1,5 +1,6 @@
 use crate::calls::Call;
 use crate::faults::{Campaign, FaultRule};
+use crate::history::Edit;
 use crate::options::Options;
 use crate::org::Org;
 use crate::rules::Rule;
@@ -162,6 +163,11 @@ impl LocalOrg {
     /// The requests that came in, oldest first; those of the control endpoint are not among them.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.lock().calls.list().cloned().collect()
+    }
+
+    /// Every committed edit so far, oldest first; empty unless [`Options::history`].
+    pub fn history(&self) -> Vec<Edit> {
+        self.shared.lock().history.clone().unwrap_or_default()
     }
 
     pub fn clear_calls(&self) {

@@ -17,6 +17,8 @@ pub struct Options {
     /// Fields more, with the object that each belongs to.
     pub fields: Vec<(String, Field)>,
     pub manners: Manners,
+    /// Whether every edit is kept, for [`crate::LocalOrg::history`].
+    pub history: bool,
 }
 
 impl Default for Options {
@@ -30,6 +32,7 @@ impl Default for Options {
             objects: Vec::new(),
             fields: Vec::new(),
             manners: Manners::default(),
+            history: false,
         }
     }
 }

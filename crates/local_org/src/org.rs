@@ -2,6 +2,7 @@
 
 use crate::calls::Calls;
 use crate::faults::Faults;
+use crate::history::{self, Edit};
 use crate::moment::{self, Clock};
 use crate::options::Options;
 use crate::rest::query::Cursors;
@@ -12,7 +13,7 @@ use crate::table::{Row, Table};
 use crate::value::Manners;
 use crate::{ApiError, id, standard};
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
 /// On whose behalf something is done.
@@ -57,6 +58,8 @@ pub(crate) struct Org {
     pub(crate) other_user: String,
     /// What each row was before the writes of the running transaction, oldest first.
     journal: Vec<(String, String, Option<Row>)>,
+    /// Every committed edit, if it was asked for.
+    pub(crate) history: Option<Vec<Edit>>,
 }
 
 impl Org {
@@ -81,6 +84,7 @@ impl Org {
             integration_user: id::numbered("005", 1),
             other_user: id::numbered("005", 2),
             journal: Vec::new(),
+            history: options.history.then(Vec::new),
         };
         for object in standard::objects(options.external_id) {
             org.define_object(object);
@@ -217,7 +221,17 @@ impl Org {
     }
 
     pub(crate) fn commit(&mut self) {
-        self.journal.clear();
+        let journal = std::mem::take(&mut self.journal);
+        let Some(kept) = &mut self.history else { return };
+        let mut seen = HashSet::new();
+        for (object, id, old) in &journal {
+            // Several writes of a record in one transaction are one edit.
+            if !seen.insert(id) {
+                continue;
+            }
+            let new = self.tables.get(object).and_then(|table| table.get(id));
+            kept.extend(history::edits(object, id, old.as_ref(), new));
+        }
     }
 
     /// Makes the writes of others visible whose time has come.

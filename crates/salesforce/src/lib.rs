@@ -31,4 +31,5 @@ mod value;
 mod write;
 
 pub use client::Salesforce;
+pub use id::record_id;
 pub use settings::{Credentials, DEFAULT_VERSION, Settings};

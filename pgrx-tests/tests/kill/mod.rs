@@ -13,7 +13,7 @@
 mod calm;
 mod campaign;
 mod checks;
-mod random;
+pub(crate) mod random;
 mod schema;
 mod writers;
 

@@ -6,6 +6,7 @@ mod foldings;
 mod guard;
 mod mapping;
 mod merge;
+mod one_record;
 mod parents;
 mod parking;
 mod privileges;

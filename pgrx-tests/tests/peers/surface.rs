@@ -139,7 +139,7 @@ fn register_table_syncs_the_fields_of_equal_name() {
     );
     assert_eq!(
         rows(&mut c, "SELECT * FROM sync.register_table('accounts', object => 'crm.account')"),
-        ["id|id|pull", "name|name|pull"]
+        ["id|id|integer|pull|", "name|name|text|pull|"]
     );
     synced(&mut c, "public.accounts");
     assert_eq!(query_one(&mut c, "TABLE accounts"), "1|one");
@@ -158,6 +158,7 @@ fn register_table_syncs_the_fields_of_equal_name() {
             "22023",
         ),
         ("sync.register_table('accounts', connection => 'sf', object => 'Account')", "42704"),
+        ("sync.register_table('nothing', object => 'crm.account')", "42P01"),
     ] {
         let refused = refusal(&mut c, &format!("SELECT * FROM {call}"));
         assert!(refused.starts_with(state) && refused.contains("HINT"), "{refused}");

@@ -182,3 +182,32 @@ fn a_connection_that_the_document_describes_is_made_with_the_sync() {
     );
     until(&mut c, "SELECT string_agg(account_name, ', ') FROM accounts", "there");
 }
+
+/// P4: an edit after a delete of the other side brings the record back, under the id it is given there.
+#[test]
+fn a_record_deleted_there_and_edited_here_is_created_again() {
+    for identity in ["{}", r#"{"identity": "External_Id__c"}"#] {
+        let (org, _cluster, mut c) = accounts(Options::default(), identity);
+        run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one'), ('two')");
+        settle(&mut c);
+        until(&mut c, "SELECT count(sf_id) FROM accounts", "2");
+        let id = query_one(&mut c, "SELECT sf_id FROM accounts WHERE id = 1");
+        run(&mut c, "SELECT sync.pause('accounts')");
+        org.delete(&id).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        run(
+            &mut c,
+            "UPDATE accounts SET account_name = 'again' WHERE id = 1; SELECT sync.resume('accounts')",
+        );
+        cluster::poll(std::time::Duration::from_secs(30), || names(&org) == ["again", "two"]);
+        assert_eq!(names(&org), ["again", "two"]);
+        settle(&mut c);
+        let given = org.records("Account").into_iter().find(|r| r["Name"] == "again").unwrap();
+        until(&mut c, "SELECT sf_id FROM accounts WHERE id = 1", given["Id"].as_str().unwrap());
+        settle(&mut c);
+        assert_eq!(query_one(&mut c, "SELECT kind FROM sync.conflicts"), "update_deleted");
+        run(&mut c, "UPDATE accounts SET account_name = 'once more' WHERE id = 1");
+        settle(&mut c);
+        assert_eq!(names(&org), ["once more", "two"]);
+    }
+}

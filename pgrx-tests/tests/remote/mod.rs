@@ -2,6 +2,8 @@
 
 mod both_ways;
 mod lost_answers;
+mod one_record;
+mod registering;
 mod trouble;
 
 use cluster::Cluster;

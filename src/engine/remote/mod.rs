@@ -6,6 +6,7 @@
 //! became of calls that were not answered, `pull` works on pages. Nothing here waits: whatever needs
 //! the other system is a [`Call`] in the outbox, and its answer comes back through [`State::answer`].
 
+pub mod columns;
 pub mod intent;
 pub mod pull;
 pub mod push;
@@ -197,7 +198,11 @@ impl State {
 
     /// Is everything settled that was committed before the last tick?
     pub fn is_settled(&self) -> bool {
-        self.caught_up && self.lanes.is_empty() && self.pushes() == 0 && self.work.is_none()
+        self.caught_up
+            && self.lanes.is_empty()
+            && self.pushes() == 0
+            && self.work.is_none()
+            && !self.poll.is_wanted()
     }
 
     /// Takes an answer. A fault that says of the connection that nothing was carried out puts the call

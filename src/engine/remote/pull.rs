@@ -29,6 +29,9 @@ pub struct Poll {
     pub at: String,
     due: Instant,
     interval: Duration,
+    /// Somebody waits for a poll that begins from now on; the poll under way is the one.
+    wanted: bool,
+    answers: bool,
     /// The latest version seen since the first page of the poll under way, and where it goes on.
     latest: String,
     next: Option<Mark>,
@@ -43,6 +46,8 @@ impl Poll {
             at,
             due: Instant::now(),
             interval: interval.unwrap_or(INTERVAL),
+            wanted: false,
+            answers: false,
             next: None,
             deletes: 0,
         }
@@ -59,8 +64,14 @@ impl Poll {
     }
 
     /// Asks soon.
-    pub fn hurry(&mut self) {
+    fn hurry(&mut self) {
+        (self.wanted, self.answers) = (true, false);
         self.due = self.due.min(Instant::now() + HURRY);
+    }
+
+    /// Does somebody wait for what it will say?
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
     }
 
     pub fn due(&self) -> Instant {
@@ -105,6 +116,16 @@ fn store(sync: i32, at: &str) {
 }
 
 impl Sync {
+    /// Records are not there any more: their changes tell whether they were deleted.
+    pub(super) fn hurry_poll(&mut self) {
+        if let Some((remote, _)) = self.plan.remote()
+            && self.plan.flows_from(remote)
+            && let Some(state) = &mut self.remote
+        {
+            state.poll.hurry();
+        }
+    }
+
     /// Asks for changes when it is time.
     pub(super) fn poll_if_due(&mut self) -> Result<Step, Failure> {
         let flows = self.plan.remote_side().is_some_and(|side| self.plan.flows_from(side));
@@ -136,6 +157,7 @@ impl Sync {
                 let overlap = i64::from(state.can.overlap_seconds);
                 let at = transaction(|| Ok(earlier(&state.poll.at, overlap)))?;
                 state.poll.deletes = 0;
+                state.poll.answers = state.poll.wanted;
                 Mark { at, id: String::new() }
             }
         };
@@ -270,6 +292,11 @@ impl Sync {
         }
         state.poll.next = None;
         state.poll.due = Instant::now() + state.poll.interval;
+        if state.poll.answers {
+            state.poll.wanted = false;
+        } else if state.poll.wanted {
+            state.poll.due = Instant::now();
+        }
         if state.poll.latest > state.poll.at || decided {
             let at = state.poll.latest.clone();
             transaction(|| {
@@ -393,7 +420,7 @@ impl Sync {
         let id = self.plan.id;
         let Some(state) = &mut self.remote else { return Ok(false) };
         let limit = self.plan.config.batch_size as i32 + state.lanes.len().min(5_000) as i32;
-        let due = transaction(|| Ok(queue::due(id, limit)))?;
+        let due = transaction(|| Ok(queue::due(id, limit, &mut self.queued)))?;
         let first_create = state.creating.iter().min().copied().unwrap_or(i64::MAX);
         state.maybe_ours.retain(|_, last| *last >= first_create);
         let fetching = state.has(|p| matches!(p, Purpose::Queue(_)));
@@ -445,19 +472,27 @@ impl Sync {
         records: Vec<Option<Record>>,
         moment: u64,
     ) -> Result<(), Failure> {
-        let Self { plan, queued, .. } = self;
+        let Self { plan, places, queued, .. } = self;
         let there: Vec<Record> = records.iter().flatten().cloned().collect();
-        // One that is not there any more comes with the changes, as deleted.
+        let bump = Bump::new();
         let done = transaction(|| {
+            let mut vanished = false;
+            let mut links = Links::open(plan, places);
             for (due, record) in due.iter().zip(&records) {
                 if record.is_none() {
                     queue::settled(plan, due.side, &due.key, queued);
+                    let link = links.find(&bump, shapes, due.side, &due.key);
+                    vanished |= link.is_some_and(|l| !l.deleted);
                 }
             }
-            Ok(())
+            links.close();
+            Ok(vanished)
         });
         queued.finish(done.is_ok());
-        done?;
+        if done? {
+            // It comes with the changes, as deleted.
+            self.hurry_poll();
+        }
         self.next_due = Some(Instant::now());
         self.take_read(epoch, shapes, &there, moment)
     }

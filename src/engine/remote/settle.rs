@@ -97,10 +97,9 @@ impl Sync {
                     state.note_settled(&self.plan, id);
                 }
             }
-            if follow.vanished {
-                // Its changes tell whether the record was deleted.
-                state.poll.hurry();
-            }
+        }
+        if follow.vanished {
+            self.hurry_poll();
         }
         self.next_due = Some(Instant::now());
         for restore in &follow.restores {
