@@ -37,6 +37,12 @@ pub fn first_of_statement() -> Option<i64> {
     (first != 0).then_some(first)
 }
 
+/// The moment by which captured changes are told apart (microseconds since 2000).
+pub fn now() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { ffi::GetCurrentTimestamp() }
+}
+
 /// Marks what this process writes from here on as the applying of a sync; 0 ends it.
 pub fn set_origin(origin: i32) {
     // SAFETY: one thread a backend.

@@ -1,8 +1,10 @@
 //! Two-way sync with another system, held against the local org.
 
 mod both_ways;
+mod campaign;
 mod lost_answers;
 mod one_record;
+mod reckoning;
 mod registering;
 mod trouble;
 

@@ -4,6 +4,7 @@
 use super::recover::moment_text;
 use super::settle::{at_of, remote_half};
 use super::{Purpose, Request, Step, push, values};
+use crate::capture::row;
 use crate::engine::collect::{Half, Seen};
 use crate::engine::link::{self, Links};
 use crate::engine::load::{self, Kind, Load};
@@ -258,7 +259,7 @@ impl Sync {
             let records = work.records[from..to].to_vec();
             let (moment, load) = (work.moment, work.load.clone());
             self.loading = load;
-            let taken = self.take_read(epoch, shapes, &records, moment);
+            let taken = self.take_read(epoch, shapes, &records, moment, false);
             self.loading = None;
             taken?;
             if let Some(work) = self.remote.as_mut().and_then(|s| s.work.as_mut()) {
@@ -316,13 +317,14 @@ impl Sync {
     }
 
     /// Merges records that were read at some moment. Those of which something is on its way, or that
-    /// were read before we last wrote them, are read again.
+    /// were read before we last wrote them, are read again. `waited`: they come from the queue.
     fn take_read(
         &mut self,
         epoch: i32,
         shapes: &mut Shapes,
         records: &[Record],
         moment: u64,
+        waited: bool,
     ) -> Result<(), Failure> {
         let bump = Bump::new();
         let Some((remote, _)) = self.plan.remote() else { return Ok(()) };
@@ -369,6 +371,17 @@ impl Sync {
                         Ok(row) => {
                             let at = at_of(plan, state, row, &record.version);
                             halves.push(remote_half(remote, key, row, at));
+                            // It waited because our row was not what it was taken for, perhaps: so that
+                            // one is read too. What nobody has told of it has happened just now.
+                            if let Some(link) = link.filter(|_| waited) {
+                                let own = &*bump.alloc_slice_copy(link.key_of(remote.other()));
+                                let told = queue::waiting(plan, remote.other(), own);
+                                let at = told.map_or_else(row::now, |told| told.changed_at);
+                                halves.push(Half {
+                                    both: false,
+                                    ..Half::unread(remote.other(), own, at)
+                                });
+                            }
                         }
                         Err(failure) => aside.push((key.to_vec(), at, Parked::Review(failure))),
                     }
@@ -384,7 +397,7 @@ impl Sync {
                     }
                 } else {
                     for record in records {
-                        self.take_read(epoch, shapes, std::slice::from_ref(record), moment)?;
+                        self.take_read(epoch, shapes, std::slice::from_ref(record), moment, waited)?;
                     }
                     return Ok(());
                 }
@@ -494,7 +507,7 @@ impl Sync {
             self.hurry_poll();
         }
         self.next_due = Some(Instant::now());
-        self.take_read(epoch, shapes, &there, moment)
+        self.take_read(epoch, shapes, &there, moment, true)
     }
 
     /// Works on the next piece of a load of the other system's side: asks for it. True when something

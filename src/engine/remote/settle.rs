@@ -302,7 +302,9 @@ fn agreed<'b>(
         return Ok(End::Parked);
     }
     let over = links.find(bump, shapes, local, key);
-    let old = over.as_ref().filter(|l| !l.deleted).and_then(|l| l.base.clone());
+    // Created anew, it has another id: what was agreed on of the one that is gone is no agreement on this.
+    let same = over.as_ref().filter(|l| !l.deleted && l.key_of(remote) == remote_key);
+    let old = same.and_then(|l| l.base.clone());
     let Some(meant) = intent::decode(bump, plan, shapes, sent.layout, intent) else {
         return Err(Failure::new("XX000", "the intent of a record cannot be read"));
     };
@@ -377,12 +379,10 @@ fn agreed<'b>(
                     unset(&mut base, remote, n);
                 }
             }
-            follow.halves.push(remote_half(
-                remote,
-                remote_key,
-                bump.alloc_slice_copy(&row),
-                i64::MIN,
-            ));
+            let row = bump.alloc_slice_copy(&row);
+            follow.halves.push(remote_half(remote, remote_key, row, i64::MIN));
+            // The row may hold an earlier id, of a record that is gone.
+            follow.halves.push(Half { both: false, ..Half::unread(local, key, intent.at) });
         }
     }
     let (source, target) =
