@@ -1,7 +1,9 @@
 //! Two-way sync with another system, held against the local org.
 
+mod allowance;
 mod both_ways;
 mod lost_answers;
+mod mending;
 mod trouble;
 
 use cluster::Cluster;
