@@ -105,6 +105,7 @@ fn after_a_crash_the_org_says_first_what_is_left_and_the_reserve_stays_untouched
     org.set_usage(SHARE + 100, ALLOWED);
     let pid = cluster.pids_of("sync_ext worker").unwrap()[0];
     cluster::processes::kill(pid).unwrap();
+    cluster.wait_until("the server restarts", || c.simple_query("SELECT 1").is_err());
     let mut again = None;
     cluster.wait_until("the server is back", || {
         again = cluster.connect("postgres").ok();

@@ -241,3 +241,32 @@ fn a_right_to_write_that_is_missing_is_named_and_the_record_goes_on_when_it_is_g
     settle(&mut c);
     assert_eq!(names(&org), ["one", "three", "zwei"]);
 }
+
+/// A write that is refused for what the object is: no record's fault, and said for as long as it is so.
+#[test]
+fn a_refusal_of_the_object_counts_against_no_record_and_is_said_until_it_ends() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
+    settle(&mut c);
+    let fault = Fault::Error {
+        status: 400,
+        code: "INVALID_TYPE".into(),
+        message: "sObject type 'Account' is not supported.".into(),
+    };
+    let number = org.fault(FaultRule::always(fault).path("composite"));
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('two'), ('three')");
+    let parts = ["sObject type 'Account' is not supported", "Check that the object exists"];
+    says(&mut c, "failing", &parts);
+    // While polls succeed, and the object is described anew.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_secs(7) {
+        assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "failing");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(query_one(&mut c, "SELECT state FROM sync.connections"), "ok");
+    assert!((1..=2).contains(&org.struck(number)), "{}", org.struck(number));
+    org.clear_faults();
+    settle(&mut c);
+    burnt_nothing(&mut c);
+    assert_eq!(names(&org), ["one", "three", "two"]);
+}
