@@ -593,6 +593,11 @@ CREATE FUNCTION sync.fields(connection text, object text)
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'connection_fields_wrapper';
 COMMENT ON FUNCTION sync.fields(text, text) IS 'the fields of an object on the other side of a connection';
 
+-- The calls of the account that a connection leads to, as this server counts them and has been told, and
+-- the seconds that the next change has to wait.
+CREATE FUNCTION sync._allowance(server oid) RETURNS TABLE (used int8, allowed int8, wait float8)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'allowance_wrapper';
+
 CREATE VIEW sync.connections AS
 SELECT s.srvname::pg_catalog.text AS name,
        s.srvtype AS type,
@@ -602,16 +607,22 @@ SELECT s.srvname::pg_catalog.text AS name,
             ELSE COALESCE(pg_catalog.concat_ws('; ',
                               COALESCE(c.reason, CASE WHEN k.state OPERATOR(pg_catalog.=) 'ok' THEN pg_catalog.concat_ws(' ', 'org ' OPERATOR(pg_catalog.||) c.account_id, 'as ' OPERATOR(pg_catalog.||) c.account_user)
                                                               ELSE 'not used yet' END),
+                              CASE WHEN c.retry_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()
+                                   THEN pg_catalog.format('next try at %s', pg_catalog.date_trunc('second', c.retry_at)) END,
                               COALESCE(c.new_secret, CASE WHEN m.pending THEN 'a new secret waits to be tried' END)), '') END AS detail,
        (SELECT COALESCE(pg_catalog.max(o.option_value) FILTER (WHERE o.option_name OPERATOR(pg_catalog.=) 'host'),
                         pg_catalog.max(pg_catalog.split_part(pg_catalog.split_part(o.option_value, '://', 2), '/', 1))
                             FILTER (WHERE o.option_name OPERATOR(pg_catalog.=) ANY (ARRAY['instance_url', 'base_url'])))
           FROM pg_catalog.pg_options_to_table(s.srvoptions) o) AS host,
        pg_catalog.pg_get_userbyid(s.srvowner)::pg_catalog.text AS owner,
-       c.since
+       c.since,
+       CASE WHEN a.allowed IS NULL THEN c.api_used ELSE a.used END AS api_used,
+       COALESCE(a.allowed, c.api_allowed) AS api_limit,
+       CASE WHEN a.wait OPERATOR(pg_catalog.>) 0 THEN pg_catalog.make_interval(secs => a.wait) END AS next_call_in
   FROM pg_catalog.pg_foreign_server s
   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid OPERATOR(pg_catalog.=) s.srvfdw AND w.fdwname OPERATOR(pg_catalog.=) 'sync_ext'
   LEFT JOIN sync._connection c ON c.server OPERATOR(pg_catalog.=) s.oid
+  LEFT JOIN LATERAL sync._allowance(s.oid) a ON true
   LEFT JOIN LATERAL (
        -- the names of the secrets and nothing else of them
        SELECT pg_catalog.bool_or(o.name OPERATOR(pg_catalog.=) 'client_id')
@@ -978,7 +989,7 @@ BEGIN
                  WHERE c.relnamespace OPERATOR(pg_catalog.=) 'sync'::pg_catalog.regnamespace AND c.relkind OPERATOR(pg_catalog.=) 'v' LOOP
         EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %s', item, role);
     END LOOP;
-    FOREACH item IN ARRAY ARRAY['_payload(oid,tid,text)', '_key(oid,tid)', '_worker_state()', '_fence(uuid)', '_epoch_now()', '_wait(text,bigint)',
+    FOREACH item IN ARRAY ARRAY['_payload(oid,tid,text)', '_key(oid,tid)', '_worker_state()', '_fence(uuid)', '_allowance(oid)', '_epoch_now()', '_wait(text,bigint)',
                                 'wait(text,interval)', 'trace(text,text)', 'doctor()'] LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
     END LOOP;

@@ -1,10 +1,16 @@
 //! A call to the other side from a person's own backend: a network thread carries it out, and the
 //! backend waits for it as it waits for anything, so that Ctrl-C and timeouts end it at once.
 
+use super::catalog::Connection;
+use super::link;
 use crate::settings;
+use crate::worker::governors::Meter;
 use crate::worker::transaction::{Failure, refuse};
 use bridge::{BoxFuture, Bridge, Options, Outcome};
+use connector::{Connector, Fault};
+use governor::Urgency;
 use pgrx::pg_sys;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The server counts the descriptors that it did not open itself: the bell, and what the runtime and
@@ -31,12 +37,67 @@ impl Drop for Descriptors {
     }
 }
 
-/// Has a request carried out and waits for what comes of it, `sync_ext.call_timeout` at most. An
-/// interrupt is raised as an error; what is in flight is dropped then.
-///
-/// # Errors
-/// There is no answer in time, or no thread to carry it out.
-pub fn ask<T: Send + 'static>(
+/// Calls of one connector from a person's own backend. They wait for no pace and may use the reserve of
+/// the account's allowance, but are counted like all others.
+pub struct Caller {
+    name: String,
+    connector: Arc<dyn Connector>,
+    meter: Meter,
+}
+
+/// How much a call matters where all calls of the account are used up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Resolve {
+    /// It is an error.
+    Yields,
+    /// It is made all the same: to find out whether it still is so.
+    Insists,
+}
+
+impl Caller {
+    pub fn new(connection: &Connection, connector: Arc<dyn Connector>) -> Self {
+        let meter = Meter::new(link::account(connection.server));
+        Self { name: connection.name.clone(), connector, meter }
+    }
+
+    /// Has a call carried out and waits for what comes of it, `sync_ext.call_timeout` at most. An
+    /// interrupt is raised as an error; what is in flight is dropped then.
+    ///
+    /// # Errors
+    /// No calls are left, there is no answer in time, or no thread to carry it out.
+    pub fn ask<T: Send + 'static>(
+        &mut self,
+        resolve: Resolve,
+        make: impl FnOnce(Arc<dyn Connector>) -> BoxFuture<'static, Result<T, Fault>> + Send + 'static,
+    ) -> Result<Result<T, Fault>, Failure> {
+        if resolve == Resolve::Insists {
+            self.meter.insist();
+        } else if self.meter.used_up() || !self.meter.leave(Urgency::Person).is_zero() {
+            return Err(refuse(
+                "53400",
+                format!("the calls of connection \"{}\" are used up", self.name),
+                "Its account allows a number of calls in 24 hours, which all that use it share.",
+                &format!(
+                    "SELECT * FROM sync.connections says how many. Wait, have the allowance raised, and look again with sync.test_connection({}).",
+                    crate::sql::literal(&self.name)
+                ),
+            ));
+        }
+        let connector = Arc::clone(&self.connector);
+        let answer = wait_for(&self.name, move || make(connector))?;
+        self.meter.answered(&*self.connector, answer.as_ref().err());
+        Ok(answer)
+    }
+}
+
+impl Drop for Caller {
+    /// What was given up in the middle has made its requests as well.
+    fn drop(&mut self) {
+        self.meter.count(&*self.connector);
+    }
+}
+
+fn wait_for<T: Send + 'static>(
     connection: &str,
     make: impl FnOnce() -> BoxFuture<'static, T> + Send + 'static,
 ) -> Result<T, Failure> {

@@ -1,6 +1,6 @@
 //! Looking at the other side on behalf of a person: read only, in his own backend.
 
-use super::call::ask;
+use super::call::{Caller, Resolve};
 use super::catalog::{self, Connection, value};
 use super::{connector, connector_with_new_secret, fault_to_failure, has_new_secret, link};
 use crate::sql::{self, Arg};
@@ -49,8 +49,9 @@ pub fn usable(name: &str) -> Result<Connection, Failure> {
 /// # Errors
 /// What [`connector`] and the other side say.
 pub fn objects(connection: &Connection) -> Result<Vec<ObjectName>, Failure> {
-    let link = connector(connection.server)?;
-    ask(&connection.name, move || Box::pin(async move { link.objects().await }))?
+    let mut caller = Caller::new(connection, connector(connection.server)?);
+    caller
+        .ask(Resolve::Yields, |c| Box::pin(async move { c.objects().await }))?
         .map_err(|fault| fault_to_failure(&fault))
 }
 
@@ -59,24 +60,25 @@ pub fn objects(connection: &Connection) -> Result<Vec<ObjectName>, Failure> {
 /// # Errors
 /// As [`objects`]; of an object that is not there with the name that may be meant.
 pub fn describe(connection: &Connection, object: &str) -> Result<Object, Failure> {
-    let link = connector(connection.server)?;
+    let mut caller = Caller::new(connection, connector(connection.server)?);
     let wanted = object.to_owned();
-    ask(&connection.name, move || {
-        Box::pin(async move {
-            let mut described = link.describe(&wanted).await;
-            if let Err(fault) = &mut described
-                && fault.kind == FaultKind::Configuration
-                && let Ok(objects) = link.objects().await
-                && !objects.iter().any(|o| o.name.eq_ignore_ascii_case(&wanted))
-                && let Some(near) =
-                    document::nearest(&wanted, objects.iter().map(|o| o.name.as_str()))
-            {
-                fault.hint = format!("Perhaps you meant \"{near}\".");
-            }
-            described
-        })
-    })?
-    .map_err(|fault| fault_to_failure(&fault))
+    caller
+        .ask(Resolve::Yields, move |link| {
+            Box::pin(async move {
+                let mut described = link.describe(&wanted).await;
+                if let Err(fault) = &mut described
+                    && matches!(fault.kind, FaultKind::Configuration | FaultKind::Schema)
+                    && let Ok(objects) = link.objects().await
+                    && !objects.iter().any(|o| o.name.eq_ignore_ascii_case(&wanted))
+                    && let Some(near) =
+                        document::nearest(&wanted, objects.iter().map(|o| o.name.as_str()))
+                {
+                    fault.hint = format!("Perhaps you meant \"{near}\".");
+                }
+                described
+            })
+        })?
+        .map_err(|fault| fault_to_failure(&fault))
 }
 
 /// The type of a column that holds all values of a field.
@@ -154,17 +156,29 @@ pub fn test(connection: &Connection) -> Result<Vec<Finding>, Failure> {
 }
 
 fn asked(connection: &Connection, link: Arc<dyn Connector>) -> Result<Option<Answers>, Failure> {
-    let answers = ask(&connection.name, move || {
-        Box::pin(async move {
-            let begun = Instant::now();
-            let account = link.check().await;
-            let took = begun.elapsed();
-            let objects = if account.is_ok() { Some(link.objects().await) } else { None };
-            Answers { account, took, objects }
-        })
-    });
-    match answers {
-        Ok(answers) => Ok(Some(answers)),
+    let mut caller = Caller::new(connection, link);
+    let begun = Instant::now();
+    let Some(account) =
+        in_time(caller.ask(Resolve::Insists, |c| Box::pin(async move { c.check().await })))?
+    else {
+        return Ok(None);
+    };
+    let took = begun.elapsed();
+    let objects = if account.is_ok() {
+        let objects =
+            in_time(caller.ask(Resolve::Insists, |c| Box::pin(async move { c.objects().await })))?;
+        let Some(objects) = objects else { return Ok(None) };
+        Some(objects)
+    } else {
+        None
+    };
+    Ok(Some(Answers { account, took, objects }))
+}
+
+/// That there was no answer in time is a finding.
+fn in_time<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
         Err(failure) if failure.sqlstate == "08006" => Ok(None),
         Err(failure) => Err(failure),
     }
@@ -275,7 +289,8 @@ fn new_secret(connection: &Connection) -> Result<Option<Finding>, Failure> {
         Ok(Some(link)) => link,
         Err(failure) => return Ok(Some(failed("new secret", &failure))),
     };
-    let answer = ask(&connection.name, move || Box::pin(async move { link.check().await }));
+    let answer = Caller::new(connection, link)
+        .ask(Resolve::Insists, |c| Box::pin(async move { c.check().await }));
     Ok(Some(match answer {
         Ok(Ok(_)) => {
             fine("new secret", "it works, and takes the old one's place at the next login".into())

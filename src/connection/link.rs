@@ -4,6 +4,7 @@ use super::catalog::{self, Connection, value};
 use super::secret::{self, Credentials};
 use super::{NO_CONNECTOR, fault_to_failure};
 use crate::settings;
+use crate::worker::governors::Account;
 use crate::worker::transaction::{Failure, refuse};
 use connector::Connector;
 use egress::{Policy, Rules};
@@ -68,6 +69,11 @@ pub fn connector_with_new_secret(server: Oid) -> Result<Option<Arc<dyn Connector
         None => Ok(None),
         Some(credentials) => build(&connection, credentials).map(Some),
     }
+}
+
+/// The account whose calls a connection uses.
+pub fn account(server: Oid) -> Account {
+    Account::at(value(&catalog::settings(server), "instance_url").unwrap_or_default())
 }
 
 fn existing(server: Oid) -> Result<Connection, Failure> {

@@ -26,13 +26,12 @@ mod secret;
 
 #[allow(unused_imports, reason = "what the engine calls")]
 pub use self::{
-    call::ask,
     catalog::{Connection, all, by_name, by_oid, for_documents, pairs, settings, users_of},
     define::{Patch, alter, create, described, drop},
     generation::changed,
     health::{logged_in, missing_right, note, state_of},
     inspect::{Finding, describe, objects, postgres_type, test, usable},
-    link::{connector, connector_with_new_secret, policy, record_id},
+    link::{account, connector, connector_with_new_secret, policy, record_id},
     options::validate,
     refusal::fault_to_failure,
     secret::{Given, has_new_secret, promote, refuse_new, set},

@@ -9,13 +9,13 @@ pub fn fault_to_failure(fault: &Fault) -> Failure {
     if !fault.code.is_empty() {
         detail.push(format!("Code: {}.", fault.code));
     }
-    if !fault.fields.is_empty() {
-        detail.push(format!("Fields: {}.", fault.fields.join(", ")));
+    if !fault.about.fields.is_empty() {
+        detail.push(format!("Fields: {}.", fault.about.fields.join(", ")));
     }
-    if let Some(id) = &fault.existing_id {
+    if let Some(id) = &fault.about.existing_id {
         detail.push(format!("It is there already as {id}."));
     }
-    if let Some(request) = &fault.request_id {
+    if let Some(request) = &fault.about.request_id {
         detail.push(format!("Request: {request}."));
     }
     let hint = if fault.hint.is_empty() { advice(fault) } else { fault.hint.clone() };
@@ -30,6 +30,9 @@ fn sqlstate(fault: &Fault) -> &'static str {
         (FaultKind::Credentials, _) => "28000",
         (FaultKind::Configuration, code) if of_permission(code) => "42501",
         (FaultKind::Configuration, _) => "08001",
+        (FaultKind::Schema, "INVALID_FIELD") => "42703",
+        (FaultKind::Schema, code) if of_permission(code) => "42501",
+        (FaultKind::Schema, _) => "42P01",
         (FaultKind::Dependency, _) => "23503",
         (
             FaultKind::Conflict,

@@ -39,6 +39,7 @@ impl Worker {
         self.tidy_at = Some(Instant::now());
         let Some(mut stored) = stored else { return self.leave_what_is_gone() };
         stored.retain(|s| self.slot.keeper(s.0.id as u32) == self.number);
+        self.keep_descriptions(stored.iter().map(|(stored, _)| stored));
         let mut before = std::mem::take(&mut self.syncs);
         // What an earlier worker has read or written beyond a cursor nobody remembers.
         // SAFETY: reads a counter.
@@ -58,7 +59,7 @@ impl Worker {
             let (plan, state) = match plan {
                 Ok(made) => made,
                 Err(failure) if failure.sqlstate == UNDESCRIBED => {
-                    self.want_description(&stored);
+                    self.want_description(&stored, 0);
                     self.resting.extend(before.remove(&id).map(|old| (id, old.known)));
                     continue;
                 }
@@ -72,6 +73,8 @@ impl Worker {
                 Err(failure) => {
                     self.note_trouble(id, Some(&failure))?;
                     let tries = self.broken.get(&id).map_or(0, |b| b.2) + 1;
+                    // Over there it may be mended.
+                    self.want_description(&stored, tries);
                     self.broken.insert(
                         id,
                         (

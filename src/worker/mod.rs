@@ -3,6 +3,7 @@
 
 mod configuration;
 pub mod environment;
+pub mod governors;
 pub mod identity;
 mod jobs;
 pub mod launcher;

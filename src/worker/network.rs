@@ -2,17 +2,20 @@
 //! connection allows, and the answers go back to the syncs. What concerns a connection as a whole (an
 //! outage, refused credentials, a used-up allowance) is kept here and burns no record's attempts.
 
+mod care;
+mod line;
+
+use self::line::{Connection, Health, refused_pause, urgency};
 use super::round::Worker;
 use super::transaction::{Failure, transaction};
 use crate::connection;
 use crate::engine;
 use crate::engine::plan::{Connected, Plan, Stored};
-use crate::engine::remote::{Call, Reply, Request, State, pull, side};
+use crate::engine::remote::{Reply, Request, State, pull, side};
 use crate::speech;
 use crate::sql::{self, Arg};
 use bridge::{Bridge, Outcome};
-use connector::{Account, Column, Connector, Fault, FaultKind, Object};
-use governor::{Governor, Limits, Urgency};
+use connector::{Column, Connector, Fault, FaultKind, Object};
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -20,16 +23,10 @@ use std::time::{Duration, Instant};
 
 /// Calls of all syncs together that may be on their way.
 const IN_FLIGHT: usize = 64;
-/// Longest wait after trouble with a connection.
-const LONGEST: Duration = Duration::from_secs(60);
-/// How long trouble that a person has to mend is left alone before it is tried again.
-const UNMENDED: Duration = Duration::from_secs(60);
-/// How often an object is described anew.
-const DESCRIBE_AGAIN: Duration = Duration::from_secs(15 * 60);
 
 /// What a network thread brings back.
 enum Answer {
-    Checked(Result<Account, Fault>),
+    Checked(Result<connector::Account, Fault>),
     Described(Result<Object, Fault>),
     Replied(Result<Reply, Fault>),
 }
@@ -40,39 +37,8 @@ enum Asked {
     /// The same with a secret that is to take the place of the one in use.
     CheckNew(String),
     Describe(String, String),
-    Call(i32, Box<Call>, String),
-}
-
-/// How a connection is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    /// Nothing is known yet.
-    New,
-    Ok,
-    /// It passes by itself.
-    Waiting,
-    /// A person has to do something about it.
-    Unusable,
-}
-
-struct Connection {
-    connector: Option<Arc<dyn Connector>>,
-    /// With a secret that has still to prove itself.
-    new_secret: Option<Arc<dyn Connector>>,
-    /// What the settings and secrets were when the connector was made.
-    generation: u64,
-    health: Health,
-    tries: u32,
-    not_before: Option<Instant>,
-    checked: bool,
-    checking: bool,
-    clock_offset_ms: i64,
-    governor: Governor,
-    /// What the governor counts its time from.
-    begun: Instant,
-    /// Objects to be described, and those that were, with when.
-    wanted: Vec<String>,
-    described: HashMap<String, Instant>,
+    /// A call of a sync, by its number there.
+    Call(i32, u64, String),
 }
 
 /// All that a worker has to do with other systems.
@@ -122,36 +88,6 @@ impl Network {
     }
 }
 
-impl Connection {
-    fn new() -> Self {
-        Self {
-            connector: None,
-            new_secret: None,
-            generation: 0,
-            health: Health::New,
-            tries: 0,
-            not_before: None,
-            checked: false,
-            checking: false,
-            clock_offset_ms: 0,
-            governor: Governor::new(Limits::default()),
-            begun: Instant::now(),
-            wanted: Vec::new(),
-            described: HashMap::new(),
-        }
-    }
-
-    fn may_call(&self) -> bool {
-        self.not_before.is_none_or(|at| at <= Instant::now())
-    }
-
-    /// When the allowance lets the next call out: writes at once where they can, reading gives way.
-    fn paced(&self, urgent: bool, now: Instant) -> Instant {
-        let urgency = if urgent { Urgency::Change } else { Urgency::Background };
-        self.begun + self.governor.next_call_at(now.duration_since(self.begun), urgency)
-    }
-}
-
 impl Worker {
     /// Makes the plan of a sync with another system ready to run; for any other sync does nothing.
     ///
@@ -159,16 +95,18 @@ impl Worker {
     /// With [`side::UNDESCRIBED`] where the other system has to be asked first.
     pub(super) fn connect(&mut self, plan: &mut Plan) -> Result<Option<State>, Failure> {
         let Some((_, remote)) = plan.remote() else { return Ok(None) };
-        let name = remote.connection.clone();
+        let (name, object) = (remote.connection.clone(), remote.object.clone());
         let connection =
             self.network.connections.entry(name.clone()).or_insert_with(Connection::new);
-        let Some(connector) = &connection.connector else {
+        let Some(line) = &connection.line else {
             return Err(Failure::new(side::UNDESCRIBED, "the connection is not ready"));
         };
         if !connection.checked {
             return Err(Failure::new(side::UNDESCRIBED, "the connection has not been checked"));
         }
-        let connector = Arc::clone(connector);
+        let connector = Arc::clone(&line.connector);
+        // As another worker may have stored it.
+        connection.described.entry(object).or_insert_with(Instant::now);
         plan.connector = Some(Connected(Arc::clone(&connector)));
         let id = plan.id;
         let polled = transaction(|| Ok(pull::stored(id)))?;
@@ -176,13 +114,24 @@ impl Worker {
         Ok(Some(State::new(connector, connection.clock_offset_ms, poll)))
     }
 
-    /// A sync waits for its object to be described.
-    pub(super) fn want_description(&mut self, stored: &Stored) {
+    /// A sync waits for its object to be described, or has so often failed with it as it is.
+    pub(super) fn want_description(&mut self, stored: &Stored, failures: u32) {
         let Some((name, object)) = &stored.object else { return };
         let connection =
             self.network.connections.entry(name.clone()).or_insert_with(Connection::new);
-        if !connection.wanted.iter().any(|w| w.eq_ignore_ascii_case(object)) {
-            connection.wanted.push(object.clone());
+        connection.want(object, failures);
+    }
+
+    /// Forgets the objects that no sync has any more.
+    pub(super) fn keep_descriptions<'a>(&mut self, of: impl Iterator<Item = &'a Stored> + Clone) {
+        for (name, connection) in &mut self.network.connections {
+            let is_used = |object: &str| {
+                of.clone()
+                    .filter_map(|stored| stored.object.as_ref())
+                    .any(|(c, o)| c == name && o.eq_ignore_ascii_case(object))
+            };
+            connection.wanted.retain(|w| is_used(&w.object));
+            connection.described.retain(|object, _| is_used(object));
         }
     }
 
@@ -232,17 +181,21 @@ impl Worker {
                     self.described(&name, &object, Err(lost()))?
                 }
                 (Asked::Call(sync, call, name), Outcome::Done(Answer::Replied(result))) => {
-                    self.replied(sync, *call, &name, result)?;
+                    self.replied(sync, call, &name, result)?;
                 }
                 (Asked::Call(sync, call, name), _) => {
-                    self.replied(sync, *call, &name, Err(lost()))?
+                    self.replied(sync, call, &name, Err(lost()))?
                 }
             }
         }
         Ok(came)
     }
 
-    fn checked(&mut self, name: &str, result: Result<Account, Fault>) -> Result<(), Failure> {
+    fn checked(
+        &mut self,
+        name: &str,
+        result: Result<connector::Account, Fault>,
+    ) -> Result<(), Failure> {
         let Some(connection) = self.network.connections.get_mut(name) else { return Ok(()) };
         connection.checking = false;
         match result {
@@ -263,7 +216,11 @@ impl Worker {
     }
 
     /// A new secret takes the place of the old one once it has worked, and not before.
-    fn checked_new(&mut self, name: &str, result: &Result<Account, Fault>) -> Result<(), Failure> {
+    fn checked_new(
+        &mut self,
+        name: &str,
+        result: &Result<connector::Account, Fault>,
+    ) -> Result<(), Failure> {
         let Some(connection) = self.network.connections.get_mut(name) else { return Ok(()) };
         connection.checking = false;
         transaction(|| {
@@ -301,7 +258,7 @@ impl Worker {
                     Ok(())
                 })?;
                 if let Some(connection) = self.network.connections.get_mut(name) {
-                    connection.wanted.retain(|w| !w.eq_ignore_ascii_case(object));
+                    connection.wanted.retain(|w| !w.object.eq_ignore_ascii_case(object));
                     connection.described.insert(object.to_owned(), Instant::now());
                 }
                 self.went_well(name)?;
@@ -312,8 +269,15 @@ impl Worker {
             Err(fault) => {
                 let failure = connection::fault_to_failure(&fault);
                 if let Some(connection) = self.network.connections.get_mut(name) {
-                    connection.wanted.retain(|w| !w.eq_ignore_ascii_case(object));
-                    connection.not_before = Some(Instant::now() + UNMENDED);
+                    connection.meter(Some(&fault));
+                    connection.described.remove(object);
+                    connection.want(object, 0);
+                    for wanted in &mut connection.wanted {
+                        if wanted.object.eq_ignore_ascii_case(object) {
+                            wanted.failures += 1;
+                            wanted.at = Instant::now() + refused_pause(wanted.failures);
+                        }
+                    }
                 }
                 self.note_undescribed(name, object, &failure)
             }
@@ -342,7 +306,7 @@ impl Worker {
     fn replied(
         &mut self,
         sync: i32,
-        call: Call,
+        call: u64,
         name: &str,
         result: Result<Reply, Fault>,
     ) -> Result<(), Failure> {
@@ -352,187 +316,29 @@ impl Worker {
                 None => self.went_well(name)?,
             },
             Err(fault) if fault.is_of_connection() => self.went_wrong(name, fault)?,
-            Err(_) => {}
+            Err(fault) => {
+                if let Some(connection) = self.network.connections.get_mut(name) {
+                    connection.meter(Some(fault));
+                }
+            }
         }
-        let Some(state) = self.syncs.get_mut(&sync).and_then(|s| s.remote.as_mut()) else {
-            return Ok(());
-        };
-        if let Err(fault) = state.answer(call, result) {
+        let Some(served) = self.syncs.get_mut(&sync) else { return Ok(()) };
+        let object = served.plan.remote().map(|(_, remote)| remote.object.clone());
+        let Some(state) = served.remote.as_mut() else { return Ok(()) };
+        if let Err(fault) = state.answer(call, whole(result)) {
             let failure = connection::fault_to_failure(&fault);
             self.note_trouble(sync, Some(&failure))?;
             if let Some(sync) = self.syncs.get_mut(&sync) {
                 sync.trouble = Some(failure);
             }
             // The object may have changed.
-            if let Some(connection) = self.network.connections.get_mut(name) {
-                connection.described.clear();
+            if let (Some(connection), Some(object)) =
+                (self.network.connections.get_mut(name), object)
+            {
+                connection.want(&object, 1);
             }
         }
         Ok(())
-    }
-
-    fn went_well(&mut self, name: &str) -> Result<(), Failure> {
-        let Some(connection) = self.network.connections.get_mut(name) else { return Ok(()) };
-        let was = connection.health;
-        connection.health = Health::Ok;
-        connection.governor.went_through(connection.begun.elapsed());
-        connection.tries = 0;
-        connection.not_before = None;
-        let usage = connection.connector.as_ref().and_then(|c| c.usage());
-        if let Some(usage) = usage {
-            connection.governor.usage(usage.used, usage.allowed, connection.begun.elapsed());
-        }
-        if was != Health::Ok {
-            let name = name.to_owned();
-            transaction(|| {
-                connection::note(&name, "ok", None, None);
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    fn went_wrong(&mut self, name: &str, fault: &Fault) -> Result<(), Failure> {
-        let Some(connection) = self.network.connections.get_mut(name) else { return Ok(()) };
-        connection.tries += 1;
-        let mends_itself = !matches!(fault.kind, FaultKind::Credentials | FaultKind::Configuration);
-        let pause = if mends_itself {
-            let grown = Duration::from_millis(500 << connection.tries.min(7)).min(LONGEST);
-            fault.retry_after.unwrap_or(grown).max(Duration::from_millis(100))
-        } else {
-            UNMENDED
-        };
-        // Several calls that fail together are one failure.
-        let at = Instant::now() + pause;
-        connection.not_before = Some(connection.not_before.map_or(at, |before| before.max(at)));
-        connection.health = if mends_itself { Health::Waiting } else { Health::Unusable };
-        if fault.kind == FaultKind::Quota {
-            connection.governor.blocked_until(connection.begun.elapsed(), fault.retry_after);
-        }
-        let state = match fault.kind {
-            FaultKind::Credentials => "refused",
-            FaultKind::Configuration => "unreachable",
-            _ => "waiting",
-        };
-        let reason = sentence(&connection::fault_to_failure(fault));
-        transaction(|| {
-            connection::note(name, state, Some(&reason), Some(pause));
-            Ok(())
-        })
-    }
-
-    /// Makes connectors anew whose settings have changed, checks new ones, describes what is wanted.
-    fn look_after_connections(&mut self) -> Result<(), Failure> {
-        let names: Vec<String> = self.network.connections.keys().cloned().collect();
-        for name in names {
-            let Some(connection) = self.network.connections.get(&name) else { continue };
-            let (known, made) = (connection.generation, connection.connector.is_some());
-            let made = transaction(|| {
-                let server = match connection::by_name(&name) {
-                    Ok(connection) => connection.server,
-                    Err(failure) => return Ok(Some((0, Err(failure)))),
-                };
-                let generation = connection::changed(server);
-                if generation == known && made {
-                    return Ok(None);
-                }
-                let connector = connection::connector(server)
-                    .and_then(|c| Ok((c, connection::connector_with_new_secret(server)?)));
-                Ok(Some((generation, connector)))
-            })?;
-            let Some(connection) = self.network.connections.get_mut(&name) else { continue };
-            match made {
-                None => {}
-                Some((generation, Ok((connector, new_secret)))) => {
-                    connection.generation = generation;
-                    connection.connector = Some(connector);
-                    connection.new_secret = new_secret;
-                    connection.checked = false;
-                    connection.not_before = None;
-                    connection.tries = 0;
-                    self.replace_connector(&name);
-                }
-                Some((generation, Err(failure))) => {
-                    let known = connection.generation == generation
-                        && connection.health == Health::Unusable;
-                    connection.generation = generation;
-                    connection.connector = None;
-                    connection.checked = false;
-                    connection.health = Health::Unusable;
-                    if !known {
-                        let reason = sentence(&failure);
-                        transaction(|| {
-                            connection::note(
-                                &name,
-                                connection::state_of(&failure),
-                                Some(&reason),
-                                None,
-                            );
-                            Ok(())
-                        })?;
-                    }
-                    continue;
-                }
-            }
-            self.ask_about(&name)?;
-        }
-        Ok(())
-    }
-
-    /// The syncs of a connection go on with its new settings.
-    fn replace_connector(&mut self, name: &str) {
-        let Some(connector) = self.network.connections.get(name).and_then(|c| c.connector.clone())
-        else {
-            return;
-        };
-        for sync in self.syncs.values_mut() {
-            if sync.plan.remote().is_some_and(|(_, r)| r.connection == name) {
-                sync.plan.connector = Some(Connected(Arc::clone(&connector)));
-                if let Some(state) = &mut sync.remote {
-                    state.connector = Arc::clone(&connector);
-                }
-            }
-        }
-    }
-
-    fn ask_about(&mut self, name: &str) -> Result<(), Failure> {
-        if !self.network.room() {
-            return Ok(());
-        }
-        let Some(connection) = self.network.connections.get_mut(name) else { return Ok(()) };
-        let Some(connector) = connection.connector.clone() else { return Ok(()) };
-        if connection.checking || !connection.may_call() {
-            return Ok(());
-        }
-        if let Some(new) = connection.new_secret.take() {
-            connection.checking = true;
-            return self.network.submit(Asked::CheckNew(name.to_owned()), &new, |c| {
-                Box::pin(async move { Answer::Checked(c.check().await) })
-            });
-        }
-        if !connection.checked {
-            connection.checking = true;
-            return self.network.submit(Asked::Check(name.to_owned()), &connector, |c| {
-                Box::pin(async move { Answer::Checked(c.check().await) })
-            });
-        }
-        let now = Instant::now();
-        let due = connection
-            .described
-            .iter()
-            .find(|(_, at)| now.duration_since(**at) > DESCRIBE_AGAIN)
-            .map(|(object, _)| object.clone());
-        let Some(object) = connection.wanted.first().cloned().or(due) else { return Ok(()) };
-        let under_way = self.network.asked.values().any(
-            |a| matches!(a, Asked::Describe(n, o) if n == name && o.eq_ignore_ascii_case(&object)),
-        );
-        if under_way {
-            return Ok(());
-        }
-        let asked = Asked::Describe(name.to_owned(), object.clone());
-        self.network.submit(asked, &connector, move |c| {
-            Box::pin(async move { Answer::Described(c.describe(&object).await) })
-        })
     }
 
     /// Lets calls of syncs leave, as far as their connections allow.
@@ -550,20 +356,19 @@ impl Worker {
                 let parallel = sync.plan.parallelism();
                 let Some(state) = &mut sync.remote else { break };
                 let Some(connection) = self.network.connections.get_mut(&name) else { break };
-                let now = Instant::now();
-                if !connection.checked
-                    || !connection.may_call()
-                    || connection.paced(state.pushes() > 0, now) > now
-                {
-                    break;
-                }
                 // After trouble one call goes ahead and finds out.
                 let limit = if connection.tries > 0 { 1 } else { parallel };
-                let Some(call) = state.next(limit) else { break };
-                connection.governor.note_call(1, connection.begun.elapsed());
+                if !connection.checked || !connection.may_call() || !state.is_ready(limit) {
+                    break;
+                }
+                let wait = connection.leave(urgency(state));
+                if !wait.is_zero() {
+                    self.hold_back(&name, wait)?;
+                    break;
+                }
+                let Some((number, request)) = state.next() else { break };
                 let connector = Arc::clone(&state.connector);
-                let request = call.request.clone();
-                let asked = Asked::Call(id, Box::new(call), name);
+                let asked = Asked::Call(id, number, name);
                 self.network.submit(asked, &connector, move |c| {
                     Box::pin(async move {
                         Answer::Replied(carry_out(&*c, &object, &columns, request).await)
@@ -578,14 +383,17 @@ impl Worker {
     pub(super) fn network_due(&self) -> Option<Duration> {
         let now = Instant::now();
         let connections = self.network.connections.values();
-        let waiting = connections.filter_map(|c| c.not_before).filter(|at| *at > now);
+        let waiting = connections
+            .flat_map(|c| c.not_before.into_iter().chain(c.wanted.iter().map(|w| w.at)))
+            .filter(|at| *at > now);
         let calls = self.syncs.values().filter_map(|sync| {
             let state = sync.remote.as_ref()?;
             let (_, remote) = sync.plan.remote()?;
             let connection = self.network.connections.get(&remote.connection)?;
-            let paced = (!state.is_idle()).then(|| connection.paced(state.pushes() > 0, now));
+            let line = connection.line.as_ref().filter(|_| state.is_ready(usize::MAX));
+            let wait = line.map(|line| line.meter.wait(urgency(state)));
             [
-                paced.filter(|at| *at > now),
+                wait.filter(|wait| !wait.is_zero()).map(|wait| now + wait),
                 state.next_due(),
                 sync.loads.is_empty().then(|| state.poll_due()).flatten(),
             ]
@@ -619,6 +427,24 @@ fn worst(reply: &Reply) -> Option<&Fault> {
     let Reply::Written(outcomes) = reply else { return None };
     let all = outcomes.iter().all(|o| o.result.as_ref().is_err_and(Fault::is_of_connection));
     outcomes.first().filter(|_| all)?.result.as_ref().err()
+}
+
+/// A write of which each record was refused for what the object is: as one refusal of the whole.
+fn whole(result: Result<Reply, Fault>) -> Result<Reply, Fault> {
+    match result {
+        Ok(Reply::Written(outcomes)) => {
+            let of_schema = |o: &connector::Outcome| {
+                o.result.as_ref().is_err_and(|fault| fault.kind == FaultKind::Schema)
+            };
+            let all = !outcomes.is_empty() && outcomes.iter().all(of_schema);
+            let first = outcomes.first().filter(|_| all).and_then(|o| o.result.as_ref().err());
+            match first.cloned() {
+                Some(fault) => Err(fault),
+                None => Ok(Reply::Written(outcomes)),
+            }
+        }
+        other => other,
+    }
 }
 
 /// Carries a request out; on a network thread.

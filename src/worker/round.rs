@@ -289,7 +289,9 @@ impl Worker {
         let (more, said) = match result {
             Ok(more) => {
                 sync.held_until = None;
-                let said = match sync.trouble.take() {
+                // What the other system refuses is no better for what else was done.
+                let refused = sync.remote.as_ref().is_some_and(State::is_refused);
+                let said = match sync.trouble.take_if(|_| !refused) {
                     Some(_) => self.note_trouble(id, None),
                     None => Ok(()),
                 };

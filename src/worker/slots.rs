@@ -143,6 +143,7 @@ unsafe extern "C-unwind" fn request() {
             previous();
         }
         pg_sys::RequestAddinShmemSpace(size_of::<Shared>());
+        super::governors::request();
     }
 }
 
@@ -170,6 +171,7 @@ unsafe extern "C-unwind" fn startup() {
             }
             (*shared).started_as_standby.store(u32::from(STANDBY), Ordering::Relaxed);
         }
+        super::governors::attach();
         pg_sys::LWLockRelease(lock);
         SHARED = shared;
     }

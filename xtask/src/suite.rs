@@ -115,7 +115,7 @@ impl TestCount {
 }
 
 fn cargo(workspace: &Workspace) -> Command {
-    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    let mut command = cluster::cargo();
     command.current_dir(&workspace.root).stdin(Stdio::null());
     command
 }

@@ -1,5 +1,5 @@
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
@@ -25,7 +25,7 @@ pub fn pg_config(major: u16) -> PathBuf {
 /// Builds the extension for one PostgreSQL major with cargo's own output, and returns its library.
 pub fn build_extension(major: u16, release: bool) -> Result<PathBuf> {
     let workspace = Workspace::locate()?;
-    let mut command = Command::new(cargo());
+    let mut command = cargo();
     command
         .args(["build", "--package", "sync_ext"])
         .current_dir(&workspace.root)

@@ -32,7 +32,7 @@ pub use extension::{build_extension, major_from_environment, pg_config, prepared
 pub use options::{Options, Stop};
 pub use server::Server;
 pub use shared::Shared;
-pub use workspace::{Account, Workspace};
+pub use workspace::{Account, Workspace, cargo};
 
 pub use postgres;
 

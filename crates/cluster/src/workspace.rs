@@ -79,7 +79,7 @@ pub struct Workspace {
 impl Workspace {
     pub fn locate() -> Result<Workspace> {
         let root = root()?;
-        let metadata = Command::new(cargo())
+        let metadata = cargo()
             .args(["metadata", "--format-version=1", "--no-deps"])
             .current_dir(&root)
             .stderr(Stdio::inherit())
@@ -147,8 +147,19 @@ fn check_owner(home: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn cargo() -> String {
-    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+/// Cargo, without what it tells programs that it runs about their own package: build scripts look at
+/// that, and would run again for whoever starts the next build.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    let of_package = |name: &str| {
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    };
+    for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_str().is_some_and(of_package)) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Runs a command to its end; its output becomes part of the error where it fails.

@@ -14,6 +14,9 @@ pub enum FaultKind {
     Credentials,
     /// The connection or the account is set up so that this cannot work: host, permission, version.
     Configuration,
+    /// The object or a field is not there, or this user may not see it; nothing was carried out. A person
+    /// mends it over there, and the object is described anew.
+    Schema,
     /// Another record has to be there first.
     Dependency,
     /// The record is not what it was thought to be: changed, deleted, or there already.
@@ -35,15 +38,21 @@ pub struct Fault {
     pub code: String,
     /// In lower case, without full stop, unless it is the other side's own.
     pub message: String,
-    /// The fields that the other side names.
-    pub fields: Vec<String>,
     /// Full sentences: what to do about it; empty where there is nothing to say.
     pub hint: String,
-    /// The other side's number of the request.
-    pub request_id: Option<String>,
     /// Not before then, where the other side said so.
     pub retry_after: Option<Duration>,
-    /// The record that is there already, where the other side names it.
+    /// What it is about.
+    pub about: Box<About>,
+}
+
+/// What the other side names in a fault. Beside it, so that a result that holds a fault stays small.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    pub fields: Vec<String>,
+    /// The other side's number of the request.
+    pub request_id: Option<String>,
+    /// The record that is there already.
     pub existing_id: Option<String>,
 }
 
@@ -53,11 +62,9 @@ impl Fault {
             kind,
             code: code.into(),
             message: message.into(),
-            fields: Vec::new(),
             hint: String::new(),
-            request_id: None,
             retry_after: None,
-            existing_id: None,
+            about: Box::default(),
         }
     }
 

@@ -13,7 +13,7 @@ mod record;
 mod secret;
 mod write;
 
-pub use fault::{Fault, FaultKind};
+pub use fault::{About, Fault, FaultKind};
 pub use object::{Column, Field, Kind, Object, ObjectName};
 pub use record::{Mark, Page, Record};
 pub use secret::Secret;

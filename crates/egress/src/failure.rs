@@ -2,12 +2,16 @@ use std::error::Error;
 use std::io;
 
 use connector::{Fault, FaultKind};
+use reqwest::Url;
 
 use crate::resolver::Refused;
+
+const REACH: &str = "Check host and port, and whether this server may reach them.";
 
 /// Sorts a request that came to no answer. What failed before the connection stood carried out
 /// nothing; of all else nobody knows.
 pub(crate) fn sort(error: reqwest::Error) -> Fault {
+    let host = error.url().and_then(Url::host_str).unwrap_or_default().to_owned();
     // A URL may hold values of records.
     let error = error.without_url();
     if error.is_builder() {
@@ -41,13 +45,18 @@ pub(crate) fn sort(error: reqwest::Error) -> Fault {
         return Fault::new(
             FaultKind::Transient,
             "CONNECT_TIMEOUT",
-            "no connection came about in time",
-        );
+            format!("no connection to host \"{host}\" came about in time"),
+        )
+        .with_hint(REACH);
     }
+    let cause = deepest(&error);
     if error.is_dns() {
-        return Fault::new(FaultKind::Transient, "NAME_NOT_RESOLVED", deepest(&error));
+        let message = format!("no address is found for host \"{host}\": {cause}");
+        return Fault::new(FaultKind::Transient, "NAME_NOT_RESOLVED", message)
+            .with_hint("Check the name, and whether this server can resolve names.");
     }
-    Fault::new(FaultKind::Transient, "NOT_CONNECTED", deepest(&error))
+    let message = format!("no connection to host \"{host}\": {cause}");
+    Fault::new(FaultKind::Transient, "NOT_CONNECTED", message).with_hint(REACH)
 }
 
 pub(crate) fn too_large(limit: usize) -> Fault {

@@ -5,11 +5,6 @@
 //! as for configured ones, and once more when a name has been resolved to addresses. Nothing is
 //! followed by itself: a redirect is an answer like any other.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "beside a request over the network, moving a fault costs nothing"
-)]
-
 mod address;
 mod client;
 mod failure;

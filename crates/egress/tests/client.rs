@@ -1,10 +1,5 @@
 //! The client against servers that answer what a test tells them to, and against nobody.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "beside a request over the network, moving a fault costs nothing"
-)]
-
 use std::time::Duration;
 
 use connector::FaultKind;

@@ -1,10 +1,6 @@
 //! A connection that the server closed while nobody looked. The caller's runtime stands still
 //! between two requests, so the end of the connection is noticed only by the next of them; it must
 //! not be taken for a request that may have been carried out.
-#![allow(
-    clippy::result_large_err,
-    reason = "beside a request over the network, moving a fault costs nothing"
-)]
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -1,8 +1,4 @@
 //! With a proxy that the policy names.
-#![allow(
-    clippy::result_large_err,
-    reason = "beside a request over the network, moving a fault costs nothing"
-)]
 
 use std::sync::{Arc, Mutex};
 

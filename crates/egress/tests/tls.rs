@@ -1,8 +1,4 @@
 //! Whom the client trusts: the system's authorities, and those that a CA file adds.
-#![allow(
-    clippy::result_large_err,
-    reason = "beside a request over the network, moving a fault costs nothing"
-)]
 
 use std::sync::Arc;
 

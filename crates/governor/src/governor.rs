@@ -87,6 +87,12 @@ impl Governor {
         self.last_call = self.last_call.max(now);
     }
 
+    /// A call goes out although calls are held back, because somebody wants to know: what becomes of it
+    /// tells whether they go through again. To be noted like any other.
+    pub fn try_now(&mut self, now: Duration) {
+        self.refusal.try_now(now);
+    }
+
     /// A call was refused because of the allowance (a fault of the kind Quota), with the pause that the
     /// other side asks for, if it does. Returns when the next call may try it.
     pub fn blocked_until(&mut self, now: Duration, retry_after: Option<Duration>) -> Duration {
@@ -127,6 +133,11 @@ impl Governor {
     /// Calls of the last 24 hours as far as we know, ours and those of others.
     pub fn used(&self, now: Duration) -> u64 {
         self.window.total(now).saturating_add(self.others.used(now))
+    }
+
+    /// Calls a day that are allowed, where the other side has said so.
+    pub fn allowed(&self) -> Option<u64> {
+        self.others.allowed()
     }
 
     /// What we may have used in any 24 hours: the allowance without the reserve and without what others

@@ -55,6 +55,14 @@ impl Refusal {
         }
     }
 
+    /// A call goes out before its time, to find out.
+    pub(crate) fn try_now(&mut self, now: Duration) {
+        if self.in_a_row > 0 {
+            self.probing = true;
+            self.until = self.until.max(now.saturating_add(PROBE));
+        }
+    }
+
     pub(crate) fn went_through(&mut self, now: Duration) {
         // An answer that was on its way already when others were refused proves nothing.
         if self.probing || now >= self.until {

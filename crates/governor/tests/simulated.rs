@@ -290,6 +290,37 @@ fn after_the_daily_limit_is_exceeded_it_is_tried_once_in_a_quarter_of_an_hour() 
 }
 
 #[test]
+fn a_call_that_is_tried_before_its_time_lets_the_others_go_if_it_goes_through() {
+    let mut governor = Governor::new(LIMITS);
+    governor.usage(ALLOWED, ALLOWED, START);
+    assert_eq!(governor.allowed(), Some(ALLOWED));
+    governor.note_call(1, START);
+    governor.blocked_until(START, None);
+    // One that was on its way already proves nothing.
+    governor.went_through(START + seconds(1));
+    assert!(governor.next_call_at(START + seconds(2), Urgency::Person) > START + seconds(2));
+    for goes in [false, true] {
+        let now = START + seconds(10);
+        governor.try_now(now);
+        governor.note_call(1, now);
+        // Until it is answered nobody follows it.
+        assert!(governor.next_call_at(now, Urgency::Person) > now);
+        if goes {
+            governor.usage(ALLOWED, 2 * ALLOWED, now);
+            governor.went_through(now);
+        } else {
+            assert!(governor.blocked_until(now, None) > now + seconds(60));
+        }
+        assert_eq!(governor.next_call_at(now, Urgency::Person) == now, goes);
+    }
+    // Where nothing was refused it is a call like any other.
+    let (mut governor, now) = (Governor::new(LIMITS), START);
+    governor.try_now(now);
+    governor.note_call(1, now);
+    assert_eq!(governor.next_call_at(now, Urgency::Person), now);
+}
+
+#[test]
 fn too_many_at_once_are_tried_again_soon_and_ever_more_rarely() {
     let mut governor = Governor::new(LIMITS);
     governor.usage(100, ALLOWED, START);

@@ -46,7 +46,7 @@ impl Salesforce {
         serde_json::from_slice(&answer.body).map_err(|_| {
             let kind = if call.writes { FaultKind::Ambiguous } else { FaultKind::Transient };
             let mut fault = Fault::new(kind, "NOT_JSON", "the org's answer is no JSON");
-            fault.request_id = refusal::request_id(&answer.headers);
+            fault.about.request_id = refusal::request_id(&answer.headers);
             fault
         })
     }

@@ -83,8 +83,9 @@ impl Salesforce {
             if secret.is_empty() {
                 continue;
             }
+            let about = &mut *fault.about;
             let texts = [&mut fault.code, &mut fault.message, &mut fault.hint];
-            for text in texts.into_iter().chain(&mut fault.fields).chain(&mut fault.request_id) {
+            for text in texts.into_iter().chain(&mut about.fields).chain(&mut about.request_id) {
                 if text.contains(secret) {
                     *text = text.replace(secret, "***");
                 }

@@ -177,6 +177,9 @@ pub(crate) fn hint(code: &str, message: &str) -> &'static str {
         }
         "REQUEST_LIMIT_EXCEEDED" => "The org's allowance of API requests for 24 hours is used up.",
         "STORAGE_LIMIT_EXCEEDED" => "The org's data storage is full. Free some, or buy more.",
+        "INSUFFICIENT_ACCESS" | "INSUFFICIENT_ACCESS_OR_READONLY" => {
+            "Give the user of the connection the right to change the record and its object."
+        }
         "INVALID_FIELD_FOR_INSERT_UPDATE" => {
             "Give the user of the connection the right to edit the field, or take the field out of the mapping."
         }

@@ -25,7 +25,7 @@ impl Salesforce {
         let body = self.call(&Call::get(self.path(&format!("/sobjects/{object}/describe")))).await;
         let body = body.map_err(|mut fault| {
             if fault.code == "NOT_FOUND" || fault.code == "INVALID_TYPE" {
-                fault.kind = FaultKind::Configuration;
+                fault.kind = FaultKind::Schema;
                 fault.hint = format!("Check that the object {object} exists and that the user of the connection can see it.");
             }
             fault

@@ -6,11 +6,6 @@
 //!
 //! Where a comment gives a fact of the wire, it names the guide of Salesforce that says so.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "beside a request over the network, moving a fault costs nothing"
-)]
-
 mod account;
 mod array;
 mod call;

@@ -163,7 +163,7 @@ fn key(batch: &WriteBatch, identity: &Identity) -> Result<Value, Fault> {
             "MISSING_EXTERNAL_ID",
             format!("the value of field {}, which identifies the record, is empty", identity.field),
         );
-        fault.fields = vec![identity.field.clone()];
+        fault.about.fields = vec![identity.field.clone()];
         return Err(fault);
     }
     Ok(key)

@@ -220,7 +220,7 @@ pub(crate) fn of_read(mut fault: Fault) -> Fault {
             | "NOT_FOUND"
             | "INSUFFICIENT_ACCESS"
             | "INVALID_TYPE_FOR_OPERATION",
-        ) => FaultKind::Configuration,
+        ) => FaultKind::Schema,
         (
             _,
             "MALFORMED_QUERY"

@@ -15,7 +15,7 @@ const LONGEST_MESSAGE: usize = 1000;
 pub(crate) fn of_answer(answer: &Response) -> Fault {
     let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or(Value::Null);
     let mut fault = of_body(answer.status, &body);
-    fault.request_id = request_id(&answer.headers);
+    fault.about.request_id = request_id(&answer.headers);
     if let Some(wait) = retry_after(&answer.headers) {
         fault.retry_after = Some(wait);
     }
@@ -58,12 +58,12 @@ pub(crate) fn of_entry(entry: &Value) -> Fault {
     let mut fault =
         Fault::new(codes::kind(code, message), short(code, 100), short(message, LONGEST_MESSAGE));
     if let Some(fields) = entry.get("fields").and_then(Value::as_array) {
-        fault.fields =
+        fault.about.fields =
             fields.iter().filter_map(Value::as_str).map(|f| short(f, 255)).take(100).collect();
     }
     fault.retry_after = codes::wait(code, message);
     fault.hint = codes::hint(code, message).to_owned();
-    fault.existing_id = match code {
+    fault.about.existing_id = match code {
         "DUPLICATE_VALUE" => id::after(message, "record with id: "),
         "DUPLICATES_DETECTED" => only_match(entry),
         _ => None,

@@ -61,12 +61,12 @@ fn a_used_up_day_waits_longer_than_a_crowd() {
 fn the_record_that_is_there_already_is_found_in_the_error() {
     let by_message = of_entry(&json!({"statusCode": "DUPLICATE_VALUE",
         "message": "duplicate value found: Ext__c duplicates value on record with id: a0524000005wNw0"}));
-    assert_eq!(by_message.existing_id.as_deref(), Some("a0524000005wNw0AAE"));
+    assert_eq!(by_message.about.existing_id.as_deref(), Some("a0524000005wNw0AAE"));
     let by_rule = of_entry(
         &json!({"statusCode": "DUPLICATES_DETECTED", "message": "Use one of these records?",
         "duplicateResult": {"matchResults": [{"matchRecords": [{"record": {"Id": "001D000000IqhSLIAZ"}}]}]}}),
     );
-    assert_eq!(by_rule.existing_id.as_deref(), Some("001D000000IqhSLIAZ"));
+    assert_eq!(by_rule.about.existing_id.as_deref(), Some("001D000000IqhSLIAZ"));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn headers_tell_the_request_and_when_to_come_back() {
     answer.headers.insert("x-sfdc-request-id", HeaderValue::from_static("00ab"));
     answer.headers.insert("retry-after", HeaderValue::from_static("120"));
     let fault = of_answer(&answer);
-    assert_eq!(fault.request_id.as_deref(), Some("00ab"));
+    assert_eq!(fault.about.request_id.as_deref(), Some("00ab"));
     assert_eq!(fault.retry_after, Some(Duration::from_secs(120)));
     answer.headers.insert("retry-after", HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"));
     assert_eq!(of_answer(&answer).retry_after, None);

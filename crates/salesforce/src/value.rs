@@ -127,7 +127,7 @@ pub(crate) fn to_json(column: &Column, text: Option<&str>) -> Result<Value, Faul
     let refuse = |code: &str, why: &str| {
         let message = format!("the value of field {} {why}", column.name);
         let mut fault = Fault::new(FaultKind::Refused, code, message);
-        fault.fields = vec![column.name.clone()];
+        fault.about.fields = vec![column.name.clone()];
         Err(fault)
     };
     if matches!(column.kind, Kind::Structure | Kind::Bytes) {
@@ -193,7 +193,7 @@ fn other_type(column: &Column) -> Fault {
     let message = format!("field {} holds a value of another type than it had", column.name);
     let mut fault = Fault::new(FaultKind::Configuration, "FIELD_TYPE_CHANGED", message)
         .with_hint("Check the field's type, and register the table's fields again.");
-    fault.fields = vec![column.name.clone()];
+    fault.about.fields = vec![column.name.clone()];
     fault
 }
 

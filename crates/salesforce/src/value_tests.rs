@@ -95,7 +95,7 @@ fn what_salesforce_cannot_hold_is_refused_with_its_field_and_without_its_value()
     for (kind, text) in cases {
         let fault = to_json(&column(kind), Some(text)).expect_err(text);
         assert_eq!(fault.kind, FaultKind::Refused);
-        assert_eq!(fault.fields, ["Field__c"]);
+        assert_eq!(fault.about.fields, ["Field__c"]);
         assert!(!fault.message.contains(text), "{}", fault.message);
     }
 }

@@ -56,14 +56,14 @@ impl Salesforce {
                         for (item, row) in step.items.iter().zip(&rows) {
                             let done = result(batch, step, item, row, &befores[item.place]);
                             results[item.place] = Some(done.map_err(|mut fault| {
-                                fault.request_id.clone_from(&carried.request_id);
+                                fault.about.request_id.clone_from(&carried.request_id);
                                 self.redacted(fault, session.as_deref())
                             }));
                         }
                     }
                     Err(fault) if fault.code == "JSON_PARSER_ERROR" && plan.split(step) => {}
                     Err(mut fault) => {
-                        fault.request_id.clone_from(&carried.request_id);
+                        fault.about.request_id.clone_from(&carried.request_id);
                         let fault = self.redacted(fault, session.as_deref());
                         for item in &step.items {
                             results[item.place] = Some(Err(fault.clone()));
@@ -97,7 +97,7 @@ impl Salesforce {
             }
             Err(fault) if fault.is_of_connection() => Err(fault),
             Err(fault) => {
-                let request_id = fault.request_id.clone();
+                let request_id = fault.about.request_id.clone();
                 Ok(Carried { before: None, steps: vec![Err(of_step(fault))], request_id })
             }
         }
@@ -132,14 +132,14 @@ impl Salesforce {
             Ok(answer) => answer,
             Err(fault) if fault.is_of_connection() => return Err(fault),
             Err(fault) => {
-                let request_id = fault.request_id.clone();
+                let request_id = fault.about.request_id.clone();
                 let steps = plan.steps.iter().map(|_| Err(of_step(fault.clone()))).collect();
                 return Ok(Carried { before: None, steps, request_id });
             }
         };
         let answers = answer.get("compositeResponse").and_then(Value::as_array);
         let Some(answers) = answers.filter(|answers| answers.len() == count) else {
-            return Err(Fault { request_id, ..unclear() });
+            return Err(unclear(request_id));
         };
         let (first, others) = answers.split_at(usize::from(plan.read));
         let before = first.first().and_then(|answer| {
@@ -158,7 +158,7 @@ impl Salesforce {
         let request_id = refusal::request_id(&answer.headers);
         match serde_json::from_slice(&answer.body) {
             Ok(body) => Ok((body, request_id)),
-            Err(_) => Err(Fault { request_id, ..unclear() }),
+            Err(_) => Err(unclear(request_id)),
         }
     }
 
@@ -202,7 +202,7 @@ fn rows(status: StatusCode, body: &Value, count: usize) -> Result<Vec<Value>, Fa
     if status.is_success() {
         return match body.as_array() {
             Some(rows) if rows.len() == count => Ok(rows.clone()),
-            _ => Err(unclear()),
+            _ => Err(unclear(None)),
         };
     }
     let fault = of_step(refusal::of_body(status, body));
@@ -214,12 +214,14 @@ fn rows(status: StatusCode, body: &Value, count: usize) -> Result<Vec<Value>, Fa
 }
 
 /// The org says that it was carried out, and not what.
-fn unclear() -> Fault {
-    Fault::new(
+fn unclear(request_id: Option<String>) -> Fault {
+    let mut fault = Fault::new(
         FaultKind::Ambiguous,
         "UNEXPECTED_ANSWER",
         "the answer to a write is not as it should be",
-    )
+    );
+    fault.about.request_id = request_id;
+    fault
 }
 
 /// What a whole step is refused for lies in the object or the fields, as this user may use them.
@@ -228,7 +230,7 @@ fn of_step(mut fault: Fault) -> Fault {
         && matches!(fault.code.as_str(), "INVALID_FIELD" | "INVALID_TYPE")
         || fault.code == "NOT_FOUND"
     {
-        fault.kind = FaultKind::Configuration;
+        fault.kind = FaultKind::Schema;
     }
     fault
 }
@@ -259,11 +261,11 @@ fn result(
             let entry = errors.and_then(|errors| errors.first()).unwrap_or(&Value::Null);
             return of_record(batch, step, item, refusal::of_entry(entry), before);
         }
-        None => return Err(unclear()),
+        None => return Err(unclear(None)),
     }
     let id = || {
         let id = item.id.clone().or_else(|| row.get("id")?.as_str().map(id::long));
-        id.filter(|id| id::is_id(id)).ok_or_else(unclear)
+        id.filter(|id| id::is_id(id)).ok_or_else(|| unclear(None))
     };
     Ok(match step.verb {
         Verb::Delete => Done::Deleted,
@@ -293,8 +295,8 @@ fn of_record(
             && !name.eq_ignore_ascii_case("Id")
     };
     if absent {
-        let points =
-            points_elsewhere(batch, item) || fault.fields.iter().any(|name| of_reference(name));
+        let points = points_elsewhere(batch, item)
+            || fault.about.fields.iter().any(|name| of_reference(name));
         let gone = match (&step.verb, before) {
             (Verb::Create | Verb::Upsert(_), _) => false,
             (_, Before::Missing) => true,
@@ -310,9 +312,13 @@ fn of_record(
         fault.kind = if points || create { FaultKind::Dependency } else { FaultKind::Conflict };
     }
     if fault.code == "FIELD_INTEGRITY_EXCEPTION"
-        && fault.fields.iter().any(|name| of_reference(name))
+        && fault.about.fields.iter().any(|name| of_reference(name))
     {
         fault.kind = FaultKind::Dependency;
+    }
+    // The field is not there for this user: it is the same with every record that sets it.
+    if fault.kind == FaultKind::Refused && fault.code == "INVALID_FIELD" {
+        fault.kind = FaultKind::Schema;
     }
     Err(fault)
 }

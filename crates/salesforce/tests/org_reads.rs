@@ -1,8 +1,4 @@
 //! Reading from a local org.
-#![allow(
-    clippy::result_large_err,
-    reason = "beside a request over the network, moving a fault costs nothing"
-)]
 
 mod against;
 
@@ -54,7 +50,7 @@ async fn the_description_of_an_object_becomes_fields() {
     assert!(field("SystemModstamp").read_only());
     assert!(field("Rating").choices.iter().any(|choice| choice == "Hot"));
     let fault = client.describe("Nothing__c").await.expect_err("a fault");
-    assert_eq!(fault.kind, FaultKind::Configuration);
+    assert_eq!(fault.kind, FaultKind::Schema);
 }
 
 #[tokio::test]
@@ -204,14 +200,14 @@ async fn reads_that_are_cut_or_answered_in_html_can_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_field_that_this_user_cannot_see_is_a_matter_of_configuration() {
+async fn a_field_that_this_user_cannot_see_is_a_matter_of_the_schema() {
     let org = org();
     org.set_access("Account", "Phone", false, false).expect("access");
     let client = client(&org);
     let account = client.describe("Account").await.expect("an object");
     assert!(account.field("Phone").is_none());
     let fault = client.list("Account", &[text("Phone")], None).await.expect_err("a fault");
-    assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Configuration, "INVALID_FIELD"));
+    assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Schema, "INVALID_FIELD"));
 }
 
 #[tokio::test]

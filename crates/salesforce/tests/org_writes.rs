@@ -1,8 +1,4 @@
 //! Writing to a local org.
-#![allow(
-    clippy::result_large_err,
-    reason = "beside a request over the network, moving a fault costs nothing"
-)]
 
 mod against;
 
@@ -149,9 +145,9 @@ async fn a_record_that_is_refused_leaves_the_others_alone() {
         [None, Some(FaultKind::Conflict), Some(FaultKind::Refused), Some(FaultKind::Refused), None]
     );
     let fault = |n: usize| outcomes[n].result.as_ref().expect_err("a fault");
-    assert_eq!(fault(1).existing_id.as_deref(), org.records("Account")[0]["Id"].as_str());
+    assert_eq!(fault(1).about.existing_id.as_deref(), org.records("Account")[0]["Id"].as_str());
     assert_eq!(
-        (fault(2).code.as_str(), fault(2).fields.as_slice()),
+        (fault(2).code.as_str(), fault(2).about.fields.as_slice()),
         ("REQUIRED_FIELD_MISSING", ["Name".to_owned()].as_slice())
     );
     assert_eq!(fault(3).code, "STRING_TOO_LONG");

@@ -1,8 +1,4 @@
 //! What answers look like, and what is made of them.
-#![allow(
-    clippy::result_large_err,
-    reason = "beside a request over the network, moving a fault costs nothing"
-)]
 
 mod scripted;
 
@@ -203,7 +199,7 @@ async fn a_composite_reads_then_deletes_updates_and_creates() {
     assert_eq!(client.calls(), 1);
     assert_eq!(outcomes[0].result, Ok(Done::Created { id: "001000000000003AAA".into() }));
     let fault = outcomes[1].result.as_ref().expect_err("a fault");
-    assert_eq!(fault.existing_id.as_deref(), Some("001000000000009AAA"));
+    assert_eq!(fault.about.existing_id.as_deref(), Some("001000000000009AAA"));
     assert_eq!(outcomes[2].result, Ok(Done::Updated { id: "001000000000001AAA".into() }));
     assert!(
         matches!(&outcomes[2].before, Before::There(record) if record.values == [Some("old".to_owned())])
@@ -290,7 +286,7 @@ async fn a_value_that_does_not_fit_is_refused_here_and_the_others_go_on() {
     let outcomes = server.client().write(&batch).await.expect("outcomes");
     let fault = outcomes[0].result.as_ref().expect_err("a fault");
     assert_eq!(
-        (fault.code.as_str(), fault.fields.as_slice()),
+        (fault.code.as_str(), fault.about.fields.as_slice()),
         ("STRING_TOO_LONG", ["Name".to_owned()].as_slice())
     );
     assert!(!fault.message.contains("far too long"));

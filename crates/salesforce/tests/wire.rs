@@ -1,8 +1,4 @@
 //! The client against a server that misbehaves as a test tells it to: what no well-behaved org shows.
-#![allow(
-    clippy::result_large_err,
-    reason = "beside a request over the network, moving a fault costs nothing"
-)]
 
 mod scripted;
 

@@ -1,8 +1,4 @@
 //! Writes that go wrong: what was carried out, what was not, and what nobody knows.
-#![allow(
-    clippy::result_large_err,
-    reason = "beside a request over the network, moving a fault costs nothing"
-)]
 
 mod scripted;
 
@@ -172,7 +168,10 @@ async fn each_step_of_a_composite_has_its_own_fate() {
         matches!(&outcomes[1].before, Before::There(record) if record.values == [Some("a".to_owned())])
     );
     let fault = outcomes[2].result.as_ref().expect_err("a fault");
-    assert_eq!((fault.kind, fault.request_id.as_deref()), (FaultKind::Ambiguous, Some("abc")));
+    assert_eq!(
+        (fault.kind, fault.about.request_id.as_deref()),
+        (FaultKind::Ambiguous, Some("abc"))
+    );
 }
 
 #[tokio::test]

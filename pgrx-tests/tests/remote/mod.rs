@@ -1,8 +1,10 @@
 //! Two-way sync with another system, held against the local org.
 
+mod allowance;
 mod both_ways;
 mod campaign;
 mod lost_answers;
+mod mending;
 mod one_record;
 mod reckoning;
 mod registering;

@@ -19,7 +19,9 @@ use super::plan::Plan;
 use super::sync::Sync;
 use super::{queue, resolve};
 use crate::worker::transaction::{Failure, transaction};
-use connector::{Capabilities, Connector, Fault, Mark, Outcome, Page, Record, WriteBatch};
+use connector::{
+    Capabilities, Connector, Fault, FaultKind, Mark, Outcome, Page, Record, WriteBatch,
+};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use intent::{Intent, Op};
 use merge::Side;
@@ -63,7 +65,7 @@ pub enum Reply {
 }
 
 /// What a call is for.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Purpose {
     Write(Vec<Sent>),
     /// Is there a record already of which a create was decided?
@@ -81,15 +83,16 @@ enum Purpose {
 }
 
 /// A request with what it is for.
-#[derive(Clone, Debug)]
-pub struct Call {
-    pub number: u64,
-    pub request: Request,
+struct Call {
+    number: u64,
+    request: Request,
     purpose: Purpose,
     /// Not before then.
     not_before: Option<Instant>,
     /// Has room for more of the backlog, and waits for it until `not_before`.
     gathering: bool,
+    /// How often it was refused as a whole; it waits for what is wrong to be mended.
+    refused: u32,
 }
 
 /// What a sync with another system keeps in memory. All of it can be lost: the tables have what counts.
@@ -100,7 +103,7 @@ pub struct State {
     next_intent: i64,
     outbox: VecDeque<Call>,
     /// Calls that left, and the moment (see `moment`) they did.
-    left: HashMap<u64, (Purpose, u64)>,
+    left: HashMap<u64, (Call, u64)>,
     /// Answers that have not been worked on.
     answers: VecDeque<(Purpose, u64, Reply)>,
     /// Keys of both sides that an intent has taken: later changes of them wait.
@@ -152,18 +155,24 @@ impl State {
         }
     }
 
-    /// The next call that may leave now.
-    pub fn next(&mut self, in_flight: usize) -> Option<Call> {
-        if self.left.len() >= in_flight {
-            return None;
-        }
-        let now = Instant::now();
-        let place =
-            self.outbox.iter().position(|call| call.not_before.is_none_or(|at| at <= now))?;
-        let mut call = self.outbox.remove(place)?;
+    /// May a call leave now, of which so many may be on their way?
+    pub fn is_ready(&self, in_flight: usize) -> bool {
+        self.left.len() < in_flight && self.ready().is_some()
+    }
+
+    /// The next call that may leave now: its number, by which it is answered, and what it asks.
+    pub fn next(&mut self) -> Option<(u64, Request)> {
+        let mut call = self.outbox.remove(self.ready()?)?;
         call.gathering = false;
-        self.left.insert(call.number, (call.purpose.clone(), self.moment));
-        Some(call)
+        let (number, request) = (call.number, call.request.clone());
+        self.left.insert(number, (call, self.moment));
+        Some((number, request))
+    }
+
+    /// The place in the outbox of the next call that may leave now.
+    fn ready(&self) -> Option<usize> {
+        let now = Instant::now();
+        self.outbox.iter().position(|call| call.not_before.is_none_or(|at| at <= now))
     }
 
     /// When the next call may leave that has to wait.
@@ -182,6 +191,11 @@ impl State {
         self.left.is_empty() && self.outbox.is_empty() && self.answers.is_empty()
     }
 
+    /// Does a call wait that was refused as a whole?
+    pub fn is_refused(&self) -> bool {
+        self.outbox.iter().chain(self.left.values().map(|(call, _)| call)).any(|c| c.refused > 0)
+    }
+
     pub fn in_flight(&self) -> usize {
         self.left.len()
     }
@@ -192,7 +206,7 @@ impl State {
             !matches!(purpose, Purpose::Load | Purpose::LoadLinks(_) | Purpose::Poll)
         };
         self.outbox.iter().filter(|call| is(&call.purpose)).count()
-            + self.left.values().filter(|(purpose, _)| is(purpose)).count()
+            + self.left.values().filter(|(call, _)| is(&call.purpose)).count()
             + self.answers.iter().filter(|(purpose, ..)| is(purpose)).count()
     }
 
@@ -206,20 +220,20 @@ impl State {
     }
 
     /// Takes an answer. A fault that says of the connection that nothing was carried out puts the call
-    /// back; one of the call itself is returned.
+    /// back; one of the object, or of a call that only reads, does so too and is returned.
     ///
     /// # Errors
-    /// The fault, if the call can never succeed as it is.
-    pub fn answer(&mut self, call: Call, reply: Result<Reply, Fault>) -> Result<(), Box<Fault>> {
-        let Some((purpose, moment)) = self.left.remove(&call.number) else { return Ok(()) };
+    /// The fault, if the call succeeds only once something is mended.
+    pub fn answer(&mut self, number: u64, reply: Result<Reply, Fault>) -> Result<(), Box<Fault>> {
+        let Some((mut call, moment)) = self.left.remove(&number) else { return Ok(()) };
         match reply {
             Ok(reply) => {
-                self.answers.push_back((purpose, moment, reply));
+                self.answers.push_back((call.purpose, moment, reply));
                 Ok(())
             }
             Err(fault) => {
-                let lost = fault.kind == connector::FaultKind::Ambiguous;
-                match purpose {
+                let lost = fault.kind == FaultKind::Ambiguous;
+                match call.purpose {
                     Purpose::Write(sent) if lost => {
                         self.unsure.extend(sent);
                         Ok(())
@@ -228,7 +242,7 @@ impl State {
                         self.outbox.push_front(call);
                         Ok(())
                     }
-                    Purpose::Write(sent) => {
+                    Purpose::Write(sent) if fault.kind != FaultKind::Schema => {
                         // The request as a whole was refused: each record has that answer.
                         let outcomes = sent
                             .iter()
@@ -245,8 +259,9 @@ impl State {
                         Ok(())
                     }
                     _ => {
-                        let mut call = call;
-                        call.not_before = Some(Instant::now() + AFTER_REFUSAL);
+                        call.refused += 1;
+                        let pause = AFTER_REFUSAL.saturating_mul(call.refused);
+                        call.not_before = Some(Instant::now() + pause.min(LONGEST_REFUSAL));
                         self.outbox.push_back(call);
                         Err(Box::new(fault))
                     }
@@ -261,8 +276,9 @@ impl State {
 
     fn call_later(&mut self, request: Request, purpose: Purpose, not_before: Option<Instant>) {
         self.next_call += 1;
-        let (number, gathering) = (self.next_call, false);
-        self.outbox.push_back(Call { number, request, purpose, not_before, gathering });
+        let number = self.next_call;
+        let call = Call { number, request, purpose, not_before, gathering: false, refused: 0 };
+        self.outbox.push_back(call);
     }
 
     /// How many changes come after those being decided on.
@@ -300,7 +316,7 @@ impl State {
     /// Is a call of this kind waiting or on its way?
     fn has(&self, is: impl Fn(&Purpose) -> bool) -> bool {
         self.outbox.iter().map(|call| &call.purpose).any(&is)
-            || self.left.values().any(|(purpose, _)| is(purpose))
+            || self.left.values().any(|(call, _)| is(&call.purpose))
             || self.answers.iter().any(|(purpose, ..)| is(purpose))
     }
 
@@ -363,7 +379,8 @@ const FULL: usize = 200;
 /// How long a call waits for more at the most.
 const GATHER: Duration = Duration::from_millis(100);
 /// When a call that was refused as a whole is tried again.
-const AFTER_REFUSAL: Duration = Duration::from_secs(30);
+const AFTER_REFUSAL: Duration = Duration::from_secs(10);
+const LONGEST_REFUSAL: Duration = Duration::from_secs(600);
 
 fn lane_marks(plan: &Plan, intent: &Intent) -> impl Iterator<Item = u64> {
     let local = plan.remote_side().map(|side| queue::mark(side.other(), &intent.key));

@@ -397,7 +397,13 @@ impl Sync {
                     }
                 } else {
                     for record in records {
-                        self.take_read(epoch, shapes, std::slice::from_ref(record), moment, waited)?;
+                        self.take_read(
+                            epoch,
+                            shapes,
+                            std::slice::from_ref(record),
+                            moment,
+                            waited,
+                        )?;
                     }
                     return Ok(());
                 }

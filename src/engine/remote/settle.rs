@@ -63,7 +63,10 @@ impl Sync {
             for (mut one, outcome) in sent.into_iter().zip(outcomes.into_iter().chain(unanswered)) {
                 match &outcome.result {
                     Err(fault) if fault.kind == FaultKind::Ambiguous => state.unsure.push(one),
-                    Err(fault) if fault.is_of_connection() || fault.kind == FaultKind::Cascade => {
+                    Err(fault)
+                        if fault.is_of_connection()
+                            || matches!(fault.kind, FaultKind::Cascade | FaultKind::Schema) =>
+                    {
                         one.tries += 1;
                         later.push(one);
                     }
