@@ -334,14 +334,15 @@ fn insert_conflict(
     });
 }
 
-/// A change over there that was seen only when it had been overwritten from here.
+/// A change over there that was seen only when it had been overwritten from here; without `meant` the
+/// record was deleted over it.
 #[allow(clippy::too_many_arguments)]
 pub fn note_overwritten(
     plan: &Plan,
     key: &[u8],
     field: usize,
     old: &Base<'_>,
-    meant: &Base<'_>,
+    meant: Option<&Base<'_>>,
     found: Value<'_>,
     remote: Side,
     winner: Side,
@@ -354,10 +355,23 @@ pub fn note_overwritten(
     let base = shown(remote, old.side(remote)[field]);
     let mut values = [base, None, None];
     values[1 + remote as usize] = shown(remote, found);
-    values[1 + local as usize] = shown(local, meant.side(local)[field]);
+    values[1 + local as usize] = meant.and_then(|meant| shown(local, meant.side(local)[field]));
+    let (kind, what) = match meant {
+        Some(_) => ("update_origin_differs", "both sides changed the field".to_owned()),
+        None => (
+            "update_deleted",
+            format!(
+                "the {} deleted the record before it knew of the {}'s change",
+                local.name(),
+                remote.name()
+            ),
+        ),
+    };
     let why = format!(
-        "both sides changed the field; {}",
-        if times[0] == times[1] {
+        "{what}; {}",
+        if meant.is_none() {
+            "the record stays deleted".to_owned()
+        } else if times[0] == times[1] {
             "at the same time, and the source wins".to_owned()
         } else {
             format!("the {}'s change is the later one", winner.name())
@@ -365,7 +379,7 @@ pub fn note_overwritten(
     );
     let name = plan.fields[field].name(plan);
     let key = key_text(plan, local, key);
-    insert_conflict(plan, &key, "update_origin_differs", name, values, winner.name(), &why);
+    insert_conflict(plan, &key, kind, name, values, winner.name(), &why);
 }
 
 /// A key as people read it: its value, or its values in parentheses.

@@ -80,3 +80,24 @@ fn an_edit_found_while_writing_is_a_conflict_and_the_later_one_wins() {
         ["account_name|one|theirs|ours|target"]
     );
 }
+
+/// Without an identity: somebody has changed the record before it could be looked up.
+#[test]
+fn a_record_changed_before_its_lost_create_is_looked_up_makes_no_twin() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('first')");
+    settle(&mut c);
+    // All is refused until the record has been changed.
+    org.fault(FaultRule::once(Fault::CutAfter).path("composite/sobjects"));
+    run(&mut c, "INSERT INTO accounts (account_name, industry_type) VALUES ('lost', 'Energy')");
+    let there = || org.records("Account").into_iter().find(|r| r["Name"] == "lost");
+    assert!(cluster::poll(std::time::Duration::from_secs(20), || there().is_some()));
+    org.edit(there().unwrap()["Id"].as_str().unwrap(), json!({"Name": "changed"})).unwrap();
+    settle(&mut c);
+    until(
+        &mut c,
+        "SELECT string_agg(account_name, ', ' ORDER BY id) FROM accounts",
+        "first, changed",
+    );
+    assert_eq!(names(&org), ["changed", "first"]);
+}

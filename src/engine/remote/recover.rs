@@ -342,6 +342,26 @@ impl Sync {
                     }
                 }
             }
+            // Somebody may have changed one already. It is the row's if it still holds half of what was sent,
+            // and no other row or record comes into question.
+            free.retain(|(record, _)| !found.iter().flatten().any(|r| r.id == record.id));
+            let likeness = |n: usize, row: &[Value<'_>]| {
+                meant[n].as_ref().map_or((0, 0), |base| likeness(plan, row, base.side(remote)))
+            };
+            let open: Vec<usize> = (0..sent.len()).filter(|&n| found[n].is_empty()).collect();
+            for &n in &open {
+                for (record, row) in &free {
+                    let (alike, of) = likeness(n, row);
+                    let others = open.iter().filter(|&&o| o != n && likeness(o, row).0 > 0).count();
+                    if alike > 0 {
+                        found[n].push(record.clone());
+                    }
+                    if alike > 0 && (2 * alike < of || others > 0) {
+                        // Doubtful whose it is.
+                        found[n].push(record.clone());
+                    }
+                }
+            }
             Ok(())
         })?;
         Ok(found)
@@ -489,6 +509,17 @@ impl Sync {
         })?;
         self.merge_anew(epoch, shapes, &bump, halves)
     }
+}
+
+/// How many of the values that were meant for a record it holds, and of how many.
+fn likeness(plan: &Plan, row: &[Value<'_>], meant: &[Value<'_>]) -> (usize, usize) {
+    let Some((remote, _)) = plan.remote() else { return (0, 0) };
+    let (r, l) = (remote as usize, remote.other() as usize);
+    let sent = plan.fields.iter().zip(meant).filter_map(|(field, &meant)| {
+        let column = field.column[r].filter(|_| field.how[l].is_some())?;
+        matches!(meant, Value::Bytes(_)).then_some(row[column] == meant)
+    });
+    sent.fold((0, 0), |(alike, of), same| (alike + usize::from(same), of + 1))
 }
 
 /// Does a record of the other system hold what it was meant to?

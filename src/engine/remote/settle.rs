@@ -234,7 +234,18 @@ fn one<'b>(
                 && let Some(link) = links.find(bump, shapes, remote, &remote_key)
                 && !link.deleted
             {
+                let lost = match (&outcome.before, &link.base) {
+                    (Before::There(record), Some(old)) => {
+                        let row = values::row(bump, plan.side(remote), id, &record.values)?;
+                        note_deleted_over(plan, key, old, row, remote)
+                    }
+                    _ => false,
+                };
                 links.bury(&link);
+                if lost {
+                    queue::sent(plan, local, key, marks);
+                    return Ok(End::Conflict);
+                }
             }
             queue::sent(plan, local, key, marks);
             Ok(End::Synced)
@@ -264,6 +275,31 @@ fn one<'b>(
             Ok(End::Parked)
         }
     }
+}
+
+/// Notes what somebody had changed of a record over there before it was deleted from here, unknown to us.
+/// True if there was anything.
+fn note_deleted_over(
+    plan: &Plan,
+    key: &[u8],
+    old: &Base<'_>,
+    row: &[Value<'_>],
+    remote: Side,
+) -> bool {
+    let mut any = false;
+    for (n, field) in plan.fields.iter().enumerate() {
+        // What the other system sets by itself, such as the time of the last change, is nobody's edit.
+        let column = field.column[remote as usize];
+        let Some(c) = column.filter(|&c| !plan.side(remote).columns[c].generated) else { continue };
+        let known = old.side(remote)[n];
+        if field.how[remote as usize].is_some() && known.is_known() && row[c] != known {
+            any = true;
+            let times = [i64::MIN; 2];
+            let winner = remote.other();
+            peers::note_overwritten(plan, key, n, old, None, row[c], remote, winner, times);
+        }
+    }
+    any
 }
 
 /// The record is there, with what was sent.
@@ -346,7 +382,17 @@ fn agreed<'b>(
                 let mut times = [i64::MIN; 2];
                 (times[r], times[local as usize]) = (at, intent.at);
                 let winner = merge::later(times);
-                peers::note_overwritten(plan, key, n, old, &meant, row[c], remote, winner, times);
+                peers::note_overwritten(
+                    plan,
+                    key,
+                    n,
+                    old,
+                    Some(&meant),
+                    row[c],
+                    remote,
+                    winner,
+                    times,
+                );
                 if winner == remote {
                     restored.push(n);
                 }
