@@ -1,0 +1,483 @@
+//! The fields of a sync: which column of one side goes with which of the other, and how a value gets
+//! across.
+
+use super::table::{Column, Table, find};
+use super::{BaseShape, Plan};
+use crate::border;
+use crate::engine::remote::side as remote_side;
+use crate::sql::identifier;
+use crate::worker::transaction::{Failure, refuse};
+use change::shape;
+use document::{Config, Direction, Fields, Transform};
+use merge::Side;
+use pgrx::pg_sys::{self, Oid};
+
+/// How a field gets from one side to the other.
+#[derive(Clone, Debug, PartialEq)]
+pub enum How {
+    /// The same bytes.
+    Copy,
+    /// An SQL expression over the columns of the side it comes from.
+    Evaluate(String),
+}
+
+/// A field: one column on each side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// Its column on each side; a field computed from an expression has none on its own side.
+    pub column: [Option<usize>; 2],
+    /// For each side the columns whose values make what is sent to the other.
+    pub inputs: [Vec<usize>; 2],
+    /// How it leaves each side; `None`: it does not.
+    pub how: [Option<How>; 2],
+}
+
+impl Field {
+    /// The name users know it by: the target's column.
+    pub fn name<'a>(&self, plan: &'a Plan) -> &'a str {
+        let place = |side: Side| {
+            self.column[side as usize].map(|c| plan.side(side).columns[c].name.as_str())
+        };
+        place(Side::Target).or_else(|| place(Side::Source)).unwrap_or("")
+    }
+}
+
+pub(super) fn resolve_fields(
+    config: &Config,
+    source: &Table,
+    target: &Table,
+) -> Result<Vec<Field>, Failure> {
+    let mut fields = Vec::new();
+    match &config.fields {
+        Fields::AllSame { include, exclude } => {
+            for name in include.iter().flatten() {
+                find(source, name, "include_fields")?;
+                find(target, name, "include_fields")?;
+            }
+            for (s, column) in source.columns.iter().enumerate() {
+                let listed =
+                    |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case(&column.name));
+                let remote = source.remote.is_some() || target.remote.is_some();
+                let partner =
+                    if remote { target.like(&column.name) } else { target.place(&column.name) };
+                let Some(t) = partner else { continue };
+                if !include.as_deref().is_none_or(listed) || listed(exclude) {
+                    continue;
+                }
+                if remote && remote_side::is_other_id([source, target], [s, t]) {
+                    continue;
+                }
+                let to = [&target.columns[t], column];
+                let how = |side: Side| {
+                    (flows(config.direction, side) && !to[side as usize].generated).then(|| {
+                        plain(column_of(side, column, &target.columns[t]), to[side as usize])
+                    })
+                };
+                let field = Field {
+                    column: [Some(s), Some(t)],
+                    inputs: [vec![s], vec![t]],
+                    how: [how(Side::Source), how(Side::Target)],
+                };
+                if field.how.iter().any(Option::is_some) {
+                    fields.push(field);
+                }
+            }
+        }
+        Fields::Mapped(mapped) => {
+            for (n, field) in mapped.iter().enumerate() {
+                fields.push(resolve_field(field, n, source, target)?);
+            }
+        }
+    }
+    if fields.is_empty() {
+        return Err(refuse(
+            "22023",
+            format!("{} and {} have no field to sync", source.name, target.name),
+            "No column has the same name on both sides, or all were excluded.",
+            "Say in \"field_mappings\" which column belongs to which.",
+        ));
+    }
+    Ok(fields)
+}
+
+pub(super) fn flows(direction: Direction, side: Side) -> bool {
+    match side {
+        Side::Source => direction.to_target(),
+        Side::Target => direction.to_source(),
+    }
+}
+
+pub(super) fn column_of<'a>(side: Side, source: &'a Column, target: &'a Column) -> &'a Column {
+    match side {
+        Side::Source => source,
+        Side::Target => target,
+    }
+}
+
+/// How a value travels that nothing changes on its way.
+fn plain(from: &Column, to: &Column) -> How {
+    // A moment without a zone is one of UTC.
+    let moments = [pg_sys::TIMESTAMPOID, pg_sys::TIMESTAMPTZOID];
+    if from.base_type != to.base_type
+        && moments.contains(&from.base_type)
+        && moments.contains(&to.base_type)
+    {
+        let name = identifier(&from.name);
+        return How::Evaluate(format!("CAST(pg_catalog.timezone('UTC', {name}) AS {})", to.cast));
+    }
+    let same_bytes = from.base_type == to.base_type
+        && (from.typmod == to.typmod || to.typmod == -1 || to.base_type == pg_sys::VARCHAROID);
+    let text = [pg_sys::TEXTOID, pg_sys::VARCHAROID];
+    if same_bytes || (text.contains(&from.base_type) && text.contains(&to.base_type)) {
+        How::Copy
+    } else {
+        How::Evaluate(format!("CAST({} AS {})", identifier(&from.name), to.cast))
+    }
+}
+
+fn resolve_field(
+    field: &document::Field,
+    n: usize,
+    source: &Table,
+    target: &Table,
+) -> Result<Field, Failure> {
+    let path = format!("field_mappings[{n}]");
+    let (t, to) = find(target, &field.target, &format!("{path}.target"))?;
+    let mut sources = Vec::new();
+    for name in &field.sources {
+        sources.push(find(source, name, &format!("{path}.source"))?.0);
+    }
+    let first = sources.first().copied();
+    let mut how = [None, None];
+    let mut inputs = [sources, vec![t]];
+    // What the other system computes goes one way by itself.
+    let computed = |table: &Table, column: usize| {
+        table.remote.is_some()
+            && table.columns[column].generated
+            && field.direction == Direction::TwoWay
+    };
+    if field.direction.to_target() && !computed(target, t) {
+        let (expression, reads) =
+            leave(&field.transform, source, first, to, &path, "transformation")?;
+        inputs[0].extend(reads);
+        how[0] = Some(expression);
+    }
+    if field.direction.to_source()
+        && let (Some(reverse), Some(first)) = (&field.reverse, first)
+        && !computed(source, first)
+    {
+        let (expression, reads) =
+            leave(reverse, target, Some(t), &source.columns[first], &path, "reverse")?;
+        inputs[1].extend(reads);
+        how[1] = Some(expression);
+    }
+    for inputs in &mut inputs {
+        inputs.sort_unstable();
+        inputs.dedup();
+    }
+    // A field made of several columns has no value of its own: what it sends is compared instead.
+    let several = inputs[0].len() != 1 && how[0].is_some();
+    if several && how[1].is_some() {
+        return Err(refuse(
+            "0A000",
+            format!("\"{path}\" is made of several columns and cannot be reversed"),
+            "Only one column of the source could be written back.",
+            "Leave out \"reverse\", and map the target's column back in mappings of their own with \"direction\".",
+        ));
+    }
+    Ok(Field { column: [if several { None } else { first }, Some(t)], inputs, how })
+}
+
+/// The expression that makes what the other side's column `to` gets, and the columns it reads.
+pub(super) fn leave(
+    transform: &Transform,
+    from: &Table,
+    column: Option<usize>,
+    to: &Column,
+    path: &str,
+    key: &str,
+) -> Result<(How, Vec<usize>), Failure> {
+    let named = |what: &str| {
+        column.map(|c| identifier(&from.columns[c].name)).ok_or_else(|| {
+            refuse(
+                "22023",
+                format!("\"{path}\" names no column that {what} could be applied to"),
+                "A function is applied to the column the value comes from.",
+                "Name the column in \"source\", or write an SQL expression.",
+            )
+        })
+    };
+    let inner = match transform {
+        Transform::None => {
+            let Some(c) = column else {
+                return Err(refuse(
+                    "22023",
+                    format!("\"{path}\" names no source"),
+                    "",
+                    "Name the column in \"source\".",
+                ));
+            };
+            return Ok((plain(&from.columns[c], to), vec![c]));
+        }
+        Transform::Builtin(builtin) => format!("{}({})", builtin.sql_function(), named("it")?),
+        Transform::Function { schema, name } => {
+            let function = match schema {
+                Some(schema) => format!("{}.{}", identifier(schema), identifier(name)),
+                None => identifier(name),
+            };
+            format!("{function}({})", named("the function")?)
+        }
+        Transform::Expression(text) => format!("({text})"),
+    };
+    let expression = format!("CAST({inner} AS {})", to.cast);
+    let reads = columns_read(&expression, from, path, key)?;
+    Ok((How::Evaluate(expression), reads))
+}
+
+/// Parses an expression over a table and tells which columns it reads. Raises what the parser
+/// raises; refuses what is more than an expression of one value.
+fn columns_read(
+    expression: &str,
+    from: &Table,
+    path: &str,
+    key: &str,
+) -> Result<Vec<usize>, Failure> {
+    if from.remote.as_ref().is_some_and(|r| r.assumed) {
+        return Ok((0..from.columns.len()).collect());
+    }
+    let one_value = refuse(
+        "22023",
+        format!("\"{path}.{key}\" is not an SQL expression of one value"),
+        &format!("It reads: {expression}"),
+        "Write an expression as it could stand in a SELECT list.",
+    );
+    // SAFETY: an SPI connection of its own; the query tree is read while the plan exists.
+    unsafe {
+        let text = format!("SELECT {expression}\n FROM {} AS source", from.item());
+        let text = border::exact(&text);
+        pg_sys::SPI_connect();
+        let plan = pg_sys::SPI_prepare(text.as_ptr(), 0, std::ptr::null_mut());
+        let mut reads = None;
+        if !plan.is_null() {
+            let sources = pg_sys::SPI_plan_get_plan_sources(plan);
+            if (*sources).length == 1 {
+                let plan_source =
+                    (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
+                let queries = (*plan_source).query_list;
+                if !queries.is_null() && (*queries).length == 1 {
+                    let query = (*(*queries).elements).ptr_value.cast::<pg_sys::Query>();
+                    reads = columns_of(query, from);
+                }
+            }
+        }
+        pg_sys::SPI_finish();
+        reads.ok_or(one_value)
+    }
+}
+
+unsafe fn columns_of(query: *mut pg_sys::Query, from: &Table) -> Option<Vec<usize>> {
+    // SAFETY: an analysed query.
+    unsafe {
+        let plain = (*query).commandType == pg_sys::CmdType::CMD_SELECT
+            && !(*query).targetList.is_null()
+            && (*(*query).targetList).length == 1
+            && !(*query).rtable.is_null()
+            && !(*query).hasAggs
+            && !(*query).hasTargetSRFs
+            && !(*query).hasWindowFuncs
+            && (*query).groupClause.is_null()
+            && (*query).sortClause.is_null()
+            && (*query).limitCount.is_null()
+            && (*query).setOperations.is_null()
+            && !(*query).jointree.is_null()
+            && (*(*query).jointree).quals.is_null()
+            && (*(*(*query).jointree).fromlist).length == 1;
+        if !plain {
+            return None;
+        }
+        if (*query).hasSubLinks {
+            return Some((0..from.columns.len()).collect());
+        }
+        let mut set: *mut pg_sys::Bitmapset = std::ptr::null_mut();
+        pg_sys::pull_varattnos((*query).targetList.cast(), 1, &raw mut set);
+        let offset = -pg_sys::FirstLowInvalidHeapAttributeNumber;
+        if pg_sys::bms_is_member(offset, set) {
+            return Some((0..from.columns.len()).collect());
+        }
+        Some(
+            (0..from.columns.len())
+                .filter(|&c| pg_sys::bms_is_member(i32::from(from.columns[c].attnum) + offset, set))
+                .collect(),
+        )
+    }
+}
+
+/// The columns by which existing rows of the two sides are paired.
+pub(super) fn match_columns(
+    config: &Config,
+    source: &Table,
+    target: &Table,
+    fields: &[Field],
+) -> Result<Vec<(usize, usize)>, Failure> {
+    if !config.match_on.is_empty() {
+        return config
+            .match_on
+            .iter()
+            .map(|m| {
+                Ok((find(source, &m.source, "match_on")?.0, find(target, &m.target, "match_on")?.0))
+            })
+            .collect();
+    }
+    let partner = |side: Side, column: usize| {
+        fields
+            .iter()
+            .find(|f| f.column[side as usize] == Some(column) && f.inputs[0].len() <= 1)
+            .and_then(|f| f.column[side.other() as usize])
+    };
+    for side in Side::BOTH {
+        let table = if side == Side::Source { source } else { target };
+        let pairs: Option<Vec<(usize, usize)>> = table
+            .key
+            .iter()
+            .map(|&k| partner(side, k).map(|p| if side == Side::Source { (k, p) } else { (p, k) }))
+            .collect();
+        if let Some(pairs) = pairs {
+            return Ok(pairs);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The columns of a side that the document names beside its fields.
+pub(super) fn named_columns(
+    config: &Config,
+    source: &Table,
+    target: &Table,
+    side: Side,
+) -> Result<Vec<usize>, Failure> {
+    let mut named = Vec::new();
+    if let Some((of, column)) = timestamp_column(config, source, target)?
+        && of == side
+    {
+        named.push(column);
+    }
+    let table = if side == Side::Source { source } else { target };
+    if let Some(identity) = &config.identity
+        && let Some(column) = &identity.column
+        && table.remote.is_none()
+    {
+        named.push(find(table, column, "identity.column")?.0);
+    }
+    Ok(named)
+}
+
+/// Where the time of the last change stands, if the document says.
+pub(super) fn timestamp_column(
+    config: &Config,
+    source: &Table,
+    target: &Table,
+) -> Result<Option<(Side, usize)>, Failure> {
+    let Some(name) = &config.timestamp_field else { return Ok(None) };
+    let (side, column) = match (target.like(name), source.like(name)) {
+        (Some(column), _) => (Side::Target, &target.columns[column]),
+        (None, Some(column)) => (Side::Source, &source.columns[column]),
+        (None, None) => {
+            return find(target, name, "conflict_resolution.timestamp_field").map(|_| None);
+        }
+    };
+    let table = if side == Side::Source { source } else { target };
+    let moments = [pg_sys::TIMESTAMPOID, pg_sys::TIMESTAMPTZOID];
+    if !moments.contains(&column.base_type) && !table.remote.as_ref().is_some_and(|r| r.assumed) {
+        return Err(refuse(
+            "22023",
+            format!("\"{}\" of {} is no timestamp", column.name, table.name),
+            "\"conflict_resolution.timestamp_field\" names it as what tells when a record was last changed.",
+            "Name a column of type timestamp or timestamp with time zone.",
+        ));
+    }
+    Ok(table.place(&column.name).map(|place| (side, place)))
+}
+
+/// Drops the columns that nothing uses and renumbers the rest.
+pub(super) fn keep_used(
+    table: &mut Table,
+    fields: &mut [Field],
+    side: Side,
+    match_on: &[(usize, usize)],
+    named: &[usize],
+) {
+    let s = side as usize;
+    let used: Vec<bool> = (0..table.columns.len())
+        .map(|c| {
+            table.key.contains(&c)
+                || named.contains(&c)
+                || match_on.iter().any(|&(a, b)| if s == 0 { a == c } else { b == c })
+                || fields.iter().any(|f| f.column[s] == Some(c) || f.inputs[s].contains(&c))
+        })
+        .collect();
+    let mut next = 0;
+    let new: Vec<usize> = used
+        .iter()
+        .map(|&u| {
+            next += usize::from(u);
+            next.saturating_sub(1)
+        })
+        .collect();
+    let mut place = 0;
+    table.columns.retain(|_| {
+        place += 1;
+        used[place - 1]
+    });
+    if let Some(remote) = &mut table.remote {
+        place = 0;
+        remote.columns.retain(|_| {
+            place += 1;
+            used[place - 1]
+        });
+    }
+    table.key.iter_mut().for_each(|k| *k = new[*k]);
+    for field in fields {
+        field.column[s] = field.column[s].map(|c| new[c]);
+        field.inputs[s].iter_mut().for_each(|c| *c = new[*c]);
+    }
+}
+
+pub(super) fn base_shape(source: &Table, target: &Table, fields: &[Field]) -> BaseShape {
+    let mut columns: Vec<shape::Column> = Vec::new();
+    let mut enums: Vec<Option<Oid>> = Vec::new();
+    let mut add = |side: &str, c: &Column| {
+        // SAFETY: a catalog lookup.
+        let is_enum = unsafe { pg_sys::type_is_enum(c.base_type) };
+        enums.push(is_enum.then_some(c.base_type));
+        let (type_oid, length, by_value) = if is_enum {
+            (pg_sys::ANYENUMOID, -1, false)
+        } else {
+            (c.base_type, c.length, c.by_value)
+        };
+        columns.push(shape::Column {
+            name: format!("{side}.{}", c.name),
+            attnum: 0,
+            type_oid: type_oid.to_u32(),
+            typmod: -1,
+            length,
+            by_value,
+            key: false,
+        });
+        columns.len() - 1
+    };
+    let places = fields
+        .iter()
+        .map(|f| {
+            let shared = f.how.iter().flatten().all(|h| *h == How::Copy);
+            let s = f.column[0].map(|c| add("source", &source.columns[c]));
+            let t = if shared && s.is_some() {
+                s
+            } else {
+                f.column[1].map(|c| add("target", &target.columns[c]))
+            };
+            [s.or(t), t]
+        })
+        .collect();
+    let base = shape::Shape { relation: source.oid.to_u32(), leaf: target.oid.to_u32(), columns };
+    (base, places, enums)
+}

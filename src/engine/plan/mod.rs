@@ -1,0 +1,415 @@
+//! A sync as the engine runs it: its document, resolved against the catalogs.
+
+mod fields;
+mod rights;
+mod table;
+
+pub use fields::{Field, How};
+pub use rights::missing_rights;
+pub use table::{Column, Table, read_table};
+
+use crate::capture::attach;
+use crate::connection;
+use crate::engine::remote::side::{self as remote_side, Remote};
+use crate::sql::{self, Arg, identifier};
+use crate::worker::transaction::{Failure, refuse};
+use change::shape;
+use document::{Config, Context, DeleteLimit, Endpoint, Fields, TableName};
+use fields::{
+    base_shape, keep_used, match_columns, named_columns, resolve_fields, timestamp_column,
+};
+use merge::{Flow, Side};
+use pgrx::pg_sys::{self, Oid};
+use serde_json::Value as Json;
+use std::sync::Arc;
+use table::check_name;
+
+/// What is read of a sync's row.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub id: i32,
+    pub name: String,
+    pub owner: Oid,
+    pub search_path: String,
+    pub document: Json,
+    /// Invalid where the side is an object of another system.
+    pub source: Oid,
+    pub target: Oid,
+    /// The connection and the object of the side that is no table.
+    pub object: Option<(String, String)>,
+}
+
+/// A sync, ready to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub id: i32,
+    pub name: String,
+    pub owner: Oid,
+    pub search_path: String,
+    pub config: Config,
+    pub sides: [Table; 2],
+    pub fields: Vec<Field>,
+    pub flows: Vec<Flow>,
+    /// Pairs of (source column, target column) by which rows that exist on both sides are paired.
+    pub match_on: Vec<(usize, usize)>,
+    /// The target's key is the source's, byte for byte: links need no second index.
+    pub same_key: bool,
+    /// The columns of a base image: for each field the source's value and, where the target's is
+    /// not the same bytes, the target's.
+    pub base: shape::Shape,
+    /// For each field the places of its source and target value in the base.
+    pub base_places: Vec<[Option<usize>; 2]>,
+    /// For each column of a base the enum whose values it holds, with their labels.
+    pub base_enums: Vec<Option<Oid>>,
+    /// The side and the column that tell when a record was last changed, where the document says so.
+    pub timestamp: Option<(Side, usize)>,
+    /// What leads to the other system, in the worker.
+    pub connector: Option<Connected>,
+}
+
+/// A connector, in a plan that can be looked at.
+#[derive(Clone)]
+pub struct Connected(pub Arc<dyn connector::Connector>);
+
+impl std::fmt::Debug for Connected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connected")
+    }
+}
+
+impl Plan {
+    pub fn side(&self, side: Side) -> &Table {
+        &self.sides[side as usize]
+    }
+
+    /// Do changes of this side travel?
+    pub fn flows_from(&self, side: Side) -> bool {
+        match side {
+            Side::Source => self.config.direction.to_target(),
+            Side::Target => self.config.direction.to_source(),
+        }
+    }
+
+    /// Is this side watched? Only then can an overwritten edit of it be noticed.
+    pub fn captured(&self, side: Side) -> bool {
+        self.flows_from(side) && self.config.capture && !self.is_remote(side)
+    }
+
+    pub fn is_remote(&self, side: Side) -> bool {
+        self.side(side).remote.is_some()
+    }
+
+    /// The side that is an object of another system, if one is.
+    pub fn remote_side(&self) -> Option<Side> {
+        Side::BOTH.into_iter().find(|&side| self.is_remote(side))
+    }
+
+    /// The remote side, what it is, and the local side.
+    pub fn remote(&self) -> Option<(Side, &Remote)> {
+        let side = self.remote_side()?;
+        Some((side, self.side(side).remote.as_ref()?))
+    }
+
+    /// Do both tables have a column by now that a sync of all equal names would take along?
+    pub fn lacks_field(&self, source: &Table, target: &Table) -> bool {
+        let Fields::AllSame { include, exclude } = &self.config.fields else { return false };
+        if self.remote_side().is_some() {
+            return false;
+        }
+        source.columns.iter().any(|c| {
+            let listed = |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case(&c.name));
+            self.sides[0].place(&c.name).is_none()
+                && target.place(&c.name).is_some()
+                && include.as_deref().is_none_or(listed)
+                && !listed(exclude)
+        })
+    }
+
+    /// Does any field leave any side through SQL?
+    pub fn evaluates(&self) -> bool {
+        self.fields.iter().any(|f| f.how.iter().any(|h| matches!(h, Some(How::Evaluate(_)))))
+    }
+
+    /// How many calls to the other system may be on their way at once.
+    pub fn parallelism(&self) -> usize {
+        self.config.parallelism.map_or(4, |n| n as usize)
+    }
+
+    /// Does what was asked under another plan fit this one?
+    pub fn speaks_alike(&self, other: &Plan) -> bool {
+        self.sides == other.sides && self.fields == other.fields && self.match_on == other.match_on
+    }
+
+    /// The number that capture notes for what this sync writes to a side.
+    pub fn origin(&self, side: Side) -> i32 {
+        self.id * 2 + side as i32
+    }
+
+    /// How many records a batch may delete, of `links` linked ones.
+    pub fn delete_limit(&self, links: u64) -> u64 {
+        match &self.config.delete_limit {
+            Some(DeleteLimit::Records(n)) => *n,
+            Some(DeleteLimit::Percent(p)) => (links as f64 * p / 100.0) as u64,
+            None => (links / 100).max(100),
+        }
+    }
+}
+
+impl From<document::Error> for Failure {
+    fn from(error: document::Error) -> Self {
+        let mut detail = error.detail;
+        if !error.path.is_empty()
+            && !detail.contains(&error.path)
+            && !error.message.contains(&error.path)
+        {
+            detail = format!("At \"{}\": {detail}", error.path);
+        }
+        refuse(error.kind.sqlstate(), error.message, &detail, &error.hint)
+    }
+}
+
+/// What this database offers a document.
+pub fn context() -> Context {
+    Context {
+        database: sql::one("SELECT pg_catalog.current_database()", &[]).unwrap_or_default(),
+        connections: connection::for_documents(),
+    }
+}
+
+/// Reads a document; as the user who gave it.
+pub fn read_document(document: &Json) -> Result<(Config, Vec<document::Notice>), Failure> {
+    Ok(Config::read(document, &context())?)
+}
+
+/// The table that an endpoint names; none where it is an object of another system.
+pub fn resolve(endpoint: &Endpoint, which: &str) -> Result<Oid, Failure> {
+    let Endpoint::Local(table) = endpoint else { return Ok(pg_sys::InvalidOid) };
+    let text = quoted(table);
+    let oid = sql::one("SELECT pg_catalog.to_regclass($1)::oid::text", &[Arg::Text(&text)]);
+    oid.and_then(|o| o.parse::<u32>().ok()).map(Oid::from).ok_or_else(|| {
+        refuse(
+            "42P01",
+            format!("table {text} does not exist"),
+            &format!("The document names it in \"{which}\"."),
+            "Names are read as in SQL: folded to lower case unless they are in double quotes.",
+        )
+    })
+}
+
+fn quoted(table: &TableName) -> String {
+    match &table.schema {
+        Some(schema) => format!("{}.{}", identifier(schema), identifier(&table.name)),
+        None => identifier(&table.name),
+    }
+}
+
+/// Which of a sync's tables were dropped, as a sentence; `None` if both are there.
+pub fn dropped(stored: &Stored) -> Option<String> {
+    let config = read_document(&stored.document).ok().map(|read| read.0);
+    let sides = [(Side::Source, stored.source), (Side::Target, stored.target)];
+    let mut gone = Vec::new();
+    let mut there = None;
+    for (side, oid) in sides {
+        if stored.object.is_some() && oid == pg_sys::InvalidOid {
+            // An object of another system, which nobody here can drop.
+            continue;
+        }
+        let name = sql::one(
+            "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
+               JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+              WHERE c.oid OPERATOR(pg_catalog.=) $1",
+            &[Arg::Oid(oid)],
+        );
+        if let Some(name) = name {
+            there = Some(name);
+            continue;
+        }
+        // Its name is only in the document any more.
+        let endpoint = config.as_ref().map(|c| match side {
+            Side::Source => &c.source,
+            Side::Target => &c.target,
+        });
+        let name = match endpoint {
+            Some(Endpoint::Local(table)) => format!(" {}", quoted(table)),
+            _ => String::new(),
+        };
+        gone.push(format!("the {} table{name}", side.name()));
+    }
+    match (&gone[..], there) {
+        ([], _) => None,
+        ([one], Some(other)) => {
+            Some(format!("{one} was dropped; nothing has been deleted from {other}"))
+        }
+        ([one], None) => Some(format!("{one} was dropped")),
+        _ => Some(format!("{} were dropped", gone.join(" and "))),
+    }
+}
+
+/// Resolves a stored sync against the catalogs. To be run as the sync's owner, who sees the same
+/// catalogs as anybody.
+///
+/// # Errors
+/// Says what of the document does not fit. With the SQLSTATE [`remote_side::UNDESCRIBED`]: the other system has not
+/// said yet what the object looks like.
+pub fn compile(stored: Stored) -> Result<Plan, Failure> {
+    compile_as(stored, false)
+}
+
+/// The same, where `assume` says that an object nobody has described yet is taken to have the fields
+/// that the document names: enough to know what has to be captured.
+pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
+    let (config, _) = read_document(&stored.document)?;
+    let (mut source, mut target);
+    match &stored.object {
+        None => {
+            source = read_table(stored.source, "source")?;
+            target = read_table(stored.target, "target")?;
+        }
+        Some((connection, object)) if stored.source == pg_sys::InvalidOid => {
+            target = read_table(stored.target, "target")?;
+            source =
+                remote_side::table(connection, object, &config, &target, Side::Source, assume)?;
+        }
+        Some((connection, object)) => {
+            source = read_table(stored.source, "source")?;
+            target =
+                remote_side::table(connection, object, &config, &source, Side::Target, assume)?;
+        }
+    }
+    if source.oid == target.oid {
+        return Err(refuse(
+            "22023",
+            format!("source and target are the same table {}", source.name),
+            "A sync connects two different tables.",
+            "Name another table in \"target\".",
+        ));
+    }
+    let mut fields = resolve_fields(&config, &source, &target)?;
+    for field in &fields {
+        for (side, other) in [(Side::Source, &target), (Side::Target, &source)] {
+            if field.how[side as usize].is_some()
+                && let Some(c) = field.column[side.other() as usize]
+                && other.columns[c].generated
+            {
+                return Err(refuse(
+                    "22023",
+                    format!(
+                        "column \"{}\" of {} is generated and cannot be written",
+                        other.columns[c].name, other.name
+                    ),
+                    "Its value is computed by the table.",
+                    "Leave the field out, or map it the other way only.",
+                ));
+            }
+        }
+    }
+    let match_on = match_columns(&config, &source, &target, &fields)?;
+    let local = source.remote.is_none() && target.remote.is_none();
+    let same_key = local
+        && source.key.len() == target.key.len()
+        && source.key.iter().zip(&target.key).all(|(&s, &t)| {
+            fields.iter().any(|f| {
+                f.column == [Some(s), Some(t)]
+                    && f.how.iter().flatten().all(|h| *h == How::Copy)
+                    && f.how.iter().any(Option::is_some)
+            })
+        });
+    let flows: Vec<Flow> = fields
+        .iter()
+        .map(|f| Flow { to_target: f.how[0].is_some(), to_source: f.how[1].is_some() })
+        .collect();
+    let extra = [
+        named_columns(&config, &source, &target, Side::Source)?,
+        named_columns(&config, &source, &target, Side::Target)?,
+    ];
+    keep_used(&mut source, &mut fields, Side::Source, &match_on, &extra[0]);
+    keep_used(&mut target, &mut fields, Side::Target, &match_on, &extra[1]);
+    // The places in match_on moved with the columns: look them up again.
+    let match_on = match_columns(&config, &source, &target, &fields)?;
+    let timestamp = timestamp_column(&config, &source, &target)?;
+    if let Some(remote) = &mut source.remote {
+        remote.identity = remote_side::identity(&config, remote, Side::Target, &target, &fields)?;
+    }
+    if let Some(remote) = &mut target.remote {
+        remote.identity = remote_side::identity(&config, remote, Side::Source, &source, &fields)?;
+    }
+    for table in [&source, &target] {
+        for column in &table.columns {
+            check_name(&column.name, "column", &table.name)?;
+        }
+    }
+    let (base, base_places, base_enums) = base_shape(&source, &target, &fields);
+    let plan = Plan {
+        id: stored.id,
+        name: stored.name,
+        owner: stored.owner,
+        search_path: stored.search_path,
+        config,
+        sides: [source, target],
+        fields,
+        flows,
+        match_on,
+        same_key,
+        base,
+        base_places,
+        base_enums,
+        timestamp,
+        connector: None,
+    };
+    // Attached to one another since they were synced, each change would be captured for one only.
+    for side in Side::BOTH.into_iter().filter(|&side| plan.captured(side)) {
+        attach::check_tree(plan.side(side).oid, &plan.side(side).name)?;
+    }
+    Ok(plan)
+}
+
+/// The shape of a base, the places of each field in it, and the type of each of its columns.
+type BaseShape = (shape::Shape, Vec<[Option<usize>; 2]>, Vec<Option<Oid>>);
+
+/// The columns and the key that capture has to record of a side, as SQL arrays.
+pub fn recorded(plan: &Plan, side: Side) -> (String, String) {
+    if !plan.captured(side) {
+        return ("NULL".into(), "NULL".into());
+    }
+    let table = plan.side(side);
+    let list = |names: Vec<&str>| {
+        let items: Vec<String> = names.into_iter().map(sql::literal).collect();
+        format!("ARRAY[{}]::text[]", items.join(", "))
+    };
+    (
+        list(table.columns.iter().map(|c| c.name.as_str()).collect()),
+        list(table.key_columns().map(|c| c.name.as_str()).collect()),
+    )
+}
+
+/// What [`Stored::of`] reads, of `sync._sync s`.
+pub const STORED: &str = "s.id, s.name, s.owner::pg_catalog.oid, s.search_path, s.document::pg_catalog.text,
+    COALESCE(s.source::pg_catalog.oid, 0::pg_catalog.oid), COALESCE(s.target::pg_catalog.oid, 0::pg_catalog.oid),
+    s.connection, s.object";
+
+/// Reads a sync's row.
+pub fn stored(id: i32) -> Option<Stored> {
+    let rows = sql::read(
+        &format!("SELECT {STORED} FROM sync._sync s WHERE s.id OPERATOR(pg_catalog.=) $1"),
+        &[Arg::Int4(id)],
+    );
+    Stored::of(rows.first()?)
+}
+
+impl Stored {
+    /// From the first columns of a row, which are [`STORED`].
+    pub fn of(row: &[Option<String>]) -> Option<Self> {
+        let text = |n: usize| row[n].as_deref();
+        let oid = |n: usize| text(n).and_then(|t| t.parse::<u32>().ok()).map(Oid::from);
+        Some(Self {
+            id: text(0)?.parse().ok()?,
+            name: text(1)?.to_owned(),
+            owner: oid(2)?,
+            search_path: text(3)?.to_owned(),
+            document: serde_json::from_str(text(4)?).ok()?,
+            source: oid(5)?,
+            target: oid(6)?,
+            object: text(7).zip(text(8)).map(|(c, o)| (c.to_owned(), o.to_owned())),
+        })
+    }
+}

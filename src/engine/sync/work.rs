@@ -1,0 +1,347 @@
+//! A piece of work: tried whole, and narrowed down to the record that fails.
+
+use super::{Cursor, Sync, Verdict, flush, write_cursor};
+use crate::engine::apply;
+use crate::engine::classify::{Class, class};
+use crate::engine::collect::{Half, Seen};
+use crate::engine::plan::Plan;
+use crate::engine::queue::{self, Parked};
+use crate::engine::remote::push;
+use crate::engine::resolve::{self, Record};
+use crate::engine::settle::{self, Origin};
+use crate::engine::shapes::Shapes;
+use crate::log::batch::Images;
+use crate::sql;
+use crate::worker::transaction::{Failure, as_owner, transaction};
+use bumpalo::Bump;
+use change::image::Value;
+use foldhash::{HashMap, HashMapExt};
+use merge::{Decision, Now, Side};
+use pgrx::pg_sys;
+use std::time::Instant;
+
+impl Sync {
+    /// Carries out a piece of work and moves the cursor with it. What fails is narrowed down to the
+    /// record that fails, and that one is put aside.
+    pub fn work<'b>(
+        &mut self,
+        epoch: i32,
+        shapes: &mut Shapes,
+        bump: &'b Bump,
+        halves: Vec<Half<'b>>,
+        origin: Origin<'_>,
+        moved: Option<&Cursor>,
+    ) -> Result<(), Failure> {
+        let mut bundles = bundle(halves);
+        if bundles.is_empty() {
+            if let Some(moved) = moved {
+                self.save_cursor(moved)?;
+            }
+            return Ok(());
+        }
+        // What comes from the queue has been waited for already.
+        let hurried = moved.is_none() && self.loads.is_empty();
+        match self.attempt(epoch, shapes, bump, &bundles, origin, moved, hurried) {
+            Ok(()) => {
+                if let Some(moved) = moved {
+                    self.cursor = moved.clone();
+                    self.unsaved = false;
+                }
+                return Ok(());
+            }
+            Err(failure) => {
+                self.narrow(epoch, shapes, bump, &mut bundles, origin, failure)?;
+            }
+        }
+        if let Some(moved) = moved {
+            self.save_cursor(moved)?;
+        }
+        Ok(())
+    }
+
+    /// The same for records that do not come from the log, such as those of the queue and of loads.
+    ///
+    /// # Errors
+    /// As [`Sync::work`].
+    pub fn merge_anew<'b>(
+        &mut self,
+        epoch: i32,
+        shapes: &mut Shapes,
+        bump: &'b Bump,
+        halves: Vec<Half<'b>>,
+    ) -> Result<(), Failure> {
+        let images = Images::default();
+        self.work(epoch, shapes, bump, halves, Origin { entries: &[], images: &images }, None)
+    }
+
+    fn narrow<'b>(
+        &mut self,
+        epoch: i32,
+        shapes: &mut Shapes,
+        bump: &'b Bump,
+        bundles: &mut [Vec<Half<'b>>],
+        origin: Origin<'_>,
+        failure: Failure,
+    ) -> Result<(), Failure> {
+        if class(&failure) == Class::Server {
+            return Err(failure);
+        }
+        if class(&failure) == Class::Sync
+            && let Some(wide) = self.sync_wide(&failure)
+        {
+            return Err(wide);
+        }
+        if let [bundle] = bundles {
+            return self.set_aside(epoch, bundle, origin, &failure);
+        }
+        let middle = bundles.len() / 2;
+        let (left, right) = bundles.split_at_mut(middle);
+        for part in [left, right] {
+            if let Err(failure) = self.attempt(epoch, shapes, bump, part, origin, None, true) {
+                self.narrow(epoch, shapes, bump, part, origin, failure)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The failure, in better words if there are, if it says that nothing of this sync can work.
+    /// Judged by the rights and tables themselves, because a user's trigger may raise the same code
+    /// for one record.
+    fn sync_wide(&self, failure: &Failure) -> Option<Failure> {
+        let plan = &self.plan;
+        let check = transaction(|| {
+            for side in Side::BOTH.into_iter().filter(|&side| !plan.is_remote(side)) {
+                let table = plan.side(side);
+                let current = crate::engine::plan::read_table(table.oid, side.name())?;
+                let intact = current.name == table.name
+                    && table.columns.iter().all(|c| {
+                        current.columns.iter().any(|n| n.name == c.name && n.type_oid == c.type_oid)
+                    });
+                if !intact {
+                    return Ok(Some(failure.clone()));
+                }
+            }
+            Ok(crate::engine::plan::missing_rights(plan))
+        });
+        match check {
+            Ok(None) if failure.sqlstate != "42P10" => None,
+            Ok(Some(reason)) => Some(reason),
+            _ => Some(failure.clone()),
+        }
+    }
+
+    /// Puts a record aside whose work failed.
+    fn set_aside(
+        &mut self,
+        epoch: i32,
+        halves: &[Half<'_>],
+        origin: Origin<'_>,
+        failure: &Failure,
+    ) -> Result<(), Failure> {
+        let plan = &self.plan;
+        let queued = &mut self.queued;
+        as_owner(plan.owner, &plan.search_path, false, || {
+            let mut history = crate::log::history::Writer::new(epoch, plan.id);
+            for half in halves {
+                queue::park(
+                    plan,
+                    half.side,
+                    half.key,
+                    half.before,
+                    half.at,
+                    &Parked::Failed(failure.clone()),
+                    queued,
+                );
+                if class(failure) != Class::Busy {
+                    for &n in &half.entries {
+                        history.add(&crate::log::history::Line::of(
+                            &origin.entries[n],
+                            half.side,
+                            crate::log::history::PARKED,
+                            origin.images.old(n),
+                            origin.images.new(n),
+                        ));
+                    }
+                }
+            }
+            history.finish();
+            Ok(())
+        })?;
+        self.next_due = Some(Instant::now());
+        Ok(())
+    }
+
+    /// One try: resolve, merge, apply, settle, move the cursor. `hurried`: waits for no lock.
+    #[allow(clippy::too_many_arguments)]
+    fn attempt<'b>(
+        &mut self,
+        epoch: i32,
+        shapes: &mut Shapes,
+        bump: &'b Bump,
+        bundles: &[Vec<Half<'b>>],
+        origin: Origin<'_>,
+        moved: Option<&Cursor>,
+        hurried: bool,
+    ) -> Result<(), Failure> {
+        let Self {
+            plan, readers, writers, places, queued, known, loading, verdict, remote, ..
+        } = self;
+        let halves: Vec<Half<'b>> = bundles.iter().flatten().cloned().collect();
+        let tick = known.tick;
+        let match_only = loading.as_ref().is_some_and(|l| l.match_only);
+        let discard = match loading {
+            Some(load) => load.discarded,
+            None => *verdict == Some(Verdict::Discarded),
+        };
+        let mut again = false;
+        let mut read_at = 0;
+        let mut marks: Vec<u64> = Vec::new();
+        let mut written: Vec<(u64, i64)> = Vec::new();
+        let mut records: Option<Vec<Record<'b>>> = None;
+        let mut leaving = Vec::new();
+        if plan.evaluates() {
+            // The user's expressions run where they can write nothing and keep nothing.
+            records = Some(as_owner(plan.owner, &plan.search_path, true, || {
+                Ok(resolve::resolve(bump, plan, shapes, readers, places, queued, &halves))
+            })?);
+        }
+        let done = as_owner(plan.owner, &plan.search_path, false, || {
+            if hurried {
+                sql::set_local("lock_timeout", "10ms");
+            }
+            let mut records = match records {
+                Some(records) => records,
+                None => resolve::resolve(bump, plan, shapes, readers, places, queued, &halves),
+            };
+            if let Some(state) = remote.as_ref() {
+                state.hold_taken(&mut records);
+            }
+            let decisions: Vec<Decision<'b>> =
+                records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
+            let mut outcomes = apply::apply(bump, plan, writers, &records, &decisions)?;
+            if let Some(state) = remote.as_mut() {
+                leaving = push::intend(plan, state, &records, &decisions, &mut outcomes);
+            }
+            again = settle::settle(
+                plan, epoch, &records, &decisions, &outcomes, origin, places, queued,
+            );
+            if halves.iter().any(|h| h.both || h.seen == Seen::Unread) {
+                for record in &records {
+                    let keys = Side::BOTH.into_iter().zip(record.keys);
+                    marks.extend(keys.filter_map(|(side, key)| Some(queue::mark(side, key?))));
+                }
+            }
+            if !marks.is_empty() {
+                // SAFETY: inside a transaction.
+                read_at = unsafe { pg_sys::ReadNextFullTransactionId().value };
+            }
+            for (record, outcome) in records.iter().zip(&outcomes) {
+                for side in Side::BOTH.into_iter().filter(|&s| plan.captured(s)) {
+                    let s = side as usize;
+                    if outcome.first[s] > 0 {
+                        let keys = [record.keys[s], outcome.created[s], outcome.rekeyed[s]];
+                        written.extend(
+                            keys.into_iter()
+                                .flatten()
+                                .map(|key| (queue::mark(side, key), outcome.first[s])),
+                        );
+                    }
+                }
+            }
+            if let Some(moved) = moved {
+                write_cursor(plan.id, moved, verdict.is_some());
+            }
+            Ok(())
+        });
+        // What was settled in vain still waits.
+        queued.finish(done.is_ok());
+        done?;
+        if let Some(state) = remote
+            && !leaving.is_empty()
+        {
+            // What a failover could take back must not have left.
+            flush();
+            push::dispatch(plan, state, leaving, None);
+        }
+        for mark in marks {
+            known.note(mark, read_at, 0);
+        }
+        for (mark, seq) in written {
+            known.note(mark, 0, seq);
+        }
+        if again {
+            self.next_due = Some(Instant::now());
+            self.again_from = tick + 1;
+        }
+        Ok(())
+    }
+}
+
+fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool) -> Decision<'b> {
+    let now = [record.now(plan, Side::Source), record.now(plan, Side::Target)];
+    if record.trouble.is_some() || record.held {
+        let base = record.linked().and_then(|l| l.base.clone());
+        return Decision { write: Default::default(), conflicts: Vec::new(), base };
+    }
+    let base = record.linked().and_then(|l| l.base.as_ref());
+    if match_only && base.is_none() {
+        // Only pairs what is there: nothing is written, nothing is decided.
+        let base = match &now {
+            [Now::Row(source), Now::Row(target)] => {
+                Some(merge::Base { source: source.own.clone(), target: target.own.clone() })
+            }
+            _ => None,
+        };
+        return Decision { write: Default::default(), conflicts: Vec::new(), base };
+    }
+    if discard && base.is_some() && (now[0] == Now::Gone) != (now[1] == Now::Gone) {
+        // The delete stays where it was made; without a base the record is no longer linked.
+        return Decision { write: Default::default(), conflicts: Vec::new(), base: None };
+    }
+    let given = base.and_then(|base| without_given_key(plan, base, &now));
+    merge::merge(&plan.flows, given.as_ref().or(base), &now, record.at)
+}
+
+/// The agreement as it is to be seen where one side is gone: that the other side's row was given its
+/// key when we made it is no edit, by which it would outlive the delete.
+fn without_given_key<'b>(
+    plan: &Plan,
+    base: &merge::Base<'b>,
+    now: &[Now<'b>; 2],
+) -> Option<merge::Base<'b>> {
+    let (side, row) = match now {
+        [Now::Row(row), Now::Gone] => (Side::Source, row),
+        [Now::Gone, Now::Row(row)] => (Side::Target, row),
+        _ => return None,
+    };
+    let mut base = base.clone();
+    let values = if side == Side::Source { &mut base.source } else { &mut base.target };
+    for (i, field) in plan.fields.iter().enumerate() {
+        let key = field.column[side as usize].is_some_and(|c| plan.side(side).key.contains(&c));
+        // A key is never null but in what was agreed on before there was one.
+        if key && values[i] == Value::Null {
+            values[i] = row.own[i];
+        }
+    }
+    Some(base)
+}
+
+/// Halves that must not be parted: the same key, and a key with the one it was changed from.
+fn bundle(halves: Vec<Half<'_>>) -> Vec<Vec<Half<'_>>> {
+    let mut places: HashMap<&[u8], usize> = HashMap::with_capacity(halves.len());
+    let mut bundles: Vec<Vec<Half<'_>>> = Vec::with_capacity(halves.len());
+    for half in halves {
+        let known =
+            places.get(half.key).or_else(|| half.before.and_then(|b| places.get(b))).copied();
+        let place = known.unwrap_or(bundles.len());
+        places.insert(half.key, place);
+        if let Some(before) = half.before {
+            places.insert(before, place);
+        }
+        match bundles.get_mut(place) {
+            Some(bundle) => bundle.push(half),
+            None => bundles.push(vec![half]),
+        }
+    }
+    bundles
+}
