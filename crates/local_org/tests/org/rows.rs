@@ -1,4 +1,5 @@
 use crate::client::Client;
+use local_org::{Deed, Options};
 use serde_json::json;
 
 #[test]
@@ -242,4 +243,38 @@ fn the_org_computes_what_is_its_to_compute() {
     assert_eq!(record["Number__c"], json!(1.005));
     let name = record["Name"].as_str().unwrap_or_default();
     assert_eq!(record["Title__c"], json!(format!("{name}/c")));
+}
+
+/// Tests that account for every value read it.
+#[test]
+fn history_tells_who_did_what_to_every_value() {
+    let client = Client::with(Options { history: true, ..Options::default() });
+    let (ours, other) = client.org.users();
+    let id = client.account("A");
+    client.org.edit(&id, json!({"Name": "B", "Site": "x"})).unwrap();
+    client.org.edit(&id, json!({"Name": "B"})).unwrap();
+    client.org.delete(&id).unwrap();
+    client.org.purge(&id).unwrap();
+    // What is rolled back never was.
+    client.org.insert("Account", json!({"Site": "no name"})).unwrap_err();
+    let told: Vec<_> = client
+        .org
+        .history()
+        .into_iter()
+        .filter(|e| e.object == "Account" && ["Name", "Site", ""].contains(&e.field.as_str()))
+        .map(|e| (e.deed, e.user, e.field, e.old, e.new))
+        .collect();
+    let null = || json!(null);
+    assert_eq!(
+        told,
+        [
+            (Deed::Created, ours, "Name".into(), null(), json!("A")),
+            (Deed::Changed, other.clone(), "Name".into(), json!("A"), json!("B")),
+            (Deed::Changed, other.clone(), "Site".into(), null(), json!("x")),
+            (Deed::Changed, other.clone(), String::new(), null(), null()),
+            (Deed::Deleted, other.clone(), "Name".into(), json!("B"), null()),
+            (Deed::Deleted, other.clone(), "Site".into(), json!("x"), null()),
+            (Deed::Purged, other, String::new(), null(), null()),
+        ]
+    );
 }
