@@ -10,6 +10,7 @@ mod one_record;
 mod reckoning;
 mod registering;
 mod trouble;
+mod unanswered;
 
 use cluster::Cluster;
 use cluster::postgres::Client;
