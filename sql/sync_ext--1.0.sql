@@ -188,6 +188,8 @@ CREATE TABLE sync._load (
     -- what a person decided about the deletes it finds
     confirmed   bool        NOT NULL DEFAULT false,
     discarded   bool        NOT NULL DEFAULT false,
+    -- nothing that was changed here goes to another system before this has read what is there
+    before_sending bool     NOT NULL DEFAULT false,
     started_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT _load_pkey PRIMARY KEY (sync, kind, side)
 );
@@ -444,18 +446,23 @@ CREATE FUNCTION sync._activate() RETURNS void
 CREATE FUNCTION sync._created() RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'extension_created_wrapper';
 
--- Has every sync compare all its records once more, because nobody knows what happened to them.
+-- Has every sync compare all its records once more, because nobody knows what happened to them: from the
+-- beginning, also where it was in the middle of comparing.
 CREATE FUNCTION sync._reconcile_all(why text) RETURNS void
     LANGUAGE sql
     SET search_path = pg_catalog, pg_temp
 AS $$
-    INSERT INTO sync._load (sync, side, kind, reason)
-    SELECT s.id, v.side, v.kind, why
+    INSERT INTO sync._load (sync, side, kind, reason, before_sending)
+    SELECT s.id, v.side, v.kind, why, true
       FROM sync._sync s,
            LATERAL (VALUES (0, 'rows', s.source_key IS NOT NULL OR s.source IS NULL), (0, 'links', s.source_key IS NOT NULL OR s.source IS NULL),
                            (1, 'rows', s.target_key IS NOT NULL OR s.target IS NULL), (1, 'links', s.target_key IS NOT NULL OR s.target IS NULL)) AS v (side, kind, wanted)
      WHERE v.wanted
-    ON CONFLICT (sync, kind, side) DO NOTHING;
+    ON CONFLICT (sync, kind, side) DO UPDATE
+       SET last_key = NULL, done = 0, confirmed = false, discarded = false, before_sending = true,
+           started_at = pg_catalog.clock_timestamp(),
+           -- this one stands for what a load may do
+           reason = CASE WHEN sync._load.reason OPERATOR(pg_catalog.=) 'match_only' THEN sync._load.reason ELSE EXCLUDED.reason END;
     UPDATE sync._cursor SET seen = pg_catalog.format('%s:%s:', x, x)::pg_catalog.pg_snapshot, frozen = NULL, seq = 0
       FROM (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())) AS t (x);
 $$;
@@ -466,7 +473,10 @@ CREATE FUNCTION sync.activate(connection text DEFAULT 'local') RETURNS void
 AS $$
 BEGIN
     IF connection OPERATOR(pg_catalog.<>) 'local' THEN
-        RAISE EXCEPTION 'connection "%" does not exist', connection USING ERRCODE = 'undefined_object';
+        RAISE EXCEPTION 'connection "%" cannot be activated by itself', connection
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = 'A copy is fenced as a whole: all syncs of the database, whatever they are connected with.',
+                  HINT = 'SELECT sync.pause(...) for the syncs that are not to go on, then SELECT sync.activate().';
     END IF;
     INSERT INTO sync._cursor (sync, seen, seq, moved_at)
     SELECT s.id, '1:1:', 0, pg_catalog.clock_timestamp() FROM sync._sync s

@@ -29,7 +29,7 @@ pub fn bypassed(sync: &mut Sync, event: &TableEvent) -> Result<(), Failure> {
         Ok(())
     })?;
     // In a transaction of its own: a read-only look does not see what its own transaction wrote.
-    sync.loads = transaction(|| Ok(load::read(plan.id)))?;
+    sync.loads = transaction(|| Ok(load::read(plan)))?;
     Ok(())
 }
 
@@ -41,7 +41,7 @@ pub fn unreadable(sync: &mut Sync) -> Result<(), Failure> {
         note_unreadable(plan);
         Ok(())
     })?;
-    sync.loads = transaction(|| Ok(load::read(plan.id)))?;
+    sync.loads = transaction(|| Ok(load::read(plan)))?;
     Ok(())
 }
 

@@ -45,6 +45,8 @@ pub struct Load {
     pub confirmed: bool,
     /// A person has decided that they are not sent.
     pub discarded: bool,
+    /// Of a new epoch: nothing is sent for a record that it has not read.
+    before_sending: bool,
     pub last_key: Option<Vec<u8>>,
     /// Records worked on so far.
     done: u64,
@@ -86,12 +88,14 @@ impl Load {
     }
 }
 
-/// The loads of a sync that are not finished.
-pub fn read(sync: i32) -> Vec<Load> {
-    sql::read(
-        "SELECT side, kind, reason = 'match_only', confirmed, discarded, pg_catalog.encode(last_key, 'hex'), done, started_at
+/// The loads of a sync that are not finished, in the order they are worked on: in a new epoch the other
+/// system first, because the rows of this one are sent as they are compared.
+pub fn read(plan: &Plan) -> Vec<Load> {
+    let mut loads: Vec<Load> = sql::read(
+        "SELECT side, kind, reason = 'match_only', confirmed, discarded, pg_catalog.encode(last_key, 'hex'), done, started_at,
+                before_sending
            FROM sync._load WHERE sync = $1 ORDER BY kind DESC, side",
-        &[Arg::Int4(sync)],
+        &[Arg::Int4(plan.id)],
     )
     .into_iter()
     .map(|row| Load {
@@ -103,10 +107,27 @@ pub fn read(sync: i32) -> Vec<Load> {
         last_key: row[5].as_deref().and_then(sql::from_hex),
         done: row[6].as_deref().and_then(|n| n.parse().ok()).unwrap_or(0),
         asked_at: row[7].clone().unwrap_or_default(),
+        before_sending: row[8].as_deref() == Some("t"),
         count: Count::default(),
         writers: None,
     })
-    .collect()
+    .collect();
+    loads.sort_by_key(|load| !(load.before_sending && plan.is_remote(load.side)));
+    loads
+}
+
+/// Does a sync still have to read what a new epoch does not know?
+pub fn reads_before_sending(loads: &[Load]) -> bool {
+    loads.iter().any(|load| load.before_sending)
+}
+
+/// Is everything compared that this epoch did not know? A sync that is stopped does so when it goes on.
+pub fn epoch_is_known() -> bool {
+    sql::read(
+        "SELECT FROM sync._load l JOIN sync._sync s ON s.id = l.sync WHERE l.before_sending AND s.state = 'running' LIMIT 1",
+        &[],
+    )
+    .is_empty()
 }
 
 /// Asks for a side to be gone through. `reason` is what `sync.status` says.

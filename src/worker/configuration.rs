@@ -118,7 +118,7 @@ impl Worker {
                     _ => None,
                 };
                 Shapes::store(&plan.base);
-                Ok((load::read(id), queue::marks(id), verdict, trouble))
+                Ok((load::read(&plan), queue::marks(id), verdict, trouble))
             })?;
             let mut sync = Sync::new(plan, cursor, loads, queued);
             sync.remote = state;

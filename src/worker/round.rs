@@ -186,7 +186,7 @@ impl Worker {
         busy |= self.exchange()?;
         if self.is_stream()
             && self.epoch.standing == Standing::Verifying
-            && self.syncs.values().all(|s| s.loads.is_empty())
+            && transaction(|| Ok(load::epoch_is_known()))?
         {
             identity::verified(&mut self.epoch)?;
         }
@@ -371,9 +371,8 @@ impl Worker {
         let epoch = self.epoch.number;
         loop {
             pgrx::check_for_interrupts!();
-            // After a failover everything is compared first: nothing is sent for a record that has
-            // not been read.
-            let verifying = self.epoch.standing == Standing::Verifying && !sync.loads.is_empty();
+            // A new epoch compares everything first: nothing is sent for a record that has not been read.
+            let verifying = load::reads_before_sending(&sync.loads);
             let may = May { push: !verifying && !self.has_orphans(sync.plan.id) };
             let mut done = sync.exchange(epoch, &mut self.shapes, may)? == remote::Step::Done;
             if may.push && sync.may_take_more() {

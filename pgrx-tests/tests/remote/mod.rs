@@ -3,12 +3,14 @@
 mod allowance;
 mod both_ways;
 mod campaign;
+mod fencing;
 mod lost_answers;
 mod mending;
 mod one_record;
 mod reckoning;
 mod registering;
 mod trouble;
+mod unanswered;
 
 use cluster::Cluster;
 use cluster::postgres::Client;
@@ -20,7 +22,14 @@ use crate::connections::{connect_crm, with_org};
 /// The table of the Stacksync text, and the sync of it with the org's accounts; `more` is a further
 /// piece of the document.
 pub(crate) fn accounts(options: local_org::Options, more: &str) -> (LocalOrg, Cluster, Client) {
-    let (org, cluster) = with_org(options, &[]);
+    accounts_on(with_org(options, &[]), more)
+}
+
+/// The same with an org and a cluster that are there already.
+pub(crate) fn accounts_on(
+    (org, cluster): (LocalOrg, Cluster),
+    more: &str,
+) -> (LocalOrg, Cluster, Client) {
     let mut c = cluster.connect("postgres").unwrap();
     connect_crm(&mut c, &org);
     run(

@@ -406,7 +406,7 @@ pub enum Step {
 /// What a sync may do at the moment.
 #[derive(Clone, Copy, Debug)]
 pub struct May {
-    /// Send what was changed here: not before everything has been compared, after a failover.
+    /// Send what was changed here: in a new epoch not before everything has been compared.
     pub push: bool,
 }
 
