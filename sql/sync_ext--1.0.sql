@@ -267,6 +267,7 @@ CREATE TABLE sync._conflict (
     at           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 CREATE INDEX _conflict_sync ON sync._conflict (sync, at);
+CREATE INDEX _conflict_key ON sync._conflict (sync, key_text, field, id);
 
 CREATE TABLE sync._error (
     id       int8        GENERATED ALWAYS AS IDENTITY CONSTRAINT _error_pkey PRIMARY KEY,

@@ -304,7 +304,8 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
     insert_conflict(plan, &key, kind, field, [base, source, target], winner, &why);
 }
 
-/// `values`: the base's, the source's, the target's.
+/// `values`: the base's, the source's, the target's. A conflict that is met again, because what was decided
+/// could not be written yet, is the same one.
 fn insert_conflict(
     plan: &Plan,
     key: &str,
@@ -318,7 +319,10 @@ fn insert_conflict(
     sql::as_extension(|| {
         sql::query(
             "INSERT INTO sync._conflict (sync, key_text, kind, field, base, source_value, target_value, winner, reason)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+              WHERE ($3, $5, $6, $7, $8) IS DISTINCT FROM
+                    (SELECT (c.kind, c.base, c.source_value, c.target_value, c.winner) FROM sync._conflict c
+                      WHERE c.sync = $1 AND c.key_text = $2 AND c.field = $4 ORDER BY c.id DESC LIMIT 1)",
             &[
                 Arg::Int4(plan.id),
                 Arg::Text(key),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use cluster::postgres::{self, Client, NoTls};
 use cluster::{Cluster, PATIENCE, poll, processes};
 use local_org::{Campaign, LocalOrg, Options, Rule, RuleAction};
-use pgrx_tests::{query_one, run};
+use pgrx_tests::{query_one, rows, run};
 use serde_json::json;
 
 use super::reckoning;
@@ -329,9 +329,10 @@ fn reckon(cluster: &Cluster, org: &LocalOrg, seed: u64, last: bool) {
     std::thread::sleep(Duration::from_secs(2));
     let after = traces(&mut c);
     if before != after {
+        let sql = "SELECT * FROM sync.conflicts ORDER BY id DESC LIMIT 20";
         fail(
             &format!("a restart at rest was not without traces: {before:?} became {after:?}"),
-            Vec::new(),
+            rows(&mut c, sql),
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Outages wait, refusals park their record, and both say what to do.
 
-use local_org::{Fault, FaultRule, Options};
+use local_org::{Fault, FaultRule, Options, Rule, RuleAction};
 use pgrx_tests::{query_one, rows, run};
 
 use super::{accounts, names, settle, until};
@@ -77,4 +77,38 @@ fn a_field_that_the_object_lacks_is_named() {
     until(&mut c, "SELECT state FROM sync.status", "failing");
     let said = query_one(&mut c, "SELECT detail FROM sync.status");
     assert!(said.starts_with("field \"Nmae\" of crm:Account does not exist"), "{said}");
+}
+
+/// P5: as long as what was decided is refused it is decided again and again, and told of once.
+#[test]
+fn a_conflict_whose_outcome_is_refused_is_recorded_once() {
+    let quick = r#"{"error_handling": {"retry_strategy": {"max_attempts": 1000, "initial_delay_seconds": 0.05, "backoff_factor": 1.05}}}"#;
+    let (org, _cluster, mut c) = accounts(Options::default(), quick);
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
+    settle(&mut c);
+    until(&mut c, "SELECT count(sf_id) FROM accounts", "1");
+    let id = query_one(&mut c, "SELECT sf_id FROM accounts");
+    org.add_rule(Rule {
+        object: "Account".into(),
+        action: RuleAction::Reject {
+            field: "Name".into(),
+            value: "ours".into(),
+            message: "not this one".into(),
+        },
+    });
+    run(&mut c, "SELECT sync.pause('accounts')");
+    org.delete(&id).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    run(&mut c, "UPDATE accounts SET account_name = 'ours'; SELECT sync.resume('accounts')");
+    until(&mut c, "SELECT count(*) > 0 FROM sync.conflicts", "t");
+    // The deletion is read again with each look at the changes, for as long as they overlap.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(
+        rows(&mut c, "SELECT kind, field, base, target_value, winner FROM sync.conflicts"),
+        ["update_deleted|account_name|one|ours|target"]
+    );
+    org.clear_rules();
+    until(&mut c, "SELECT count(*) FROM sync.queue", "0");
+    settle(&mut c);
+    assert_eq!(names(&org), ["ours"]);
 }
