@@ -271,10 +271,16 @@ fn a_copy_beside_the_living_primary_asks_the_org_nothing_until_it_is_activated()
         error.contains("cannot be activated by itself") && error.contains("sync.activate()"),
         "{error}"
     );
+    // The org keeps it waiting for what it reads, and what is edited meanwhile waits too.
+    org.fault(FaultRule::always(Fault::Latency { ms: 1500 }).path("/query"));
     run(&mut stranger, "SELECT sync.activate()");
+    run(&mut stranger, "UPDATE accounts SET industry_type = 'Energy' WHERE id = 3");
+    copy.wait_until("the copy reads", || org.calls().iter().any(lists));
+    org.clear_faults();
     settle(&mut stranger);
     assert_read_before_written(&org);
     until(&mut stranger, LINKED, "5 5 5");
+    assert_eq!(org.records("Account").iter().filter(|r| r["Industry"] == "Energy").count(), 1);
     let expected = ["n3", "new of the copy", "new there", "of the copy", "of the original"];
     assert_eq!(names(&org), expected);
     assert_eq!(rows(&mut stranger, "SELECT account_name FROM accounts ORDER BY 1"), expected);

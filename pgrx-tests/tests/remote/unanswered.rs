@@ -43,7 +43,6 @@ fn a_server_with_unanswered_requests_stops_soon_and_goes_on_without_a_twin() {
         }
         drop(c);
         let took = cluster.stop(Stop::Fast).unwrap();
-        println!("stopped in {took:?}");
         assert!(took < SOON, "{took:?}");
         org.clear_faults();
         cluster.start().unwrap();
@@ -63,7 +62,6 @@ fn the_extension_is_dropped_soon_with_unanswered_requests() {
     let started = Instant::now();
     run(&mut c, "DROP EXTENSION sync_ext CASCADE");
     let took = started.elapsed();
-    println!("dropped in {took:?}");
     assert!(took < SOON, "{took:?}");
     cluster
         .wait_until("the worker is gone", || crate::life::workers(&cluster, "postgres").is_empty());
@@ -79,7 +77,6 @@ fn a_database_is_dropped_soon_with_unanswered_requests() {
         let started = Instant::now();
         run(&mut admin, &format!("DROP DATABASE postgres {force}"));
         let took = started.elapsed();
-        println!("dropped {force} in {took:?}");
         assert!(took < SOON, "{force}: {took:?}");
     }
 }
