@@ -851,7 +851,9 @@ DECLARE
 BEGIN
     settled := sync._wait(name, (EXTRACT(epoch FROM timeout) OPERATOR(pg_catalog.*) 1000)::bigint);
     waited := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) begun;
-    SELECT pg_catalog.count(*) INTO parked FROM sync.queue q WHERE q.sync OPERATOR(pg_catalog.=) wait.name;
+    -- What is pending has come since and is being taken up.
+    SELECT pg_catalog.count(*) INTO parked FROM sync.queue q
+     WHERE q.sync OPERATOR(pg_catalog.=) wait.name AND q.state OPERATOR(pg_catalog.<>) 'pending';
 END
 $$;
 COMMENT ON FUNCTION sync.wait(text, interval) IS 'waits until everything committed before is synced or parked; settled is false when the time was up';
