@@ -339,9 +339,11 @@ fn reckon(cluster: &Cluster, org: &LocalOrg, named: bool, seed: u64, last: bool)
     let after = traces(&mut c);
     if before != after {
         let sql = "SELECT * FROM sync.conflicts ORDER BY id DESC LIMIT 20";
+        let mut traces = rows(&mut c, sql);
+        traces.extend(org.history()[before.0..].iter().map(|edit| format!("{edit:?}")));
         fail(
             &format!("a restart at rest was not without traces: {before:?} became {after:?}"),
-            rows(&mut c, sql),
+            traces,
         );
     }
 }
