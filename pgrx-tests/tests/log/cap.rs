@@ -11,6 +11,18 @@ fn database(name: &str) -> Db<'static> {
     db
 }
 
+/// A table, and a peer that has more of its own.
+fn with_notes(db: &Db) -> Client {
+    let mut client = db.connect();
+    run(
+        &mut client,
+        "CREATE SCHEMA peer;
+         CREATE TABLE public.t (id int PRIMARY KEY, v text);
+         CREATE TABLE peer.t (id int PRIMARY KEY, v text, note text)",
+    );
+    client
+}
+
 /// Until the log has let go of what a paused sync is owed.
 #[track_caller]
 fn wait_for_cap(db: &Db, client: &mut Client) {
@@ -88,13 +100,7 @@ fn what_a_paused_sync_is_owed_becomes_one_queue_row_a_key_and_loses_nothing() {
 #[test]
 fn a_key_changed_while_the_log_is_let_go_of_does_not_make_another_record() {
     let db = database("renamed");
-    let mut client = db.connect();
-    run(
-        &mut client,
-        "CREATE SCHEMA peer;
-         CREATE TABLE public.t (id int PRIMARY KEY, v text);
-         CREATE TABLE peer.t (id int PRIMARY KEY, v text, note text)",
-    );
+    let mut client = with_notes(&db);
     create_sync(&mut client, "t", "public.t", "peer.t", "one_way", "");
     run(&mut client, "INSERT INTO t SELECT i, 'base' FROM generate_series(0, 4) i");
     settle(&mut client, "t");
@@ -128,13 +134,7 @@ fn a_key_changed_while_the_log_is_let_go_of_does_not_make_another_record() {
 #[test]
 fn keys_changed_twice_at_once_while_the_log_is_let_go_of_stay_one_record_each() {
     let db = database("twice");
-    let mut client = db.connect();
-    run(
-        &mut client,
-        "CREATE SCHEMA peer;
-         CREATE TABLE public.t (id int PRIMARY KEY, v text);
-         CREATE TABLE peer.t (id int PRIMARY KEY, v text, note text)",
-    );
+    let mut client = with_notes(&db);
     create_sync(
         &mut client,
         "t",

@@ -4,7 +4,7 @@ use local_org::Options;
 use pgrx_tests::{query_one, rows, run};
 use serde_json::json;
 
-use super::{accounts, names, settle, until};
+use super::{accounts, names, rarely_asked, settle, until};
 
 #[test]
 fn rows_become_records_and_get_their_ids() {
@@ -215,15 +215,7 @@ fn a_record_deleted_there_and_edited_here_is_created_again() {
 /// P2: what was edited there, unknown to us, when the row was deleted here is told of.
 #[test]
 fn an_edit_that_a_delete_has_run_over_is_recorded() {
-    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
-    run(
-        &mut c,
-        r#"SELECT sync.alter_sync('accounts', '{"ongoing_sync": {"polling_interval_seconds": 600}}')"#,
-    );
-    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
-    settle(&mut c);
-    until(&mut c, "SELECT count(sf_id) FROM accounts", "1");
-    let id = query_one(&mut c, "SELECT sf_id FROM accounts");
+    let (org, _cluster, mut c, id) = rarely_asked();
     std::thread::sleep(std::time::Duration::from_millis(1100));
     org.edit(&id, json!({"Name": "theirs"})).unwrap();
     run(&mut c, "DELETE FROM accounts");

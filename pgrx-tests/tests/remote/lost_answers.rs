@@ -4,7 +4,7 @@ use local_org::{Fault, FaultRule, Options};
 use pgrx_tests::{query_one, rows, run};
 use serde_json::json;
 
-use super::{accounts, names, settle, until};
+use super::{accounts, names, rarely_asked, settle, until};
 
 fn lost_create(more: &str) {
     let (org, _cluster, mut c) = accounts(Options::default(), more);
@@ -60,15 +60,7 @@ fn a_lost_update_is_not_repeated_over_a_newer_change() {
 /// An edit over there that nobody has told of yet is found by the write itself.
 #[test]
 fn an_edit_found_while_writing_is_a_conflict_and_the_later_one_wins() {
-    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
-    run(
-        &mut c,
-        r#"SELECT sync.alter_sync('accounts', '{"ongoing_sync": {"polling_interval_seconds": 600}}')"#,
-    );
-    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
-    settle(&mut c);
-    until(&mut c, "SELECT count(sf_id) FROM accounts", "1");
-    let id = query_one(&mut c, "SELECT sf_id FROM accounts");
+    let (org, _cluster, mut c, id) = rarely_asked();
     org.edit(&id, json!({"Name": "theirs", "Industry": "Banking"})).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1100));
     run(&mut c, "UPDATE accounts SET account_name = 'ours'");

@@ -41,6 +41,21 @@ pub(crate) fn accounts_on(
     (org, cluster, c)
 }
 
+/// An account on both sides, and its id; the org is asked for changes so rarely that nothing of what
+/// happens there is heard of by itself.
+pub(crate) fn rarely_asked() -> (LocalOrg, Cluster, Client, String) {
+    let (org, cluster, mut c) = accounts(local_org::Options::default(), "{}");
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('accounts', '{"ongoing_sync": {"polling_interval_seconds": 600}}')"#,
+    );
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
+    settle(&mut c);
+    until(&mut c, "SELECT count(sf_id) FROM accounts", "1");
+    let id = query_one(&mut c, "SELECT sf_id FROM accounts");
+    (org, cluster, c, id)
+}
+
 pub(crate) fn create_sync(c: &mut Client, more: &str) {
     run(
         c,
