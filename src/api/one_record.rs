@@ -106,7 +106,7 @@ fn ask_remote(
     let table = table_of(stored, local)?;
     let row = row_key(&table, key);
     let id = row.as_ref().and_then(|row| {
-        let [source, target] = sql::as_extension(|| link::keys(stored.id, local, row))?;
+        let (source, target) = sql::as_extension(|| link::keys(stored.id, local, row))?;
         Some(if remote == Side::Source { source } else { target })
     });
     match (row, id, way) {

@@ -268,8 +268,7 @@ impl<'p> Links<'p> {
     /// Notes that the records are no longer paired.
     pub fn bury(&mut self, link: &Link<'_>) {
         let mut row = std::mem::take(&mut self.row);
-        // SAFETY: reads the clock.
-        let now = unsafe { pg_sys::GetCurrentTimestamp() };
+        let now = crate::capture::row::now();
         row.datum(Some(pg_sys::Datum::from(self.plan.id)))
             .datum(Some(pg_sys::Datum::from(self.layout)))
             .datum(Some(pg_sys::Datum::from(now)))
@@ -291,22 +290,29 @@ impl<'p> Links<'p> {
     }
 }
 
+/// The source's key and the target's.
+type Keys = (Vec<u8>, Vec<u8>);
+
+/// What [`both_keys`] reads of a link.
+const BOTH_KEYS: &str =
+    "pg_catalog.encode(key, 'hex'), pg_catalog.encode(COALESCE(remote_id, key), 'hex')";
+
+fn both_keys(row: &[Option<String>]) -> Option<Keys> {
+    Some((sql::from_hex(row[0].as_deref()?)?, sql::from_hex(row[1].as_deref()?)?))
+}
+
 /// The keys of source and target of the living link that has this key on this side, for those who have
 /// no plan at hand.
-pub fn keys(sync: i32, side: Side, key: &[u8]) -> Option<[Vec<u8>; 2]> {
+pub fn keys(sync: i32, side: Side, key: &[u8]) -> Option<Keys> {
     let name = partition(sync);
     // Where both sides have the same key there is no index on the target's, and no such key.
     let same = segments::named(&format!("{name}_remote")).is_none();
     let column = if side == Side::Source || same { "key" } else { "remote_id" };
     let rows = sql::read(
-        &format!(
-            "SELECT pg_catalog.encode(key, 'hex'), pg_catalog.encode(COALESCE(remote_id, key), 'hex')
-               FROM sync.{name} WHERE {column} = $1 AND deleted_at IS NULL"
-        ),
+        &format!("SELECT {BOTH_KEYS} FROM sync.{name} WHERE {column} = $1 AND deleted_at IS NULL"),
         &[Arg::Bytes(key)],
     );
-    let row = rows.first()?;
-    Some([sql::from_hex(row[0].as_deref()?)?, sql::from_hex(row[1].as_deref()?)?])
+    both_keys(rows.first()?)
 }
 
 /// The image of a base.
@@ -378,9 +384,6 @@ pub fn decode<'b>(
     Some(Base { source: side(Side::Source), target: side(Side::Target) })
 }
 
-/// The source's key and the target's.
-type Keys = (Vec<u8>, Vec<u8>);
-
 /// The keys of both sides of the next living links, in the order of the source's.
 ///
 /// # Errors
@@ -388,13 +391,12 @@ type Keys = (Vec<u8>, Vec<u8>);
 pub fn after(plan: &Plan, key: &[u8], limit: usize) -> Result<Vec<Keys>, Failure> {
     let name = partition(plan.id);
     let text = format!(
-        "SELECT pg_catalog.encode(key, 'hex'), pg_catalog.encode(COALESCE(remote_id, key), 'hex') FROM sync.{name}
+        "SELECT {BOTH_KEYS} FROM sync.{name}
           WHERE deleted_at IS NULL AND key > $1 ORDER BY key LIMIT {limit}"
     );
     transaction(|| {
         let rows = sql::read(&text, &[Arg::Bytes(key)]);
-        let bytes = |column: &Option<String>| column.as_deref().and_then(sql::from_hex);
-        Ok(rows.iter().filter_map(|row| Some((bytes(&row[0])?, bytes(&row[1])?))).collect())
+        Ok(rows.iter().filter_map(|row| both_keys(row)).collect())
     })
 }
 
