@@ -56,6 +56,7 @@ pub(crate) struct Org {
     pub(crate) org_id: String,
     pub(crate) integration_user: String,
     pub(crate) other_user: String,
+    security_token: String,
     /// What each row was before the writes of the running transaction, oldest first.
     journal: Vec<(String, String, Option<Row>)>,
     /// Every committed edit, if it was asked for.
@@ -70,7 +71,7 @@ impl Org {
             schema_changed: 0,
             tables: HashMap::new(),
             clock: Clock::default(),
-            sessions: Sessions::new(options.client_id, options.client_secret),
+            sessions: Sessions::new(),
             calls: Calls::default(),
             faults: Faults::default(),
             rules: Vec::new(),
@@ -83,9 +84,15 @@ impl Org {
             org_id: id::numbered("00D", 1),
             integration_user: id::numbered("005", 1),
             other_user: id::numbered("005", 2),
+            security_token: options.security_token,
             journal: Vec::new(),
             history: options.history.then(Vec::new),
         };
+        org.sessions.set_client(&options.client_id, &options.client_secret);
+        if let Some(certificate) = options.certificate {
+            org.set_certificate(&options.client_id, certificate)?;
+        }
+        org.sessions.passwords.insert(org.integration_user.clone(), options.password);
         for object in standard::objects(options.external_id) {
             org.define_object(object);
         }
@@ -113,6 +120,33 @@ impl Org {
             self.create(&self.system(user), "User", &body)?;
         }
         Ok(())
+    }
+
+    /// The certificate by which a client's assertions are checked from now on.
+    pub(crate) fn set_certificate(&mut self, client: &str, pem: String) -> Result<(), ApiError> {
+        let certificate = pem.try_into().map_err(ApiError::json)?;
+        let app = self.sessions.apps.get_mut(client).ok_or_else(ApiError::not_found)?;
+        app.certificate = Some(certificate);
+        Ok(())
+    }
+
+    /// The id of the user with this username.
+    pub(crate) fn user_named(&self, name: &str) -> Option<String> {
+        let found = self.table("User")?.with_key("Username", &name.into())?;
+        found.first().map(|id| (*id).to_owned())
+    }
+
+    pub(crate) fn is_active(&self, user: &str) -> bool {
+        self.row(user).is_some_and(|row| *row.get("IsActive") == true)
+    }
+
+    /// The active user who may log in so. The security token is not needed: this machine's address is taken for a
+    /// trusted one (Salesforce help, Set Trusted IP Ranges for Your Org).
+    pub(crate) fn user_with_password(&self, name: &str, password: &str) -> Option<String> {
+        let user = self.user_named(name).filter(|user| self.is_active(user))?;
+        let right = self.sessions.passwords.get(&user)?;
+        let rest = password.strip_prefix(right.as_str())?;
+        (rest.is_empty() || rest == self.security_token).then_some(user)
     }
 
     pub(crate) fn system(&self, user: String) -> Caller {

@@ -14,8 +14,8 @@ use crate::org::{Caller, Org};
 use serde_json::{Value, json};
 
 /// Versions that the org speaks (REST API guide, API End-of-Life: those up to 30.0 are retired).
-const OLDEST: u32 = 31;
-const NEWEST: u32 = 66;
+pub(crate) const OLDEST: u32 = 31;
+pub(crate) const NEWEST: u32 = 66;
 
 /// Parts of the API that a real org has and this one has not.
 const ELSEWHERE: [&str; 17] = [
@@ -85,7 +85,7 @@ fn route(org: &mut Org, caller: &Caller, request: &Request) -> Result<Answer, Ap
     let get = matches!(method, "GET" | "HEAD");
     let allow = |allowed| Err(ApiError::method_not_allowed(method, allowed));
     match path {
-        [] if get => Ok(Answer::json(200, resources(&version))),
+        [] if get => Ok(Answer::json(200, resources(org, caller, &version))),
         ["limits"] if get => Ok(limits::limits(org)),
         ["limits", "recordCount"] if get => Ok(limits::counts(org, request)),
         ["query"] if get => query::query(org, request, false, &version),
@@ -153,10 +153,11 @@ fn unserved(org: &mut Org, request: &Request, what: &str) -> Result<Answer, ApiE
     Err(ApiError::not_found())
 }
 
-fn resources(version: &str) -> Value {
+fn resources(org: &Org, caller: &Caller, version: &str) -> Value {
     let path = |name: &str| format!("/services/data/v{version}/{name}");
     json!({
         "composite": path("composite"),
+        "identity": format!("{}{}", org.url, oauth::identity_path(org, &caller.user)),
         "limits": path("limits"),
         "query": path("query"),
         "queryAll": path("queryAll"),

@@ -68,6 +68,7 @@ pub(crate) fn run_with(
     more: &[(&str, String)],
 ) {
     let Some(environment) = environment(language) else { return };
+    let (password, token) = (options.password.clone(), options.security_token.clone());
     let org = LocalOrg::start(options).expect("the org starts");
     let sources = sources(language);
     let scripts = if language.copied { &environment } else { &sources };
@@ -81,6 +82,8 @@ pub(crate) fn run_with(
         .env("ORG_URL", org.url())
         .env("ORG_CLIENT_ID", org.client_id())
         .env("ORG_CLIENT_SECRET", org.client_secret())
+        .env("ORG_PASSWORD", password)
+        .env("ORG_SECURITY_TOKEN", token)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .envs(more.iter().map(|(name, value)| (*name, value.as_str())))
         .output()

@@ -14,6 +14,16 @@ fn simple_salesforce_has_a_session() {
 }
 
 #[test]
+fn simple_salesforce_logs_in() {
+    run(&PYTHON, "login.py");
+}
+
+#[test]
+fn jsforce_logs_in() {
+    run(&NODE, "login.mjs");
+}
+
+#[test]
 fn jsforce_has_a_session() {
     run(&NODE, "session.mjs");
 }

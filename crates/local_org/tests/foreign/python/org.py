@@ -17,6 +17,7 @@ class ToOrg(HTTPAdapter):
         parts = urlsplit(request.url)
         own = parts.netloc == urlsplit(URL).netloc
         assert own or parts.hostname.endswith(".salesforce.com"), request.url
+        request.headers["Host"] = parts.netloc
         request.url = URL + urlunsplit(("", "", parts.path, parts.query, ""))
         return super().send(request, **kwargs)
 
