@@ -159,7 +159,7 @@ fn bearer(request: &Request) -> Option<&str> {
         .then(|| token.trim())
 }
 
-fn limit_exceeded() -> Answer {
+pub(crate) fn limit_exceeded() -> Answer {
     ApiError::new(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.").into()
 }
 

@@ -34,6 +34,14 @@ pub(crate) struct Pending {
     pub(crate) row: Row,
 }
 
+/// A record that is gone for good, and when it was deleted.
+#[derive(Clone, Debug)]
+pub(crate) struct Purged {
+    pub(crate) object: String,
+    pub(crate) id: String,
+    pub(crate) stamp: String,
+}
+
 pub(crate) struct Org {
     /// Where it can be reached.
     pub(crate) url: String,
@@ -59,6 +67,8 @@ pub(crate) struct Org {
     security_token: String,
     /// What each row was before the writes of the running transaction, oldest first.
     journal: Vec<(String, String, Option<Row>)>,
+    /// What was deleted and is not in the recycle bin any more.
+    pub(crate) purged: Vec<Purged>,
     /// Every committed edit, if it was asked for.
     pub(crate) history: Option<Vec<Edit>>,
 }
@@ -86,6 +96,7 @@ impl Org {
             other_user: id::numbered("005", 2),
             security_token: options.security_token,
             journal: Vec::new(),
+            purged: Vec::new(),
             history: options.history.then(Vec::new),
         };
         org.sessions.set_client(&options.client_id, &options.client_secret);
@@ -208,6 +219,19 @@ impl Org {
             .ok_or_else(ApiError::not_found)
     }
 
+    /// The object and the field behind the name that records of an object have for their children: `Contacts`.
+    pub(crate) fn child_relationship(&self, object: &str, name: &str) -> Option<(String, String)> {
+        let of_child = |child: &Object| {
+            let mut fields = child.fields.iter().filter(|f| f.visible);
+            let field = fields.find(|f| {
+                f.reference_to.iter().any(|o| o.eq_ignore_ascii_case(object))
+                    && f.children.as_deref().is_some_and(|c| c.eq_ignore_ascii_case(name))
+            })?;
+            Some((child.name.clone(), field.name.clone()))
+        };
+        self.objects.iter().find_map(of_child)
+    }
+
     /// The object that the first characters of an id tell.
     pub(crate) fn object_of(&self, id: &str) -> Option<&Object> {
         self.objects.iter().find(|o| id.starts_with(&o.key_prefix))
@@ -256,6 +280,7 @@ impl Org {
 
     pub(crate) fn commit(&mut self) {
         let journal = std::mem::take(&mut self.journal);
+        self.note_purged(&journal);
         let Some(kept) = &mut self.history else { return };
         let mut seen = HashSet::new();
         for (object, id, old) in &journal {
@@ -265,6 +290,16 @@ impl Org {
             }
             let new = self.tables.get(object).and_then(|table| table.get(id));
             kept.extend(history::edits(object, id, old.as_ref(), new));
+        }
+    }
+
+    fn note_purged(&mut self, journal: &[(String, String, Option<Row>)]) {
+        for (object, id, old) in journal {
+            let gone = self.tables.get(object).is_none_or(|table| table.get(id).is_none());
+            if let Some(old) = old.as_ref().filter(|_| gone) {
+                let stamp = if old.deleted { old.stamp().to_owned() } else { self.now() };
+                self.purged.push(Purged { object: object.clone(), id: id.clone(), stamp });
+            }
         }
     }
 

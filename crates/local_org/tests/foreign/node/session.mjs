@@ -71,6 +71,16 @@ assert.equal(await conn.sobject('Contact').count({ Title: 'first' }), 3);
 const gone = await conn.sobject('Contact').destroy(saved.slice(0, 2).map(({ id }) => id));
 assert.ok(gone.every((result) => result.success));
 
+// What changed and what went, in a span that ends a little later than now.
+const leads = conn.sobject('Lead');
+const lead = await leads.create({ LastName: 'Stays', Company: 'C' });
+const lost = await leads.create({ LastName: 'Goes', Company: 'C' });
+await leads.destroy(lost.id);
+const [start, end] = [Date.now() - 120_000, Date.now() + 120_000].map((at) => new Date(at));
+assert.deepEqual((await leads.updated(start, end)).ids, [lead.id]);
+assert.deepEqual((await leads.deleted(start, end)).deletedRecords.map((record) => record.id), [lost.id]);
+await refused('INVALID_REPLICATION_DATE', () => leads.deleted(end, start));
+
 // Errors.
 await refused('MALFORMED_QUERY', () => conn.query('SELECT Id FROM'));
 await refused('INVALID_FIELD', () => conn.query('SELECT Nothing__c FROM Account'));

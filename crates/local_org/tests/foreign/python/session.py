@@ -1,5 +1,6 @@
 """A working day of simple-salesforce: describe, rows, queries, composites, and all errors that it translates."""
 
+import datetime
 import org
 from org import control, refused
 from simple_salesforce import Salesforce
@@ -151,11 +152,57 @@ def composites(sf):
     assert both[0]["success"] is True and both[1]["errors"][0]["statusCode"] == "REQUIRED_FIELD_MISSING"
 
 
+def replication(sf):
+    """What changed and what went, in a span that ends a little later than now."""
+    start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=2)
+    end = start + datetime.timedelta(minutes=4)
+    stays = sf.Lead.create({"LastName": "Stays", "Company": "C"})["id"]
+    goes = sf.Lead.create({"LastName": "Goes", "Company": "C"})["id"]
+    sf.Lead.delete(goes)
+    updated = sf.Lead.updated(start, end)
+    assert updated["ids"] == [stays] and updated["latestDateCovered"], updated
+    deleted = sf.Lead.deleted(start, end)
+    assert [record["id"] for record in deleted["deletedRecords"]] == [goes], deleted
+    refused(SalesforceMalformedRequest, lambda: sf.Lead.updated(end, start), "INVALID_REPLICATION_DATE")
+
+
+def families(sf):
+    """Graph, tree and batch."""
+    version = f"v{sf.sf_version}"
+    url = f"/services/data/{version}/sobjects"
+    parts = [
+        {"method": "POST", "url": f"{url}/Account", "referenceId": "a", "body": {"Name": "Graph"}},
+        {"method": "POST", "url": f"{url}/Contact", "referenceId": "c", "body": {"LastName": "G", "AccountId": "@{a.id}"}},
+    ]
+    graphs = {"graphs": [{"graphId": "1", "compositeRequest": parts}]}
+    answer = sf.restful("composite/graph", method="POST", json=graphs)["graphs"][0]
+    assert answer["isSuccessful"] is True, answer
+    child = {"attributes": {"type": "Contact", "referenceId": "c"}, "LastName": "T"}
+    parent = {"attributes": {"type": "Account", "referenceId": "p"}, "Name": "Tree", "Contacts": {"records": [child]}}
+    answer = sf.restful("composite/tree/Account/", method="POST", json={"records": [parent]})
+    assert answer["hasErrors"] is False and len(answer["results"]) == 2, answer
+    parent["Contacts"]["records"][0]["LastName"] = None
+    error = refused(
+        SalesforceMalformedRequest,
+        lambda: sf.restful("composite/tree/Account", method="POST", json={"records": [parent]}),
+    )
+    assert error.content["results"][0]["errors"][0]["statusCode"] == "REQUIRED_FIELD_MISSING", error.content
+    batch = [
+        {"method": "GET", "url": f"{version}/query/?q=SELECT+Name+FROM+Account+WHERE+Name='Tree'"},
+        {"method": "GET", "url": f"{version}/sobjects/Account/001000000000000AAA"},
+    ]
+    answer = sf.restful("composite/batch", method="POST", json={"batchRequests": batch})
+    assert [result["statusCode"] for result in answer["results"]] == [200, 404], answer
+    assert answer["hasErrors"] is True and answer["results"][0]["result"]["totalSize"] == 1
+
+
 sf = log_in()
 describing(sf)
 account = rows(sf)
 paging(sf)
 errors(sf, account)
 composites(sf)
+replication(sf)
+families(sf)
 sessions(sf, account)
 print("session.py passed")
