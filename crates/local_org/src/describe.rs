@@ -76,7 +76,7 @@ fn field(field: &Field) -> Value {
         "referenceTo": field.reference_to,
         "relationshipName": field.relationship,
         "relationshipOrder": null,
-        "restrictedDelete": false,
+        "restrictedDelete": field.restrict,
         "restrictedPicklist": field.restricted && matches!(kind, Picklist | MultiPicklist),
         "scale": if numeric { field.scale } else { 0 },
         "searchPrefilterable": kind == Reference,
@@ -165,7 +165,7 @@ pub(crate) fn full(object: &Object, all: &[Object], version: &str) -> Value {
                 "junctionIdListNames": [],
                 "junctionReferenceTo": [],
                 "relationshipName": f.children,
-                "restrictedDelete": false,
+                "restrictedDelete": f.restrict,
             })
         }));
     }

@@ -1,7 +1,7 @@
 //! Creating, changing and deleting records, with all that an org does to them on the way.
 
 use crate::org::{Caller, Org};
-use crate::schema::{Field, Object};
+use crate::schema::{Field, Object, plural};
 use crate::table::Row;
 use crate::value::{normalise, wrong_id};
 use crate::{ApiError, id};
@@ -96,8 +96,13 @@ impl Org {
         Ok(row)
     }
 
-    /// Into the recycle bin, with those that go when their parent goes.
+    /// Into the recycle bin, with those that go when their parent goes; all of them or none.
     pub(crate) fn delete(&mut self, caller: &Caller, id: &str) -> Result<(), ApiError> {
+        let savepoint = self.savepoint();
+        self.delete_with_children(caller, id).inspect_err(|_| self.roll_back(savepoint))
+    }
+
+    fn delete_with_children(&mut self, caller: &Caller, id: &str) -> Result<(), ApiError> {
         let object = self.object_of(id).ok_or_else(ApiError::not_found)?.clone();
         if caller.api && !object.deletable {
             return Err(no_access());
@@ -107,6 +112,7 @@ impl Org {
             return Err(ApiError::deleted());
         }
         self.strike(caller, &object, Some(id))?;
+        self.check_restricted(&object, &row)?;
         let now = self.now();
         row.deleted = true;
         touch(&mut row.values, &now, &caller.user);
@@ -122,6 +128,34 @@ impl Org {
                 row.values.insert("SystemModstamp".into(), now.clone().into());
                 let id = row.id.clone();
                 self.put(&child, &id, Some(row));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to let a record go that others hold.
+    fn check_restricted(&self, object: &Object, row: &Row) -> Result<(), ApiError> {
+        let restricting = self.objects.iter().flat_map(|child| {
+            let fields = child.fields.iter();
+            fields
+                .filter(|f| f.restrict && f.reference_to.contains(&object.name))
+                .map(move |f| (child, f))
+        });
+        for (child, field) in restricting {
+            let name = |object: &Object, row: &Row| {
+                let field = object.fields.iter().find(|f| f.name_field);
+                field.map_or_else(|| row.id.clone(), |f| row.text(&f.name).to_owned())
+            };
+            let holding = self.pointing(&child.name, &field.name, &row.id).filter(|r| !r.deleted);
+            let holding: Vec<String> = holding.map(|r| name(child, r)).collect();
+            if !holding.is_empty() {
+                let message = format!(
+                    "Your attempt to delete {} could not be completed because it is associated with the following {}.: {}\n",
+                    name(object, row),
+                    plural(&child.label).to_lowercase(),
+                    holding.join(", ")
+                );
+                return Err(ApiError::record("DELETE_FAILED", message, &[]));
             }
         }
         Ok(())

@@ -119,6 +119,9 @@ pub struct Field {
     /// Of a reference: the record goes when its parent goes.
     #[serde(default)]
     pub cascade: bool,
+    /// Of a reference: the parent can't be deleted while this record is there.
+    #[serde(default)]
+    pub restrict: bool,
     /// A text with names of fields of the same record in braces, computed when it is read: `{Name} ({Industry})`.
     #[serde(default)]
     pub formula: Option<String>,
@@ -165,6 +168,7 @@ impl Field {
             relationship: None,
             children: None,
             cascade: false,
+            restrict: false,
             formula: None,
             auto_number: None,
             compound: None,
@@ -296,6 +300,12 @@ impl Field {
     #[must_use]
     pub fn cascade(mut self) -> Self {
         self.cascade = true;
+        self
+    }
+
+    #[must_use]
+    pub fn restrict(mut self) -> Self {
+        self.restrict = true;
         self
     }
 

@@ -119,3 +119,26 @@ fn the_list_of_objects_can_be_asked_again() {
     let again = client.call_with("GET", "/sobjects", &since, &Value::Null).expect("an answer");
     assert_eq!(again.status, 200);
 }
+
+#[test]
+fn a_record_that_others_hold_cannot_go_and_nothing_below_it_does() {
+    let client = Client::start();
+    let account = client.account("Acme");
+    let of_account = json!({"LastName": "Davis", "FirstName": "Josh", "AccountId": account});
+    let contact = client.org.insert("Contact", of_account).expect("saved");
+    let case = client.post("/sobjects/Case", &json!({"Subject": "Broken", "ContactId": contact}));
+    assert_eq!(case.status, 201, "{}", case.text);
+    let reply = client.delete(&format!("/sobjects/Contact/{contact}"));
+    assert_eq!((reply.status, reply.code().as_str()), (400, "DELETE_FAILED"));
+    let told = reply.json()[0]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(told.starts_with("Your attempt to delete Josh Davis could not"), "{told}");
+    assert!(told.ends_with("following cases.: 00000001\n"), "{told}");
+    // The contact would go with its account.
+    let reply = client.delete(&format!("/composite/sobjects?ids={account}")).json();
+    assert_eq!(reply[0]["errors"][0]["statusCode"], "DELETE_FAILED");
+    assert_eq!((client.org.count("Account"), client.org.count("Contact")), (1, 1));
+    let case = case.json()["id"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(client.delete(&format!("/sobjects/Case/{case}")).status, 204);
+    assert_eq!(client.delete(&format!("/sobjects/Account/{account}")).status, 204);
+    assert_eq!(client.org.count("Contact"), 0);
+}

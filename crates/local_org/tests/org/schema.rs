@@ -92,7 +92,21 @@ fn objects_are_listed() {
         .iter()
         .filter_map(|o| o["name"].as_str())
         .collect();
-    assert_eq!(names, ["Account", "Contact", "Lead", "Opportunity", "User", "Specimen__c"]);
+    assert_eq!(
+        names,
+        [
+            "Account",
+            "Contact",
+            "Lead",
+            "Opportunity",
+            "User",
+            "Case",
+            "Task",
+            "Campaign",
+            "Product2",
+            "Specimen__c"
+        ]
+    );
     assert_eq!(
         (&list["encoding"], &list["sobjects"][0]["keyPrefix"]),
         (&json!("UTF-8"), &json!("001"))

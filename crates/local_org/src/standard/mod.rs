@@ -1,5 +1,7 @@
 //! The objects that are there from the start, with the fields of a Developer Edition that a sync is
-//! likely to meet (Object reference: Account, Contact, Lead, Opportunity, User).
+//! likely to meet (Object reference: Account, Contact, Lead, Opportunity, User; service has further ones).
+
+mod service;
 
 use crate::schema::{Field, FieldType, Object};
 use FieldType::{
@@ -35,7 +37,9 @@ pub(crate) fn objects(external_id: bool) -> Vec<Object> {
                 .unique(),
         );
     }
-    vec![account, contact(), lead(), opportunity(), user()]
+    let mut objects = vec![account, contact(), lead(), opportunity(), user()];
+    objects.extend(service::objects());
+    objects
 }
 
 fn text(name: &str, label: &str, length: u32) -> Field {
