@@ -5,7 +5,7 @@ use crate::faults::{Campaign, FaultRule};
 use crate::org::{Caller, Org};
 use crate::rules::Rule;
 use crate::schema::{Field, Object};
-use crate::{ApiError, id};
+use crate::{ApiError, bulk, id};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -118,6 +118,11 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
         }
         ("POST", ["commit"]) => {
             org.settle(true);
+            done
+        }
+        ("POST", ["bulk"]) => org.jobs.set(parse(request)?),
+        ("POST", ["bulk", "finish"]) => {
+            bulk::finish_all(org);
             done
         }
         (_, ["records", rest @ ..]) => records(org, request, rest),

@@ -39,6 +39,10 @@ pub enum Fault {
     SlowBody { ms: u64 },
     /// A record of the request is refused; `times` counts records.
     Record { code: String, message: String },
+    /// The bulk job that the request names fails with this message.
+    FailJob { message: String },
+    /// The results of the bulk job that the request names are gone.
+    ExpireJob,
 }
 
 impl Fault {
@@ -54,6 +58,8 @@ impl Fault {
             Self::Quota => "quota",
             Self::SlowBody { .. } => "slow_body",
             Self::Record { .. } => "record",
+            Self::FailJob { .. } => "fail_job",
+            Self::ExpireJob => "expire_job",
         }
     }
 }

@@ -6,6 +6,7 @@
 //! serve      sockets, requests and answers; connections that are cut
 //! gate       what each request passes: faults, session, quota, headers
 //! rest       which path leads where; one file for each part of the REST API
+//! bulk       Bulk API 2.0: jobs that read and write many records in CSV
 //! soql       queries: lexer, parser, plan, evaluation
 //! org        the state; save is how records are written, late what commits late
 //! schema     objects and fields; standard those that are there from the start; describe how they are told
@@ -66,6 +67,8 @@
 //! | `POST /control/records/ID/undelete` | out of it |
 //! | `POST /control/records/ID/purge` | gone for good |
 //! | `POST /control/commit` | commits what waits |
+//! | `POST /control/bulk` | [`BulkManners`], each as wanted; answers all of them and what is left of the day's jobs and batches |
+//! | `POST /control/bulk/finish` | carries every bulk job that was closed to its end |
 //!
 //! Writes of records take `?user=ID` for another author, and the first two of them `?commit_after_ms=N`: the
 //! record becomes visible only then, with the SystemModstamp of now, and is locked until then.
@@ -86,10 +89,13 @@
 //! | `quota` | 403 `REQUEST_LIMIT_EXCEEDED` |
 //! | `slow_body` (`ms`) | all is done; the answer comes in pieces |
 //! | `record` (`code`, `message`) | a record of the request is refused; `times` and `skip` count records |
+//! | `fail_job` (`message`) | the bulk job that the request is about fails with this message |
+//! | `expire_job` | what the bulk job of the request has read or done is gone, as after seven days |
 
 // A described field has nearly sixty keys in one literal.
 #![recursion_limit = "256"]
 
+mod bulk;
 mod calls;
 mod control;
 mod describe;
@@ -116,6 +122,7 @@ mod table;
 mod value;
 mod wire;
 
+pub use bulk::BulkManners;
 pub use calls::Call;
 pub use error::ApiError;
 pub use faults::{Campaign, Fault, FaultRule, Match};

@@ -8,9 +8,9 @@ pub(crate) mod oauth;
 pub(crate) mod query;
 mod rows;
 
-use crate::ApiError;
 use crate::exchange::{Answer, Request};
 use crate::org::{Caller, Org};
+use crate::{ApiError, bulk};
 use serde_json::{Value, json};
 
 /// Versions that the org speaks (REST API guide, API End-of-Life: those up to 30.0 are retired).
@@ -18,8 +18,7 @@ const OLDEST: u32 = 31;
 const NEWEST: u32 = 66;
 
 /// Parts of the API that a real org has and this one has not.
-const ELSEWHERE: [&str; 17] = [
-    "jobs",
+const ELSEWHERE: [&str; 16] = [
     "tooling",
     "search",
     "parameterizedSearch",
@@ -78,6 +77,9 @@ fn route(org: &mut Org, caller: &Caller, request: &Request) -> Result<Answer, Ap
         }
         _ => return Err(ApiError::not_found()),
     };
+    if let ["jobs", path @ ..] = path {
+        return bulk::serve(org, caller, request, path, &version);
+    }
     if !request.body.is_empty() {
         request.check_content_type()?;
     }
@@ -140,7 +142,7 @@ fn route(org: &mut Org, caller: &Caller, request: &Request) -> Result<Answer, Ap
 }
 
 /// What is not served says so, and is counted.
-fn unserved(org: &mut Org, request: &Request, what: &str) -> Result<Answer, ApiError> {
+pub(crate) fn unserved(org: &mut Org, request: &Request, what: &str) -> Result<Answer, ApiError> {
     org.count_unserved(format!("{} {what}", request.method));
     let first = what.split('/').next().unwrap_or_default();
     if ELSEWHERE.contains(&first)
@@ -157,6 +159,7 @@ fn resources(version: &str) -> Value {
     let path = |name: &str| format!("/services/data/v{version}/{name}");
     json!({
         "composite": path("composite"),
+        "jobs": path("jobs"),
         "limits": path("limits"),
         "query": path("query"),
         "queryAll": path("queryAll"),
@@ -170,7 +173,7 @@ fn known(org: &Org, object: &str) -> Result<String, ApiError> {
 }
 
 /// A body that has to be an object.
-fn body(request: &Request) -> Result<serde_json::Map<String, Value>, ApiError> {
+pub(crate) fn body(request: &Request) -> Result<serde_json::Map<String, Value>, ApiError> {
     match request.json()? {
         Value::Object(map) => Ok(map),
         _ => Err(ApiError::json("Unexpected character at [line:1, column:1]")),
