@@ -8,6 +8,7 @@
 
 mod account;
 mod array;
+mod bulk;
 mod call;
 mod client;
 mod codes;

@@ -102,7 +102,11 @@ impl Plan {
     }
 }
 
-fn prepare(batch: &WriteBatch, place: usize, write: &Write) -> Result<(Verb, Item), Fault> {
+pub(crate) fn prepare(
+    batch: &WriteBatch,
+    place: usize,
+    write: &Write,
+) -> Result<(Verb, Item), Fault> {
     let mut record = Map::new();
     record.insert("attributes".to_owned(), json!({ "type": batch.object }));
     let (verb, id) = match write {

@@ -189,6 +189,18 @@ pub(crate) fn from_json(column: &Column, value: &Value) -> Result<Option<String>
     canonical_of(column.kind, &text).map_err(|_| other_type(column))
 }
 
+/// What a cell of a bulk query's CSV holds of a field, as the same canonical text.
+pub(crate) fn from_cell(column: &Column, cell: &str) -> Result<Option<String>, Fault> {
+    if cell.is_empty() {
+        return Ok(None);
+    }
+    if column.kind == Kind::Choices {
+        let list = array::print(&cell.split(';').collect::<Vec<_>>());
+        return canonical_of(column.kind, &list).map_err(|_| other_type(column));
+    }
+    canonical_of(column.kind, cell).map_err(|_| other_type(column))
+}
+
 fn other_type(column: &Column) -> Fault {
     let message = format!("field {} holds a value of another type than it had", column.name);
     let mut fault = Fault::new(FaultKind::Configuration, "FIELD_TYPE_CHANGED", message)

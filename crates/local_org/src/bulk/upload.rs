@@ -20,12 +20,12 @@ const NULL: &str = "#N/A";
 /// What a column of the data is for.
 #[derive(Debug)]
 enum Column {
-    Field(Field),
+    Field(Box<Field>),
     /// `Parent__r.Key__c`: the lookup, by a key of the record that it points to.
     Parent {
-        lookup: Field,
+        lookup: String,
         relationship: String,
-        key: Field,
+        key: String,
     },
 }
 
@@ -51,7 +51,7 @@ pub(super) fn count(format: Format, data: &[u8]) -> usize {
     reader(format, data).byte_records().count().saturating_sub(1)
 }
 
-fn reader<'a>(format: Format, data: &'a [u8]) -> csv::Reader<&'a [u8]> {
+fn reader(format: Format, data: &[u8]) -> csv::Reader<&[u8]> {
     csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -119,7 +119,7 @@ pub(super) fn read(org: &Org, object: &str, format: Format, data: &[u8]) -> Resu
 /// `Name`, `Account.External_Id__c`, or with the parent's object in front `User:Owner.Username`.
 fn column(org: &Org, object: &Object, name: &str) -> Option<Column> {
     let Some((relationship, key)) = name.split_once('.') else {
-        return object.visible(name).cloned().map(Column::Field);
+        return object.visible(name).cloned().map(|field| Column::Field(Box::new(field)));
     };
     let (target, relationship) = match relationship.split_once(':') {
         Some((target, relationship)) => (Some(target), relationship),
@@ -132,9 +132,9 @@ fn column(org: &Org, object: &Object, name: &str) -> Option<Column> {
     }
     let key = parent.visible(key).filter(|field| field.id_lookup)?;
     Some(Column::Parent {
-        lookup: lookup.clone(),
+        lookup: lookup.name.clone(),
         relationship: relationship.to_owned(),
-        key: key.clone(),
+        key: key.name.clone(),
     })
 }
 
@@ -144,7 +144,7 @@ impl Table {
         self.columns.iter().find_map(|column| match column {
             Column::Field(field) if field.name == "Id" => None,
             Column::Field(field) => Some(field.name.as_str()),
-            Column::Parent { lookup, .. } => Some(lookup.name.as_str()),
+            Column::Parent { lookup, .. } => Some(lookup.as_str()),
         })
     }
 
@@ -165,10 +165,10 @@ impl Table {
                     };
                 }
                 Column::Parent { lookup, .. } if cell == NULL => {
-                    record.insert(lookup.name.clone(), Value::Null);
+                    record.insert(lookup.clone(), Value::Null);
                 }
                 Column::Parent { relationship, key, .. } => {
-                    let parent = Map::from_iter([(key.name.clone(), value(cell))]);
+                    let parent = Map::from_iter([(key.clone(), value(cell))]);
                     record.insert(relationship.clone(), parent.into());
                 }
             }
