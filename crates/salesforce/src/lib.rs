@@ -23,6 +23,7 @@ mod refusal;
 mod session;
 mod settings;
 mod soql;
+pub mod transport;
 mod value;
 mod write;
 

@@ -188,3 +188,73 @@ proptest! {
         let _ = records(&name(), &[HEAD.as_bytes(), &bytes].concat(), told);
     }
 }
+
+/// Run it in a release build, with `--nocapture` for the rates.
+#[test]
+#[ignore = "a measurement"]
+fn strictness_costs_less_than_reading_csv_twice_over() {
+    const RECORDS: usize = 200_000;
+    let columns: Vec<Column> = [
+        ("Name", Kind::Text),
+        ("Site", Kind::Text),
+        ("AnnualRevenue", Kind::Number),
+        ("NumberOfEmployees", Kind::Integer),
+        ("CreatedDate", Kind::DateTime),
+        ("OwnerId", Kind::Id),
+        ("Active__c", Kind::Boolean),
+        ("Description", Kind::Text),
+    ]
+    .map(|(name, kind)| Column { name: name.into(), kind, length: 0 })
+    .into();
+    let mut names = vec!["Id", "SystemModstamp"];
+    names.extend(columns.iter().map(|column| column.name.as_str()));
+    let mut text = quoted(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    for n in 0..RECORDS {
+        text += &quoted(&[
+            format!("001{n:012}"),
+            "2026-05-01T07:25:37.000Z".into(),
+            format!("Account {n}, \"the best\""),
+            String::new(),
+            format!("{}.25", n * 7),
+            (n % 1000).to_string(),
+            "2026-05-01T07:25:37.000Z".into(),
+            "005000000000001AAA".into(),
+            "true".into(),
+            "some more words about it, as people write them\nin two lines".into(),
+        ]);
+    }
+    let timed = |work: &mut dyn FnMut() -> usize| {
+        let mut best = std::time::Duration::MAX;
+        for _ in 0..5 {
+            let begun = std::time::Instant::now();
+            assert_eq!(work(), RECORDS);
+            best = best.min(begun.elapsed());
+        }
+        best
+    };
+    let plain = timed(&mut || {
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let mut row = csv::StringRecord::new();
+        let mut count = 0;
+        while reader.read_record(&mut row).expect("a record") {
+            count += 1;
+        }
+        count
+    });
+    let strict = timed(&mut || {
+        let (mut sheet, _) = crate::bulk::sheet::Sheet::new(text.as_bytes()).expect("a sheet");
+        let mut count = 0;
+        while sheet.next().expect("a record").is_some() {
+            count += 1;
+        }
+        count
+    });
+    let whole = timed(&mut || records(&columns, text.as_bytes(), RECORDS).expect("records").len());
+    let rate = |time: std::time::Duration| RECORDS as f64 / time.as_secs_f64();
+    let megabytes = text.len() as f64 / 1e6;
+    println!("{RECORDS} records of {} columns, {megabytes:.0} MB, records a second:", names.len());
+    for (what, time) in [("csv alone", plain), ("checked", strict), ("into records", whole)] {
+        println!("{what:>14} {:>9.0}, {:.0} MB/s", rate(time), megabytes / time.as_secs_f64());
+    }
+    assert!(strict < plain * 2, "{strict:?} against {plain:?}");
+}
