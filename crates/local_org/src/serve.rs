@@ -160,6 +160,7 @@ async fn respond(request: &Request, answer: Answer, delivery: Delivery) -> Respo
         Body::Json(value) => (Some("application/json;charset=UTF-8"), wire::write(&value, pretty)),
         Body::Html(page) => (Some("text/html;charset=UTF-8"), page.into_bytes()),
         Body::Csv(bytes) => (Some("text/csv;charset=UTF-8"), bytes),
+        Body::Xml(text) => (Some("text/xml;charset=UTF-8"), text.into_bytes()),
     };
     let mut headers = answer.headers;
     if let Some(kind) = kind {

@@ -134,8 +134,7 @@ fn batches_of(format: Format, data: &[u8]) -> u64 {
 /// Processes what is due: of `(looks, polls)` a share, else all. The error is why the job fails.
 pub(super) fn go_on(
     org: &mut Org,
-    id: &str,
-    version: &str,
+    caller: &Caller,
     operation: &str,
     work: &mut Work,
     share: Option<(u64, u64)>,
@@ -161,25 +160,19 @@ pub(super) fn go_on(
         }
         None => total,
     };
-    let caller = Caller {
-        user: org.integration_user.clone(),
-        api: true,
-        method: "PUT".to_owned(),
-        path: format!("/services/data/v{version}/jobs/ingest/{id}"),
-    };
     while work.done.len() < due {
         let from = work.done.len();
         let places = from..due.min(from + CHUNK);
         let records = places.map(|place| table.record(&work.object, place, org.manners)).collect();
         let key = work.key.as_deref().and_then(|key| org.object(&work.object)?.field(key)).cloned();
         let outcomes = match (operation, key) {
-            ("insert", _) => collections::create_all(org, &caller, records),
-            ("update", _) => collections::update_all(org, &caller, records),
+            ("insert", _) => collections::create_all(org, caller, records),
+            ("update", _) => collections::update_all(org, caller, records),
             ("upsert", Some(key)) => {
-                collections::upsert_all(org, &caller, &work.object, &key, records)
+                collections::upsert_all(org, caller, &work.object, &key, records)
             }
             ("upsert", None) => return Err("InvalidBatch : The external ID is gone".to_owned()),
-            (_, _) => delete_all(org, &caller, records, operation == "hardDelete"),
+            (_, _) => delete_all(org, caller, records, operation == "hardDelete"),
         };
         work.done.extend(outcomes.into_iter().map(|outcome| {
             let id = outcome.id.unwrap_or_default();

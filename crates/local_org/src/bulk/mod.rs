@@ -156,7 +156,13 @@ fn advance(org: &mut Org, id: &str) {
             Work::Query(work) => query::go_on(org, work),
             Work::Ingest(work) => {
                 let share = if end { None } else { Some((job.looks, polls)) };
-                ingest::go_on(org, &job.id, &job.version, &job.operation, work, share)
+                let caller = Caller {
+                    user: job.created_by.clone(),
+                    api: true,
+                    method: "PUT".to_owned(),
+                    path: format!("/services/data/v{}/jobs/ingest/{}", job.version, job.id),
+                };
+                ingest::go_on(org, &caller, &job.operation, work, share)
             }
         };
         if let Err(message) = failure {
