@@ -1,8 +1,8 @@
 """simple-salesforce reads and writes in bulk, by Bulk API 2.0."""
 
 import csv
+import functools
 import io
-import json
 import tempfile
 from simple_salesforce import Salesforce
 from simple_salesforce.exceptions import SalesforceMalformedRequest
@@ -17,6 +17,9 @@ token = requests.post(
 ).json()["access_token"]
 sf = Salesforce(instance="example.my.salesforce.com", session_id=token, session=session())
 accounts = sf.bulk2.Account
+# Jobs here are done at the second look.
+for call in ("insert", "upsert", "update", "delete", "query", "query_all", "download"):
+    setattr(accounts, call, functools.partial(getattr(accounts, call), wait=0.02))
 
 
 def rows(text):
