@@ -70,6 +70,11 @@ pub(crate) fn canonical(kind: Kind, text: &str) -> Option<String> {
 
 /// Without what Salesforce does not keep; trimmed as Java does it, of all up to the space.
 fn clean(text: &str) -> String {
+    // Nearly all texts have nothing to take out: those of U+FFFE and U+FFFF begin with this byte too.
+    let plain = |b: u8| (b >= b' ' && b != 0xef) || b == b'\n' || b == b'\t';
+    if text.bytes().all(plain) {
+        return text.trim_matches(|c| c <= ' ').to_owned();
+    }
     let mut clean = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

@@ -315,6 +315,10 @@ async fn nothing_is_written_before_the_commit_and_a_lost_commit_is_looked_up() {
     org.fault(FaultRule::once(Fault::ExpireJob).path("/successfulResults"));
     let gone = bulk(&other).outcomes(&job, &batch).await.expect_err("gone");
     assert_eq!((gone.kind, gone.code.as_str()), (FaultKind::Ambiguous, "JOB_GONE"));
+    bulk(&other).end(&job).await.expect("ended");
+    // Whoever commits a job that is gone may have committed it before.
+    let gone = bulk(&other).commit_write(&job).await.expect_err("gone");
+    assert_eq!((gone.kind, gone.code.as_str()), (FaultKind::Ambiguous, "JOB_GONE"));
 }
 
 #[tokio::test]
@@ -375,4 +379,41 @@ async fn a_batch_of_which_nothing_can_be_sent_needs_no_job() {
     let before = client.calls();
     assert_eq!(short(&written(&org, &client, &batch).await), ["Refused MISSING_EXTERNAL_ID"]);
     assert_eq!(client.calls(), before);
+}
+
+/// More records than one page, one internal batch and one answer of the plain API.
+#[tokio::test]
+async fn tens_of_thousands_go_out_and_come_back() {
+    const COUNT: usize = 25_000;
+    let org = org();
+    org.set_bulk(BulkManners { polls: 3, ..BulkManners::default() });
+    let client = client(&org);
+    let site = "x".repeat(60);
+    let writes = (0..COUNT).map(|n| Write::Create {
+        identity: Some(Identity { field: "External_Id__c".into(), value: format!("k{n}") }),
+        fields: vec![(0, Some(format!("n{n}"))), (1, Some(site.clone()))],
+    });
+    let batch = batch(writes.collect());
+    let job = bulk(&client).start_write(&batch).await.expect("a job");
+    bulk(&client).commit_write(&job).await.expect("committed");
+    assert_eq!(ended(&client, &job).await, BulkState::Complete { records: COUNT as u64 });
+    let outcomes = bulk(&client).outcomes(&job, &batch).await.expect("outcomes");
+    let ids: Vec<&String> = outcomes
+        .iter()
+        .map(|outcome| match &outcome.result {
+            Ok(Done::Created { id }) => id,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let columns = [text("Name"), text("External_Id__c")];
+    let job = bulk(&client).start_read("Account", &columns).await.expect("a job");
+    ended(&client, &job).await;
+    let read = rest(&client, &job, &columns, None, bulk(&client).limits().page_records).await;
+    let names: std::collections::HashMap<&String, &Record> =
+        read.iter().map(|record| (&record.id, record)).collect();
+    assert_eq!(names.len(), COUNT);
+    for (n, id) in ids.into_iter().enumerate() {
+        let expected = [Some(format!("n{n}")), Some(format!("k{n}"))];
+        assert_eq!(names[id].values, expected, "{id}");
+    }
 }

@@ -210,6 +210,19 @@ fn a_job_that_is_failed_or_gone_says_so() {
 }
 
 #[test]
+fn a_fault_of_an_object_strikes_the_jobs_about_it() {
+    let client = Client::start();
+    client.org.fault(FaultRule::once(Fault::Html503).object("Contact"));
+    assert_eq!(job(&client, "SELECT Id FROM Account").status, 200);
+    assert_eq!(job(&client, "SELECT Id FROM Contact").status, 503);
+    client.org.fault(FaultRule::once(Fault::Html503).object("Contact"));
+    let ingest = |object: &str| {
+        client.post("/jobs/ingest", &json!({"object": object, "operation": "insert"})).status
+    };
+    assert_eq!((ingest("Account"), ingest("Contact")), (200, 503));
+}
+
+#[test]
 fn results_are_of_the_version_that_the_job_was_made_in() {
     let client = Client::start();
     let id = complete(&client, "SELECT Id FROM Account");

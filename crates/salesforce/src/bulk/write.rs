@@ -61,10 +61,11 @@ impl Salesforce {
             match self.bulk_state(handle).await? {
                 BulkState::Running { .. } | BulkState::Complete { .. } => return Ok(()),
                 BulkState::Failed(fault) => return Err(fault),
-                BulkState::Open | BulkState::Gone => {}
+                BulkState::Gone => return Err(lost()),
+                BulkState::Open => {}
             }
         }
-        Err(of_job(fault))
+        Err(known(fault))
     }
 
     pub(super) async fn bulk_outcomes(
@@ -99,10 +100,7 @@ impl Salesforce {
                     continue;
                 }
                 let answer = self.answer(&Call::get_csv(job.path(path))).await;
-                let answer = answer.map_err(|fault| match of_job(fault) {
-                    fault if fault.code == "JOB_GONE" => lost(),
-                    fault => fault,
-                })?;
+                let answer = answer.map_err(known)?;
                 rows.extend(outcome::rows(&upload, of, &answer.body)?);
             }
             let why = why.unwrap_or_else(|| {
@@ -118,6 +116,12 @@ impl Salesforce {
         }
         Ok(results.into_iter().map(|result| Outcome { result, before: Before::NotRead }).collect())
     }
+}
+
+/// Of a job that writes, that it is gone leaves open what it did.
+fn known(fault: Fault) -> Fault {
+    let fault = of_job(fault);
+    if fault.code == "JOB_GONE" { lost() } else { fault }
 }
 
 /// Seven days have passed, or somebody has deleted the job.
