@@ -85,17 +85,14 @@ pub struct TooDear(pub Cost);
 /// The way to go: few records by collections, whose answer is there at once; many by bulk jobs, which cost next to
 /// nothing of the allowance; where the allowance is short, whatever fits into it.
 pub fn choose(shape: &Shape, left: Allowance) -> Result<Cost, TooDear> {
-    let many = shape.records() > FEWEST_IN_BULK;
-    let [first, second] = match (graph(shape), bulk(shape)) {
-        (Some(graph), _) => [graph, graph],
-        (None, Some(bulk)) if many => [bulk, collections(shape)],
-        (None, Some(bulk)) => [collections(shape), bulk],
-        (None, None) => [collections(shape), collections(shape)],
+    let (first, second) = match (graph(shape), bulk(shape)) {
+        (Some(graph), _) => (graph, None),
+        (None, Some(bulk)) if shape.records() > FEWEST_IN_BULK => (bulk, Some(collections(shape))),
+        (None, bulk) => (collections(shape), bulk),
     };
-    match [first, second].into_iter().find(|cost| cost.fits(left)) {
-        Some(cost) => Ok(cost),
-        None if second.calls < first.calls => Err(TooDear(second)),
-        None => Err(TooDear(first)),
+    match [Some(first), second].into_iter().flatten().find(|way| way.fits(left)) {
+        Some(way) => Ok(way),
+        None => Err(TooDear(second.filter(|way| way.calls < first.calls).unwrap_or(first))),
     }
 }
 

@@ -341,6 +341,39 @@ async fn a_job_that_never_began_has_changed_nothing() {
 }
 
 #[tokio::test]
+async fn a_session_that_ends_in_the_middle_of_a_job_is_renewed() {
+    let org = org();
+    let client = client(&org);
+    let batch = batch(vec![create("a", Some("A"))]);
+    for (method, path) in [
+        ("PUT", "/batches"),
+        ("PATCH", "/jobs/ingest"),
+        ("GET", "/successfulResults"),
+        ("DELETE", "/jobs/ingest"),
+    ] {
+        org.fault(FaultRule::once(Fault::ExpireSession).method(method).path(path));
+    }
+    let job = bulk(&client).start_write(&batch).await.expect("a job");
+    bulk(&client).commit_write(&job).await.expect("committed");
+    ended(&client, &job).await;
+    assert_eq!(short(&bulk(&client).outcomes(&job, &batch).await.expect("outcomes")), ["created"]);
+    bulk(&client).end(&job).await.expect("ended");
+    let logins = org.calls().iter().filter(|call| call.path.ends_with("/token")).count();
+    assert_eq!((logins, org.count("Account")), (5, 1));
+}
+
+#[tokio::test]
+async fn no_secret_comes_back_in_the_reason_of_a_failure() {
+    let org = org();
+    let client = client(&org);
+    let job = bulk(&client).start_read("Account", &[text("Name")]).await.expect("a job");
+    let message = format!("InternalServerError : {} is wrong", org.client_secret());
+    org.fault(FaultRule::once(Fault::FailJob { message }));
+    let BulkState::Failed(why) = ended(&client, &job).await else { panic!("it did not fail") };
+    assert_eq!(why.message, "InternalServerError : *** is wrong");
+}
+
+#[tokio::test]
 async fn a_job_that_was_aborted_tells_what_was_done_and_what_was_not() {
     let org = org();
     let client = client(&org);

@@ -198,6 +198,29 @@ fn data_that_does_not_fit_fails_the_job_and_changes_nothing() {
 }
 
 #[test]
+fn data_has_its_limits() {
+    let client = Client::start();
+    let long = |length: usize| format!("\"{}\"", "x".repeat(length));
+    let wide = |count: usize| (0..count).map(|n| format!("F{n}")).collect::<Vec<_>>().join(",");
+    for (csv, message) in [
+        (format!("Name\n{}\n", long(131_073)), "Record 1 is too long"),
+        (
+            format!("Name,Site,Industry,Description\n{0},{0},{0},{0}\n", long(131_000)),
+            "Record 1 is too long",
+        ),
+        (format!("{}\n", wide(5001)), "The header is too long"),
+        (format!("{}\n", "N".repeat(32_001)), "The header is too long"),
+    ] {
+        let id = run(&client, "insert", Value::Null, &csv);
+        let error = told(&client, &id)["errorMessage"].as_str().unwrap_or_default().to_owned();
+        assert!(error.contains(message), "{error}");
+    }
+    // The longest cell is read; that it is too long for the field is told of the record.
+    let id = run(&client, "insert", Value::Null, &format!("Name\n{}\n", long(131_072)));
+    assert!(results(&client, &id, "failedResults").contains("STRING_TOO_LONG:"));
+}
+
+#[test]
 fn an_abort_keeps_what_was_done_and_tells_the_rest() {
     let client = Client::start();
     let rows: String = (0..1000).map(|n| format!("n{n}\n")).collect();

@@ -106,7 +106,13 @@ impl Salesforce {
             return Ok(BulkState::Complete { records: 0 });
         }
         match self.call(&Call::get(job.path(""))).await {
-            Ok(told) => state(&told),
+            Ok(told) => match state(&told)? {
+                BulkState::Failed(why) => {
+                    let session = self.logins.lock().await.session.clone();
+                    Ok(BulkState::Failed(self.redacted(why, session.as_deref())))
+                }
+                state => Ok(state),
+            },
             Err(fault) if fault.code == "NOT_FOUND" => Ok(BulkState::Gone),
             Err(fault) => Err(of_job(fault)),
         }
