@@ -136,7 +136,8 @@ impl Scratch<'_> {
     /// The record of this id, which has to be there.
     async fn one(&self, id: &str) -> Result<Record, String> {
         let mut records = self.fetch(&[id.to_owned()]).await?;
-        records.pop().flatten().ok_or_else(|| format!("{id} is not there"))
+        let there = records.pop().flatten().filter(|record| !record.deleted);
+        there.ok_or_else(|| format!("{id} is not there"))
     }
 
     /// All changes from a mark on, page by page.

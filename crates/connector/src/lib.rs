@@ -69,7 +69,8 @@ pub trait Connector: Send + Sync {
         since: &'a Mark,
     ) -> Answer<'a, Page>;
 
-    /// The records with these ids, in their order; `None` where there is none, or a deleted one.
+    /// The records with these ids, in their order; `None` where there is none. Deleted ones come as
+    /// such where the other side still tells of them.
     fn fetch<'a>(
         &'a self,
         object: &'a str,

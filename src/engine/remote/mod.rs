@@ -490,7 +490,9 @@ impl Sync {
                 self.settle_written(epoch, shapes, sent, outcomes)
             }
             (Purpose::Look(sent), Reply::Fetched(records)) => {
-                let found = records.into_iter().map(|r| r.into_iter().collect()).collect();
+                let living = |r: &Record| !r.deleted;
+                let found =
+                    records.into_iter().map(|r| r.into_iter().filter(living).collect()).collect();
                 self.found_existing(epoch, shapes, sent, found)
             }
             (Purpose::Look(sent), Reply::Found(records)) => {

@@ -2,16 +2,16 @@
 //! single records. Each record is merged like a captured change; what equals the base is an echo.
 
 use super::recover::moment_text;
-use super::settle::{at_of, remote_half};
+use super::settle::{at_of, deleted_half, remote_half};
 use super::{Purpose, Request, Step, push, values};
 use crate::capture::row;
 use crate::engine::collect::{Half, Seen};
-use crate::engine::link::{self, Links};
+use crate::engine::link::{self, Link, Links};
 use crate::engine::load::{self, Kind, Load};
 use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Due, Parked};
 use crate::engine::shapes::Shapes;
-use crate::engine::sync::Sync;
+use crate::engine::sync::{Sync, flush};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
@@ -192,7 +192,7 @@ impl Sync {
     }
 
     /// Would these records end more linked ones than a poll may without asking? Then it has asked.
-    fn asks_about_deletes(
+    pub(super) fn asks_about_deletes(
         &mut self,
         shapes: &mut Shapes,
         records: &[Record],
@@ -347,7 +347,7 @@ impl Sync {
                         });
                     // One that a create on its way has made, perhaps.
                     let maybe_ours = link.is_none() && !state.creating.is_empty();
-                    if maybe_ours && !record.deleted {
+                    if maybe_ours {
                         let last = state.creating.iter().max().copied().unwrap_or(0);
                         state.maybe_ours.insert(mark, last);
                     }
@@ -357,13 +357,18 @@ impl Sync {
                     }
                     let key = &*bump.alloc_slice_copy(&key);
                     if record.deleted {
-                        if link.is_some() {
-                            halves.push(Half {
-                                seen: Seen::Gone,
-                                left: true,
-                                both: false,
-                                ..Half::unread(remote, key, at)
-                            });
+                        if let Some(link) = link {
+                            halves.push(deleted_half(
+                                &bump,
+                                plan,
+                                remote,
+                                key,
+                                record,
+                                state.clock_offset_ms,
+                            ));
+                            if waited {
+                                halves.push(own_half(&bump, plan, &link));
+                            }
                         }
                         continue;
                     }
@@ -371,16 +376,8 @@ impl Sync {
                         Ok(row) => {
                             let at = at_of(plan, state, row, &record.version);
                             halves.push(remote_half(remote, key, row, at));
-                            // It waited because our row was not what it was taken for, perhaps: so that
-                            // one is read too. What nobody has told of it has happened just now.
                             if let Some(link) = link.filter(|_| waited) {
-                                let own = &*bump.alloc_slice_copy(link.key_of(remote.other()));
-                                let told = queue::waiting(plan, remote.other(), own);
-                                let at = told.map_or_else(row::now, |told| told.changed_at);
-                                halves.push(Half {
-                                    both: false,
-                                    ..Half::unread(remote.other(), own, at)
-                                });
+                                halves.push(own_half(&bump, plan, &link));
                             }
                         }
                         Err(failure) => aside.push((key.to_vec(), at, Parked::Review(failure))),
@@ -410,6 +407,11 @@ impl Sync {
             }
         }
         self.set_remote_aside(&aside)?;
+        if halves.iter().any(|half| half.seen == Seen::Gone) {
+            // What had been agreed on before must outlive a crash if the delete does: else the row would
+            // seem to have been edited since, and the record would be created again.
+            flush();
+        }
         self.merge_anew(epoch, shapes, &bump, halves)
     }
 
@@ -491,17 +493,20 @@ impl Sync {
         records: Vec<Option<Record>>,
         moment: u64,
     ) -> Result<(), Failure> {
-        let Self { plan, places, queued, .. } = self;
         let there: Vec<Record> = records.iter().flatten().cloned().collect();
+        if self.asks_about_deletes(shapes, &there)? {
+            return Ok(());
+        }
+        let Self { plan, places, queued, .. } = self;
         let bump = Bump::new();
         let done = transaction(|| {
             let mut vanished = false;
             let mut links = Links::open(plan, places);
             for (due, record) in due.iter().zip(&records) {
-                if record.is_none() {
+                if record.as_ref().is_none_or(|r| r.deleted) {
                     queue::settled(plan, due.side, &due.key, queued);
                     let link = links.find(&bump, shapes, due.side, &due.key);
-                    vanished |= link.is_some_and(|l| !l.deleted);
+                    vanished |= record.is_none() && link.is_some_and(|l| !l.deleted);
                 }
             }
             links.close();
@@ -572,7 +577,7 @@ impl Sync {
             .ids
             .iter()
             .zip(records)
-            .filter(|(_, record)| record.is_none())
+            .filter(|(_, record)| record.as_ref().is_none_or(|r| r.deleted))
             .filter_map(|(id, _)| values::key_of(table, id));
         let Some(state) = &mut self.remote else { return Ok(()) };
         state.missing.extend(missing);
@@ -607,6 +612,16 @@ impl Sync {
         worked?;
         load::finish_piece(self, &load, links.end, true, count)
     }
+}
+
+/// The row of ours beside a record that waited, perhaps because the row was not what it was taken for. What
+/// nobody has told of it has happened just now.
+fn own_half<'b>(bump: &'b Bump, plan: &Plan, link: &Link<'_>) -> Half<'b> {
+    let local = plan.remote_side().map_or(Side::Target, Side::other);
+    let own = &*bump.alloc_slice_copy(link.key_of(local));
+    let told = queue::waiting(plan, local, own);
+    let at = told.map_or_else(row::now, |told| told.changed_at);
+    Half { both: false, ..Half::unread(local, own, at) }
 }
 
 /// The next links of a load, in its order.

@@ -315,7 +315,32 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
         return Decision { write: Default::default(), conflicts: Vec::new(), base: None };
     }
     let given = base.and_then(|base| without_given_key(plan, base, &now));
-    merge::merge(&plan.flows, given.as_ref().or(base), &now, record.at)
+    let held = given.as_ref().or(base).and_then(|base| with_last_held(plan, base, record, &now));
+    merge::merge(&plan.flows, held.as_ref().or(given.as_ref()).or(base), &now, record.at)
+}
+
+/// The agreement as it is to be seen where the other system's record is gone: what of our row it held when
+/// it was deleted had arrived there, also if we never heard so, and does not outlive the delete.
+fn with_last_held<'b>(
+    plan: &Plan,
+    base: &merge::Base<'b>,
+    record: &Record<'b>,
+    now: &[Now<'b>; 2],
+) -> Option<merge::Base<'b>> {
+    let (remote, last) = (plan.remote_side()?, record.last?);
+    let local = remote.other();
+    let (Now::Gone, Now::Row(row)) = (&now[remote as usize], &now[local as usize]) else {
+        return None;
+    };
+    let mut base = base.clone();
+    for (i, field) in plan.fields.iter().enumerate() {
+        let held = field.column[remote as usize].map(|c| last[c]);
+        if field.how[local as usize].is_some() && held == Some(row.sent[i]) {
+            let values = if local == Side::Source { &mut base.source } else { &mut base.target };
+            values[i] = row.own[i];
+        }
+    }
+    Some(base)
 }
 
 /// The agreement as it is to be seen where one side is gone: that the other side's row was given its
