@@ -7,7 +7,7 @@ use connector::{
     Bulk, BulkJob, BulkState, Column, Connector, Done, FaultKind, Identity, Kind, Outcome, Record,
     Write, WriteBatch,
 };
-use local_org::{BulkManners, Fault, FaultRule, LocalOrg};
+use local_org::{BulkManners, Campaign, Fault, FaultRule, LocalOrg};
 use salesforce::Salesforce;
 use serde_json::json;
 
@@ -449,4 +449,119 @@ async fn tens_of_thousands_go_out_and_come_back() {
         let expected = [Some(format!("n{n}")), Some(format!("k{n}"))];
         assert_eq!(names[id].values, expected, "{id}");
     }
+}
+
+/// Again until it works, as the engine would, with nothing but the handle.
+macro_rules! persist {
+    ($call:expr, $fault:ident => $check:expr) => {{
+        let mut tries = 0;
+        loop {
+            match $call.await {
+                Ok(done) => break done,
+                Err($fault) => {
+                    $check;
+                    tries += 1;
+                    assert!(tries < 200, "{}", $fault);
+                }
+            }
+        }
+    }};
+}
+
+/// Whatever goes wrong on the way, each record is written once or not at all, and its outcome says which.
+#[tokio::test]
+async fn random_faults_neither_repeat_a_record_nor_misreport_it() {
+    for seed in 0..12 {
+        let org = org();
+        org.set_bulk(BulkManners { polls: seed % 3, ..BulkManners::default() });
+        let client = client(&org);
+        org.campaign(Campaign {
+            seed,
+            error: 0.1,
+            html503: 0.1,
+            cut_before: 0.1,
+            cut_after: 0.15,
+            cut_during: 0.15,
+            expire_session: 0.1,
+            record: 0.1,
+            ..Campaign::default()
+        });
+        let plain = |n: usize| Write::Create {
+            identity: None,
+            fields: vec![(0, Some(format!("n{n}"))), (1, Some("a \"b\",\nc".to_owned()))],
+        };
+        let batch = batch((0..300).map(plain).collect());
+        let job = persist!(bulk(&client).start_write(&batch), fault => {
+            // So that starting anew is never wrong.
+            assert_ne!(fault.kind, FaultKind::Ambiguous, "{seed}: {fault}");
+            assert_eq!(org.count("Account"), 0, "{seed}");
+        });
+        let handle = job.0;
+        let job = BulkJob(handle);
+        persist!(bulk(&client).commit_write(&job), fault => assert_ne!(fault.code, "JOB_GONE"));
+        while !persist!(bulk(&client).state(&job), fault => assert_ne!(fault.code, "JOB_GONE"))
+            .has_ended()
+        {}
+        let outcomes = persist!(bulk(&client).outcomes(&job, &batch), fault => assert_ne!(fault.code, "JOB_GONE"));
+        org.clear_faults();
+        let mut made = 0;
+        for (n, outcome) in outcomes.iter().enumerate() {
+            match &outcome.result {
+                Ok(Done::Created { id }) => {
+                    made += 1;
+                    let record = org.get(id).expect("a record");
+                    assert_eq!(record["Name"], format!("n{n}"), "{seed}");
+                }
+                Err(fault) => assert_eq!(fault.code, "UNABLE_TO_LOCK_ROW", "{seed}: {fault}"),
+                other => panic!("{seed}: {other:?}"),
+            }
+        }
+        assert_eq!(org.count("Account"), made, "{seed}");
+        assert!((200..300).contains(&made), "{seed}: {made}");
+    }
+}
+
+/// And a read through the same faults yields each record once.
+#[tokio::test]
+async fn random_faults_neither_lose_nor_repeat_what_is_read() {
+    for seed in 0..12 {
+        let org = org();
+        let mut seeded = seed_names(&org, 120);
+        let client = client(&org);
+        org.campaign(Campaign {
+            seed,
+            error: 0.1,
+            html503: 0.1,
+            cut_before: 0.1,
+            cut_after: 0.1,
+            cut_during: 0.2,
+            expire_session: 0.1,
+            ..Campaign::default()
+        });
+        let columns = [text("Name")];
+        let job = persist!(bulk(&client).start_read("Account", &columns), fault => assert_ne!(fault.kind, FaultKind::Ambiguous));
+        while !persist!(bulk(&client).state(&job), fault => assert_ne!(fault.kind, FaultKind::Ambiguous))
+            .has_ended()
+        {}
+        let (mut names, mut locator) = (Vec::new(), None::<String>);
+        loop {
+            let page = persist!(bulk(&client).page(&job, &columns, locator.as_deref(), Some(7)), fault => assert_ne!(fault.kind, FaultKind::Ambiguous));
+            names.extend(page.records.into_iter().filter_map(|mut r| r.values.swap_remove(0)));
+            locator = page.next;
+            if locator.is_none() {
+                break;
+            }
+        }
+        names.sort_unstable();
+        seeded.sort_unstable();
+        assert_eq!(names, seeded, "{seed}");
+    }
+}
+
+fn seed_names(org: &LocalOrg, count: usize) -> Vec<String> {
+    let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
+    for name in &names {
+        org.insert("Account", json!({ "Name": name })).expect("an account");
+    }
+    names
 }
