@@ -6,6 +6,7 @@
 //! under `DateStyle = ISO`, `TimeZone = UTC`, `extra_float_digits = 1`, `bytea_output = hex`; `None` is
 //! null. What a connector hands in is canonical: the same value is the same text every time.
 
+pub mod bulk;
 mod fault;
 pub mod naming;
 mod object;
@@ -13,6 +14,7 @@ mod record;
 mod secret;
 mod write;
 
+pub use bulk::{Bulk, BulkJob, BulkLimits, BulkPage, BulkPages, BulkState};
 pub use fault::{About, Fault, FaultKind};
 pub use object::{Column, Field, Kind, Object, ObjectName};
 pub use record::{Mark, Page, Record};
@@ -98,6 +100,11 @@ pub trait Connector: Send + Sync {
     /// Writes records. Exactly one outcome for each, in their order. An error of the whole says
     /// with its kind whether anything may have been carried out.
     fn write<'a>(&'a self, batch: &'a WriteBatch) -> Answer<'a, Vec<Outcome>>;
+
+    /// Its jobs for reading and writing many records, where the other side has such.
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        None
+    }
 }
 
 /// What a connector can do.

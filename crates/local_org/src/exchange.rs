@@ -100,6 +100,18 @@ pub(crate) fn decode(text: &str, form: bool) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Percent-encoding of all but letters, digits and `-._~`.
+pub(crate) fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
 /// `a=1&b=2`, in its order.
 pub(crate) fn parse_form(text: &str) -> Vec<(String, String)> {
     text.split('&')
@@ -124,11 +136,17 @@ pub(crate) enum Body {
     Empty,
     Json(Value),
     Html(String),
+    Csv(Vec<u8>),
+    Xml(String),
 }
 
 impl Answer {
     pub(crate) fn json(status: u16, body: Value) -> Self {
         Self { status, headers: Vec::new(), body: Body::Json(body) }
+    }
+
+    pub(crate) fn csv(body: Vec<u8>) -> Self {
+        Self { status: 200, headers: Vec::new(), body: Body::Csv(body) }
     }
 
     pub(crate) fn empty(status: u16) -> Self {
@@ -164,6 +182,7 @@ mod tests {
         assert_eq!(request.segments(), ["a/b", "c d"]);
         assert_eq!((request.method.as_str(), request.parameter("q")), ("PATCH", Some("x y+1")));
         assert_eq!(decode("%zz%4", false), "%zz%4");
+        assert_eq!(decode(&encode("ä b/+~"), true), "ä b/+~");
         assert_eq!(decode("%C3%A4%20b%2f%40", false), "ä b/@");
     }
 }

@@ -5,7 +5,9 @@
 //! ```text
 //! serve      sockets, requests and answers; connections that are cut
 //! gate       what each request passes: faults, session, quota, headers
+//! session    apps, tokens and codes; certificate those of apps; soap the logins of older clients
 //! rest       which path leads where; one file for each part of the REST API
+//! bulk       Bulk API 2.0: jobs that read and write many records in CSV
 //! soql       queries: lexer, parser, plan, evaluation
 //! org        the state; save is how records are written, late what commits late
 //! schema     objects and fields; standard those that are there from the start; describe how they are told
@@ -47,9 +49,9 @@
 //! | `DELETE /control/faults[/N]` | ends all faults, or one |
 //! | `POST /control/campaign` | faults at random: `seed`, `logins`, and the probabilities `latency` (with `latency_ms`), `error`, `html503`, `cut_before`, `cut_after`, `cut_during`, `expire_session`, `record` |
 //! | `DELETE /control/campaign` | ends it |
-//! | `POST /control/settings` | `daily_limit`, `used`, `clock_skew_ms`, `round_numbers`, `trim_text_areas`, each as wanted |
+//! | `POST /control/settings` | `daily_limit`, `used`, `clock_skew_ms`, `round_numbers`, `trim_text_areas`, `session_seconds`, `rotate_refresh_tokens`, each as wanted |
 //! | `DELETE /control/sessions` | every token dies |
-//! | `POST /control/clients` | `{"client_id", "client_secret"}`: a further client, or a new secret |
+//! | `POST /control/clients` | `{"client_id", "client_secret"}`: a further client, or a new secret; with `certificate` (PEM), `approved` (users are pre-authorised, for JWT bearer) and `runs_as_user` (for client credentials) as wanted |
 //! | `DELETE /control/clients/ID` | the client may no longer log in |
 //! | `POST /control/objects` | an [`Object`]; needs only `name`; replaces the one of its name |
 //! | `DELETE /control/objects/X` | takes it away |
@@ -66,6 +68,8 @@
 //! | `POST /control/records/ID/undelete` | out of it |
 //! | `POST /control/records/ID/purge` | gone for good |
 //! | `POST /control/commit` | commits what waits |
+//! | `POST /control/bulk` | [`BulkManners`], each as wanted; answers all of them and what is left of the day's jobs and batches |
+//! | `POST /control/bulk/finish` | carries every bulk job that was closed to its end |
 //!
 //! Writes of records take `?user=ID` for another author, and the first two of them `?commit_after_ms=N`: the
 //! record becomes visible only then, with the SystemModstamp of now, and is locked until then.
@@ -86,11 +90,15 @@
 //! | `quota` | 403 `REQUEST_LIMIT_EXCEEDED` |
 //! | `slow_body` (`ms`) | all is done; the answer comes in pieces |
 //! | `record` (`code`, `message`) | a record of the request is refused; `times` and `skip` count records |
+//! | `fail_job` (`message`) | the bulk job that the request is about fails with this message |
+//! | `expire_job` | what the bulk job of the request has read or done is gone, as after seven days |
 
 // A described field has nearly sixty keys in one literal.
 #![recursion_limit = "256"]
 
+mod bulk;
 mod calls;
+mod certificate;
 mod control;
 mod describe;
 mod error;
@@ -110,12 +118,14 @@ mod save;
 mod schema;
 mod serve;
 mod session;
+mod soap;
 mod soql;
 mod standard;
 mod table;
 mod value;
 mod wire;
 
+pub use bulk::BulkManners;
 pub use calls::Call;
 pub use error::ApiError;
 pub use faults::{Campaign, Fault, FaultRule, Match};

@@ -1,3 +1,4 @@
+use crate::bulk::{self, BulkManners};
 use crate::calls::Call;
 use crate::faults::{Campaign, FaultRule};
 use crate::history::Edit;
@@ -252,6 +253,18 @@ impl LocalOrg {
         self.shared.lock().manners = manners;
     }
 
+    /// How bulk jobs go on from now on.
+    pub fn set_bulk(&self, manners: BulkManners) {
+        self.shared.lock().jobs.manners = manners;
+    }
+
+    /// Carries every bulk job that was closed to its end.
+    pub fn finish_jobs(&self) {
+        let mut org = self.shared.lock();
+        bulk::finish_all(&mut org);
+        org.commit();
+    }
+
     /// The org's clock minus this machine's. Otherwise it never runs backwards.
     pub fn set_clock_skew_ms(&self, skew: i64) {
         self.shared.lock().clock.set_skew(skew);
@@ -273,7 +286,12 @@ impl LocalOrg {
     }
 
     pub fn remove_client(&self, client: &str) {
-        self.shared.lock().sessions.remove_client(client);
+        self.shared.lock().sessions.apps.remove(client);
+    }
+
+    /// The certificate (X.509 as PEM, RSA) by which a client's assertions of the JWT bearer flow are checked.
+    pub fn set_certificate(&self, client: &str, pem: &str) -> Result<(), ApiError> {
+        self.shared.lock().set_certificate(client, pem.to_owned())
     }
 
     /// The user that logs in, and the one on whose behalf tests write.

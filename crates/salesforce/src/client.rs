@@ -2,8 +2,8 @@ use std::sync::Mutex as PlainMutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use connector::{
-    Account, Answer, Capabilities, Column, Connector, Fault, Mark, Object, ObjectName, Outcome,
-    Page, Record, Usage, WriteBatch,
+    Account, Answer, Bulk, Capabilities, Column, Connector, Fault, Mark, Object, ObjectName,
+    Outcome, Page, Record, Usage, WriteBatch,
 };
 use egress::header::HeaderValue;
 use egress::{Client, Policy};
@@ -180,5 +180,9 @@ impl Connector for Salesforce {
 
     fn write<'a>(&'a self, batch: &'a WriteBatch) -> Answer<'a, Vec<Outcome>> {
         Box::pin(self.write_batch(batch))
+    }
+
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        Some(self)
     }
 }

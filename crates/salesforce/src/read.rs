@@ -320,3 +320,7 @@ fn member<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
         fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     })
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

@@ -1,12 +1,16 @@
 //! The org over HTTP, with a plain client.
 
+mod bulk_ingest;
+mod bulk_query;
 mod client;
 mod collections;
 mod composite;
 mod control;
+mod family;
 mod faults;
 mod login;
 mod program;
 mod queries;
+mod replication;
 mod rows;
 mod schema;
