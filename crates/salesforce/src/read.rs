@@ -308,8 +308,16 @@ fn record(columns: &[Column], row: &Value) -> Result<Record, Fault> {
     let deleted = member(fields, "IsDeleted").and_then(Value::as_bool).unwrap_or_default();
     let mut values = Vec::with_capacity(columns.len());
     for column in columns {
-        let found = member(fields, &column.name).unwrap_or(&Value::Null);
-        values.push(value::from_json(column, found)?);
+        match member(fields, &column.name) {
+            Some(found) => values.push(value::from_json(column, found)?),
+            // What a deleted one held is told as a whole or not at all.
+            None if deleted => {
+                values.clear();
+                break;
+            }
+            // Taken for null, it would empty the field on the other side.
+            None => return Err(unexpected(&format!("the field {} of a record", column.name))),
+        }
     }
     Ok(Record { id: id::long(id), version: version.in_json(), values, deleted })
 }
