@@ -1,5 +1,6 @@
 //! The control endpoint; its requests are listed in the documentation of the crate.
 
+use crate::events::{self, Author};
 use crate::exchange::{Answer, Request};
 use crate::faults::{Campaign, FaultRule};
 use crate::org::{Caller, Org};
@@ -20,6 +21,7 @@ pub(crate) fn control(org: &mut Org, request: &Request) -> Answer {
         }
         Err(error) => {
             org.roll_back(0);
+            org.events.author = None;
             error.into()
         }
     }
@@ -120,6 +122,7 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
             org.settle(true);
             done
         }
+        (_, ["events", rest @ ..]) => events::control::events(org, request, rest),
         (_, ["records", rest @ ..]) => records(org, request, rest),
         _ => Err(ApiError::not_found()),
     }
@@ -127,6 +130,7 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
 
 fn records(org: &mut Org, request: &Request, path: &[&str]) -> Result<Value, ApiError> {
     let user = request.parameter("user").map_or_else(|| org.other_user.clone(), str::to_owned);
+    org.events.author = Some(Author::person(&user));
     let caller: Caller = org.system(user);
     let late = request.parameter("commit_after_ms").map(|ms| {
         let ms = ms.parse().map_err(|_| ApiError::json("commit_after_ms is a number"))?;
@@ -246,7 +250,7 @@ struct Access {
     editable: bool,
 }
 
-fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, ApiError> {
+pub(crate) fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, ApiError> {
     serde_json::from_slice(&request.body).map_err(|error| ApiError::json(error.to_string()))
 }
 

@@ -3,6 +3,7 @@
 
 use crate::ApiError;
 use crate::calls::Call;
+use crate::events::Author;
 use crate::exchange::{Answer, Request};
 use crate::faults::Fault;
 use crate::org::{Caller, Org};
@@ -90,12 +91,14 @@ pub(crate) fn pass(org: &mut Org, request: &Request, arrival: &Arrival) -> (Answ
         }
     }
     let mut counted = false;
+    org.events.author = Some(Author::of_request(&org.integration_user, request));
     let answer = instead.unwrap_or_else(|| serve(org, request, &mut counted));
     if answer.status < 400 {
         org.commit();
     } else {
         org.roll_back(0);
     }
+    org.events.author = None;
     let answer = with_headers(org, request, answer, arrival.number);
     if let Some(call) = org.calls.get_mut(arrival.number) {
         call.status = (!delivery.cut).then_some(answer.status);

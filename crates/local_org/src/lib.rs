@@ -11,6 +11,7 @@
 //! schema     objects and fields; standard those that are there from the start; describe how they are told
 //! value      what becomes of a value that is written
 //! table      the records of one object with their indexes
+//! events     change data capture, and the Pub/Sub API on a port of its own
 //! faults     what goes wrong; rules what triggers do; calls what was asked; history what was edited
 //! control    the endpoint below
 //! ```
@@ -66,6 +67,12 @@
 //! | `POST /control/records/ID/undelete` | out of it |
 //! | `POST /control/records/ID/purge` | gone for good |
 //! | `POST /control/commit` | commits what waits |
+//! | `GET /control/events` | the event bus: address, the authority of its certificate, and how it behaves |
+//! | `POST /control/events` | [`EventSettings`]: `objects` (those captured), `keepalive_ms`, `patience_ms`, `overflow`, `allowance`, each as wanted |
+//! | `POST /control/events/channels/X__chn` | a custom channel of an array of objects |
+//! | `POST /control/events/faults` | orders an [`EventFaultRule`] (below); `GET` lists them, `DELETE` ends them |
+//! | `POST /control/events/gap` | publishes an event without values: `{"object", "type", "ids"}` |
+//! | `POST /control/events/move` | the org moves: replay ids that were given out are good no more |
 //!
 //! Writes of records take `?user=ID` for another author, and the first two of them `?commit_after_ms=N`: the
 //! record becomes visible only then, with the SystemModstamp of now, and is locked until then.
@@ -86,6 +93,18 @@
 //! | `quota` | 403 `REQUEST_LIMIT_EXCEEDED` |
 //! | `slow_body` (`ms`) | all is done; the answer comes in pieces |
 //! | `record` (`code`, `message`) | a record of the request is refused; `times` and `skip` count records |
+//!
+//! A fault of events is `{"object", "times", "skip", "fault": {"kind", …}}`. The kinds:
+//!
+//! | kind | what happens |
+//! |---|---|
+//! | `drop` | the event never comes |
+//! | `delay` (`ms`) | the event, and with it all behind it, comes later |
+//! | `duplicate` | the event comes twice |
+//! | `gap` | the event comes without its values |
+//! | `error` (`status`, `code`) | a stream ends with this error, as `UNAVAILABLE` and `service.unavailable` |
+//! | `reset` | the connection of a stream is cut |
+//! | `expire_token` | the session of a stream ends, and the stream with it |
 
 // A described field has nearly sixty keys in one literal.
 #![recursion_limit = "256"]
@@ -94,6 +113,7 @@ mod calls;
 mod control;
 mod describe;
 mod error;
+mod events;
 mod exchange;
 mod faults;
 mod gate;
@@ -118,6 +138,7 @@ mod wire;
 
 pub use calls::Call;
 pub use error::ApiError;
+pub use events::{EventFault, EventFaultRule, EventSettings};
 pub use faults::{Campaign, Fault, FaultRule, Match};
 pub use history::{Deed, Edit};
 pub use local_org::LocalOrg;
