@@ -242,9 +242,10 @@ impl Subscription {
             let end = self.used_up + org.events.patience;
             return if Instant::now() >= end { Look::Close } else { Look::Wait(Some(end)) };
         }
-        let (events, due) = self.take(&org, &objects);
+        let left = usize::try_from(org.events.left(now)).unwrap_or(usize::MAX);
+        let (events, due) = self.take(&org, &objects, left.max(1));
         if !events.is_empty() {
-            if (events.len() as u64) > org.events.left(now) {
+            if left == 0 {
                 return Look::Refuse(exceeded(&self.rpc_id));
             }
             org.events.delivered.push_back((now, events.len() as u64));
@@ -258,9 +259,14 @@ impl Subscription {
         Look::Wait(until)
     }
 
-    /// The events that come next, as far as the credit goes; and when the next of them is due.
-    fn take(&mut self, org: &Org, objects: &[String]) -> (Vec<ConsumerEvent>, Option<Instant>) {
-        let most = MOST_EVENTS.min(self.credit as usize);
+    /// The events that come next, as far as credit and allowance go; and when the next of them is due.
+    fn take(
+        &mut self,
+        org: &Org,
+        objects: &[String],
+        left: usize,
+    ) -> (Vec<ConsumerEvent>, Option<Instant>) {
+        let most = MOST_EVENTS.min(self.credit as usize).min(left);
         let mut events = Vec::new();
         let from = org.events.log.partition_point(|entry| entry.place <= self.place);
         for entry in org.events.log.range(from..) {
