@@ -32,9 +32,13 @@ pub enum Events {
 pub enum Event {
     Changed(Change),
     /// These records changed, and what they hold now has to be read. One that is not found is deleted.
-    Unknown { ids: Vec<String> },
+    Unknown {
+        ids: Vec<String>,
+    },
     /// Any record may have changed: the object has to be read as a whole.
-    Everything { why: String },
+    Everything {
+        why: String,
+    },
 }
 
 /// The same change of one or more records, as it was committed.

@@ -111,9 +111,9 @@ pub trait Connector: Send + Sync {
     /// that a call that goes on where the last one ended has at once what came meanwhile. An answer that is not
     /// taken is lost and does no harm: the next call begins anew at the place that it names.
     ///
-    /// `Now` is when the first answer is there: what is committed after that will be told by calls that go on from
-    /// the place of that answer. An answer to `Now` may come without a place while nothing has happened; then the
-    /// next call says `Now` again and goes on with the same stream.
+    /// `Now` does not wait, and is answered with a place: what is committed after the answer will be told by calls
+    /// that go on from there. Until something was told, that place may be good for as long only as this connector
+    /// and its connection last, and is lost after that.
     fn events<'a>(
         &'a self,
         object: &'a str,

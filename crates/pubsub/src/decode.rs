@@ -8,16 +8,16 @@ const HEADER: &str = "ChangeEventHeader";
 /// What the payload of an event of this schema says. Never fails: what can't be read is
 /// [`Kind::Unreadable`].
 pub fn decode(schema: &Schema, payload: &[u8]) -> Kind {
-    let read = avro::read(&Type::Record(schema.0.clone()), payload)
+    let read = avro::read(&Type::Record(schema.record.clone()), payload)
         .map_err(|unfit| unfit.why().to_owned())
         .and_then(|value| match value {
-            Value::Record(record, values) => event(&record, &values),
+            Value::Record(record, values) => event(schema, &record, &values),
             _ => Err("it is no record".to_owned()),
         });
     read.unwrap_or_else(|why| Kind::Unreadable { why: format!("an event can't be read: {why}") })
 }
 
-fn event(record: &Record, values: &[Value]) -> Result<Kind, String> {
+fn event(schema: &Schema, record: &Record, values: &[Value]) -> Result<Kind, String> {
     let place = record.place(HEADER).ok_or("it has no header")?;
     let Some(Value::Record(kind, header)) = values.get(place) else {
         return Err("its header is no record".to_owned());
@@ -62,6 +62,7 @@ fn event(record: &Record, values: &[Value]) -> Result<Kind, String> {
         origin: header.text("changeOrigin")?.to_owned(),
         transaction: header.text("transactionKey")?.to_owned(),
         sequence: header.integer("sequenceNumber")?,
+        schema: schema.clone(),
     }))
 }
 

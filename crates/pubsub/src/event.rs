@@ -1,4 +1,5 @@
 use crate::avro::Value;
+use crate::schema::Schema;
 
 /// Something that a stream tells.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +60,15 @@ pub struct Change {
     /// The changes of one transaction have the same key, and are counted from 1.
     pub transaction: String,
     pub sequence: i64,
+    /// What such events tell at all: formulas, for one, are not among it.
+    pub schema: Schema,
+}
+
+impl PartialEq for Schema {
+    /// Of the same types.
+    fn eq(&self, other: &Self) -> bool {
+        self.record == other.record
+    }
 }
 
 impl Change {

@@ -1,7 +1,9 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value as Json;
+
+use crate::event::Field;
 
 /// How deep types may lie in each other: events have their record, compound fields, and values.
 const DEEPEST: usize = 8;
@@ -47,8 +49,12 @@ impl Type {
 }
 
 /// The schema of an object's events.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Schema(pub(crate) Arc<Record>);
+#[derive(Clone, Debug)]
+pub struct Schema {
+    pub(crate) record: Arc<Record>,
+    /// What the REST API calls its fields and their parts, in lower case.
+    names: Arc<HashSet<String>>,
+}
 
 impl Schema {
     /// Reads a schema in its JSON form (Avro specification, Schema Declaration), of the types that change events
@@ -60,10 +66,32 @@ impl Schema {
         let json: Json = serde_json::from_str(json).map_err(|error| format!("no JSON: {error}"))?;
         let mut names = Names::default();
         match names.read(&json, "", 0)? {
-            Type::Record(record) => Ok(Self(record)),
+            Type::Record(record) => {
+                let names = Arc::new(rest_names(&record));
+                Ok(Self { record, names })
+            }
             _ => Err("it is no record".to_owned()),
         }
     }
+}
+
+impl Schema {
+    /// Do events of this schema tell of a field, by its name in the REST API, when it changes?
+    pub fn tells(&self, name: &str) -> bool {
+        self.names.contains(&name.to_ascii_lowercase())
+    }
+}
+
+fn rest_names(record: &Record) -> HashSet<String> {
+    let mut names = HashSet::new();
+    for (name, kind) in &record.fields {
+        let field =
+            |part: Option<&str>| Field { name: name.clone(), part: part.map(str::to_owned) };
+        names.insert(name.to_ascii_lowercase());
+        let parts = kind.record().into_iter().flat_map(|compound| &compound.fields);
+        names.extend(parts.map(|(part, _)| field(Some(part)).rest_name().to_ascii_lowercase()));
+    }
+    names
 }
 
 /// The types that have been defined so far, by their full names.
@@ -182,10 +210,10 @@ mod tests {
                 {"name": "Three", "type": {"type": "long", "logicalType": "timestamp-millis"}}]}"#,
         )
         .expect("a schema");
-        let (one, two) = (schema.0.fields[0].1.record(), schema.0.fields[1].1.record());
+        let (one, two) = (schema.record.fields[0].1.record(), schema.record.fields[1].1.record());
         assert_eq!(one, two);
         assert_eq!(one.map(|record| record.name.as_str()), Some("a.b.Address"));
-        assert_eq!(schema.0.fields[2].1, Type::Long);
+        assert_eq!(schema.record.fields[2].1, Type::Long);
     }
 
     #[test]
