@@ -228,7 +228,9 @@ CREATE TABLE sync._queue (
     detail     text,
     hint       text,
     -- what its row was called when the link was written, if it was renamed since
-    before     bytea
+    before     bytea,
+    -- a create of it may have been carried out unseen: only a person's word sends it again
+    in_doubt   bool        NOT NULL DEFAULT false
 );
 CREATE UNIQUE INDEX _queue_key ON sync._queue (sync, side, key);
 ALTER TABLE sync._queue REPLICA IDENTITY USING INDEX _queue_key;

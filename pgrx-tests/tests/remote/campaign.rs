@@ -340,7 +340,7 @@ fn reckon(cluster: &Cluster, org: &LocalOrg, named: bool, seed: u64, last: bool)
     if before != after {
         let sql = "SELECT * FROM sync.conflicts ORDER BY id DESC LIMIT 20";
         let mut traces = rows(&mut c, sql);
-        traces.extend(org.history()[before.0..].iter().map(|edit| format!("{edit:?}")));
+        traces.extend(reckoning::stories(&mut c, org, &org.history()[before.0..]));
         fail(
             &format!("a restart at rest was not without traces: {before:?} became {after:?}"),
             traces,

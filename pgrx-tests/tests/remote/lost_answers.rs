@@ -73,6 +73,39 @@ fn an_edit_found_while_writing_is_a_conflict_and_the_later_one_wins() {
     );
 }
 
+/// Without an identity: nobody can say whether a record that was changed beyond recognition is the row's.
+/// An edit of the row must not make a second one; a person decides.
+#[test]
+fn a_row_in_doubt_is_not_created_again_by_an_edit() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    settle(&mut c);
+    org.fault(FaultRule::once(Fault::CutAfter).path("composite/sobjects"));
+    org.fault(FaultRule::always(Fault::Html503).path("query"));
+    run(
+        &mut c,
+        "INSERT INTO accounts (account_name, industry_type, annual_revenue) VALUES ('lost', 'Energy', 7)",
+    );
+    assert!(cluster::poll(std::time::Duration::from_secs(20), || org.count("Account") == 1));
+    let id = org.records("Account")[0]["Id"].as_str().unwrap().to_owned();
+    org.edit(&id, json!({"Name": "theirs", "AnnualRevenue": 8})).unwrap();
+    org.clear_faults();
+    let queue = "SELECT string_agg(state, ',') FROM sync.queue";
+    until(&mut c, queue, "review");
+    run(&mut c, "UPDATE accounts SET industry_type = 'Banking' WHERE account_name = 'lost'");
+    assert_eq!(
+        query_one(&mut c, "SELECT settled, parked FROM sync.wait('accounts', '60s')"),
+        "t|1"
+    );
+    assert_eq!(names(&org), ["theirs"], "{:?}", rows(&mut c, "SELECT * FROM sync.change_log"));
+    assert_eq!(query_one(&mut c, queue), "review");
+    // Told to, it is sent with the edit.
+    let key = query_one(&mut c, "SELECT id FROM accounts WHERE account_name = 'lost'");
+    run(&mut c, &format!("SELECT sync.push('accounts', '{key}')"));
+    settle(&mut c);
+    assert_eq!(names(&org), ["lost", "theirs"]);
+    assert_eq!(rows(&mut c, queue), [""]);
+}
+
 /// Without an identity: somebody has changed the record before it could be looked up.
 #[test]
 fn a_record_changed_before_its_lost_create_is_looked_up_makes_no_twin() {

@@ -211,6 +211,7 @@ impl Sync {
         self.review(
             &doubtful,
             "more than one record could be the one that was created for the row",
+            Parked::InDoubt,
         )?;
         if there.is_empty() {
             return Ok(());
@@ -263,7 +264,12 @@ impl Sync {
     }
 
     /// Puts records before a person.
-    fn review(&mut self, sent: &[Sent], why: &str) -> Result<(), Failure> {
+    fn review(
+        &mut self,
+        sent: &[Sent],
+        why: &str,
+        parked: fn(Failure) -> Parked,
+    ) -> Result<(), Failure> {
         if sent.is_empty() {
             return Ok(());
         }
@@ -275,10 +281,10 @@ impl Sync {
                     sqlstate: "21000".into(),
                     message: why.into(),
                     detail: Some("Which one belongs to it is not for the sync to guess.".into()),
-                    hint: Some("Make the records distinguishable, or name an external-id field in \"identity\"; then retry the record.".into()),
+                    hint: Some("Make the records distinguishable, or name an external-id field in \"identity\"; then send the row with sync.push, or delete it if its record has come as a row of its own.".into()),
                 };
                 let (key, at) = (&one.intent.key, one.intent.at);
-                queue::park(plan, local, key, None, at, &Parked::Review(failure), queued);
+                queue::park(plan, local, key, None, at, &parked(failure), queued);
             }
             Ok(())
         });
@@ -387,7 +393,11 @@ impl Sync {
                 _ => doubtful.push(one),
             }
         }
-        self.review(&doubtful, "more than one record of the other system matches the row")?;
+        self.review(
+            &doubtful,
+            "more than one record of the other system matches the row",
+            Parked::Review,
+        )?;
         if !there.is_empty() {
             let pairs = self.pair_existing(shapes, &there, pairs)?;
             self.forget(&there, history::AGAIN)?;

@@ -5,7 +5,7 @@ use crate::engine::apply;
 use crate::engine::classify::{Class, class};
 use crate::engine::collect::{Half, Seen};
 use crate::engine::plan::Plan;
-use crate::engine::queue::{self, Parked};
+use crate::engine::queue::{self, Marks, Parked};
 use crate::engine::remote::push;
 use crate::engine::resolve::{self, Record};
 use crate::engine::settle::{self, Origin};
@@ -215,6 +215,7 @@ impl Sync {
             };
             if let Some(state) = remote.as_ref() {
                 state.hold_taken(&mut records);
+                hold_doubtful(plan, queued, &mut records);
             }
             let decisions: Vec<Decision<'b>> =
                 records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
@@ -274,6 +275,21 @@ impl Sync {
             self.again_from = tick + 1;
         }
         Ok(())
+    }
+}
+
+/// Rows that may have a record already of which nobody knows go to review again instead of being sent.
+fn hold_doubtful(plan: &Plan, queued: &Marks, records: &mut [Record<'_>]) {
+    let Some(local) = plan.remote_side().map(Side::other).filter(|_| !queued.is_empty()) else {
+        return;
+    };
+    for record in records.iter_mut().filter(|r| r.linked().is_none() && r.trouble.is_none()) {
+        if let (Some(key), Seen::Row(_)) =
+            (record.keys[local as usize], &record.seen[local as usize])
+            && queued.contains(queue::mark(local, key))
+        {
+            record.trouble = queue::doubt(plan, local, key);
+        }
     }
 }
 
