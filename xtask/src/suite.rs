@@ -23,6 +23,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut needed = packages::to_build_and_run(major);
     if names.is_empty() {
         needed.push(packages::to_scan());
+        needed.extend(packages::to_run_foreign_clients());
     }
     steps.run("Debian packages", || packages::ensure(&needed, !arguments.has("--no-install")))?;
     let workspace = Workspace::locate()?;

@@ -41,6 +41,18 @@ pub fn to_scan() -> Package {
     package("python3-venv", "runs pgspot, which checks the install script")
 }
 
+/// To hold the local org against clients that others wrote.
+pub fn to_run_foreign_clients() -> Vec<Package> {
+    let mut needed = vec![package("python3-venv", "runs simple-salesforce against the local org")];
+    // Node.js also comes from elsewhere than Debian, in packages that exclude Debian's npm.
+    let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    if !there("node") || !there("npm") {
+        needed.push(package("nodejs", "runs jsforce against the local org"));
+        needed.push(package("npm", "installs jsforce"));
+    }
+    needed
+}
+
 /// To count instructions.
 pub fn to_count_instructions() -> Package {
     package("valgrind", "counts instructions")

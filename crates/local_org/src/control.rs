@@ -14,17 +14,18 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn control(org: &mut Org, request: &Request) -> Answer {
     org.settle(false);
-    match act(org, request) {
+    let answer = match act(org, request) {
         Ok(body) => {
             org.commit();
             Answer::json(200, body)
         }
         Err(error) => {
             org.roll_back(0);
-            org.events.author = None;
             error.into()
         }
-    }
+    };
+    org.events.author = None;
+    answer
 }
 
 fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
@@ -78,12 +79,11 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
             done
         }
         ("POST", ["clients"]) => {
-            let client: Client = parse(request)?;
-            org.sessions.set_client(&client.client_id, &client.client_secret);
+            set_client(org, parse(request)?)?;
             done
         }
         ("DELETE", ["clients", client]) => {
-            org.sessions.remove_client(client);
+            org.sessions.apps.remove(*client);
             done
         }
         ("POST", ["objects"]) => {
@@ -222,6 +222,8 @@ struct Settings {
     clock_skew_ms: Option<i64>,
     round_numbers: Option<bool>,
     trim_text_areas: Option<bool>,
+    session_seconds: Option<u64>,
+    rotate_refresh_tokens: Option<bool>,
 }
 
 fn settings(org: &mut Org, settings: Settings) -> Result<Value, ApiError> {
@@ -230,6 +232,9 @@ fn settings(org: &mut Org, settings: Settings) -> Result<Value, ApiError> {
     if let Some(skew) = settings.clock_skew_ms {
         org.clock.set_skew(skew);
     }
+    let sessions = &mut org.sessions;
+    sessions.lifetime = settings.session_seconds.map_or(sessions.lifetime, Duration::from_secs);
+    sessions.rotating = settings.rotate_refresh_tokens.unwrap_or(sessions.rotating);
     let manners = &mut org.manners;
     manners.round_numbers = settings.round_numbers.unwrap_or(manners.round_numbers);
     manners.trim_text_areas = settings.trim_text_areas.unwrap_or(manners.trim_text_areas);
@@ -241,6 +246,21 @@ fn settings(org: &mut Org, settings: Settings) -> Result<Value, ApiError> {
 struct Client {
     client_id: String,
     client_secret: String,
+    certificate: Option<String>,
+    approved: Option<bool>,
+    runs_as_user: Option<bool>,
+}
+
+fn set_client(org: &mut Org, client: Client) -> Result<(), ApiError> {
+    org.sessions.set_client(&client.client_id, &client.client_secret);
+    if let Some(certificate) = client.certificate {
+        org.set_certificate(&client.client_id, certificate)?;
+    }
+    if let Some(app) = org.sessions.apps.get_mut(&client.client_id) {
+        app.approved = client.approved.unwrap_or(app.approved);
+        app.runs_as_user = client.runs_as_user.unwrap_or(app.runs_as_user);
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]

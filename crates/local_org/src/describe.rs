@@ -1,6 +1,6 @@
 //! What the org tells about its objects: all keys that real answers have (REST API guide, sObject Describe).
 
-use crate::schema::{Field, FieldType, Object};
+use crate::schema::{Field, FieldType, Object, plural};
 use serde_json::{Map, Value, json};
 
 /// One field.
@@ -126,7 +126,7 @@ pub(crate) fn summary(object: &Object, version: &str) -> Map<String, Value> {
         "isSubtype": false,
         "keyPrefix": object.key_prefix,
         "label": object.label,
-        "labelPlural": format!("{}s", object.label),
+        "labelPlural": plural(&object.label),
         "layoutable": true,
         "mergeable": matches!(object.name.as_str(), "Account" | "Contact" | "Lead"),
         "mruEnabled": true,
@@ -157,11 +157,6 @@ pub(crate) fn full(object: &Object, all: &[Object], version: &str) -> Value {
     for child in all {
         let pointing = child.fields.iter().filter(|f| f.reference_to.contains(&object.name));
         children.extend(pointing.map(|f| {
-            let plural = match (child.name.strip_suffix("__c"), f.name.as_str()) {
-                (Some(stem), _) => Some(format!("{stem}s__r")),
-                (None, "AccountId") => Some(format!("{}s", child.name)),
-                (None, _) => None,
-            };
             json!({
                 "cascadeDelete": f.cascade,
                 "childSObject": child.name,
@@ -169,7 +164,7 @@ pub(crate) fn full(object: &Object, all: &[Object], version: &str) -> Value {
                 "field": f.name,
                 "junctionIdListNames": [],
                 "junctionReferenceTo": [],
-                "relationshipName": plural,
+                "relationshipName": f.children,
                 "restrictedDelete": false,
             })
         }));

@@ -100,6 +100,18 @@ pub(crate) fn decode(text: &str, form: bool) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Percent-encoding of all but letters, digits and `-._~`.
+pub(crate) fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
 /// `a=1&b=2`, in its order.
 pub(crate) fn parse_form(text: &str) -> Vec<(String, String)> {
     text.split('&')
@@ -124,6 +136,7 @@ pub(crate) enum Body {
     Empty,
     Json(Value),
     Html(String),
+    Xml(String),
 }
 
 impl Answer {
@@ -164,6 +177,7 @@ mod tests {
         assert_eq!(request.segments(), ["a/b", "c d"]);
         assert_eq!((request.method.as_str(), request.parameter("q")), ("PATCH", Some("x y+1")));
         assert_eq!(decode("%zz%4", false), "%zz%4");
+        assert_eq!(decode(&encode("ä b/+~"), true), "ä b/+~");
         assert_eq!(decode("%C3%A4%20b%2f%40", false), "ä b/@");
     }
 }

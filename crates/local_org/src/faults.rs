@@ -194,7 +194,7 @@ impl Faults {
             fatal |= !slow;
             faults.push(rule.fault.clone());
         }
-        let login = request.path.starts_with("/services/oauth2");
+        let login = crate::gate::is_login(&request.path);
         if let Some(campaign) = self.campaign.clone().filter(|c| c.logins || !login) {
             faults.extend(self.random_faults(&campaign, fatal));
         }

@@ -8,6 +8,7 @@ use crate::exchange::{Answer, Request};
 use crate::faults::Fault;
 use crate::org::{Caller, Org};
 use crate::rest::{self, oauth};
+use crate::soap;
 use std::time::{Instant, SystemTime};
 
 /// How an answer goes out.
@@ -38,9 +39,14 @@ impl Arrival {
     }
 }
 
+/// Whether requests of this path carry what nobody may read.
+pub(crate) fn is_login(path: &str) -> bool {
+    path.starts_with("/services/oauth2") || path.starts_with("/services/Soap/")
+}
+
 /// Notes the request down, and looks up what will go wrong.
 pub(crate) fn arrive(org: &mut Org, request: &Request) -> Arrival {
-    let login = request.path.starts_with("/services/oauth2");
+    let login = is_login(&request.path);
     let faults = org.faults.of_request(request);
     let names: Vec<&str> = faults.iter().map(Fault::name).collect();
     let headers = request.headers.iter().filter(|(name, _)| name != "authorization").cloned();
@@ -91,7 +97,6 @@ pub(crate) fn pass(org: &mut Org, request: &Request, arrival: &Arrival) -> (Answ
         }
     }
     let mut counted = false;
-    org.events.author = Some(Author::of_request(&org.integration_user, request));
     let answer = instead.unwrap_or_else(|| serve(org, request, &mut counted));
     if answer.status < 400 {
         org.commit();
@@ -122,31 +127,31 @@ fn serve(org: &mut Org, request: &Request, counted: &mut bool) -> Answer {
     let path = request.path.trim_end_matches('/');
     match path {
         "/services/oauth2/token" => return oauth::token(org, request),
+        "/services/oauth2/authorize" => return oauth::authorize(org, request),
+        "/services/oauth2/introspect" => return oauth::introspect(org, request),
         "/services/oauth2/revoke" => return oauth::revoke(org, request),
         "/services/data" => return Answer::json(200, rest::versions()),
+        _ if path.starts_with("/services/Soap/") => return soap::serve(org, request),
         _ => {}
     }
-    if !bearer(request).is_some_and(|token| org.sessions.is_open(token)) {
+    let Some(user) = bearer(request).and_then(|token| org.sessions.enter(token)) else {
         let error = ApiError::new(401, "INVALID_SESSION_ID", "Session expired or invalid");
         return Answer::from(error).with("WWW-Authenticate", "Token");
-    }
+    };
     if path == "/services/oauth2/userinfo" {
-        return oauth::user_info(org);
+        return oauth::user_info(org, &user);
     }
-    if path == format!("/id/{}/{}", org.org_id, org.integration_user) {
-        return oauth::identity(org);
+    if path == oauth::identity_path(org, &user) {
+        return oauth::identity(org, &user);
     }
     if org.used >= org.daily_limit {
         return limit_exceeded();
     }
     org.used += 1;
     *counted = true;
-    let caller = Caller {
-        user: org.integration_user.clone(),
-        api: true,
-        method: request.method.clone(),
-        path: request.path.clone(),
-    };
+    org.events.author = Some(Author::of_request(&user, request));
+    let caller =
+        Caller { user, api: true, method: request.method.clone(), path: request.path.clone() };
     rest::serve(org, &caller, request)
 }
 
@@ -157,7 +162,7 @@ fn bearer(request: &Request) -> Option<&str> {
         .then(|| token.trim())
 }
 
-fn limit_exceeded() -> Answer {
+pub(crate) fn limit_exceeded() -> Answer {
     ApiError::new(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.").into()
 }
 

@@ -5,6 +5,7 @@
 //! ```text
 //! serve      sockets, requests and answers; connections that are cut
 //! gate       what each request passes: faults, session, quota, headers
+//! session    apps, tokens and codes; certificate those of apps; soap the logins of older clients
 //! rest       which path leads where; one file for each part of the REST API
 //! soql       queries: lexer, parser, plan, evaluation
 //! org        the state; save is how records are written, late what commits late
@@ -48,9 +49,9 @@
 //! | `DELETE /control/faults[/N]` | ends all faults, or one |
 //! | `POST /control/campaign` | faults at random: `seed`, `logins`, and the probabilities `latency` (with `latency_ms`), `error`, `html503`, `cut_before`, `cut_after`, `cut_during`, `expire_session`, `record` |
 //! | `DELETE /control/campaign` | ends it |
-//! | `POST /control/settings` | `daily_limit`, `used`, `clock_skew_ms`, `round_numbers`, `trim_text_areas`, each as wanted |
+//! | `POST /control/settings` | `daily_limit`, `used`, `clock_skew_ms`, `round_numbers`, `trim_text_areas`, `session_seconds`, `rotate_refresh_tokens`, each as wanted |
 //! | `DELETE /control/sessions` | every token dies |
-//! | `POST /control/clients` | `{"client_id", "client_secret"}`: a further client, or a new secret |
+//! | `POST /control/clients` | `{"client_id", "client_secret"}`: a further client, or a new secret; with `certificate` (PEM), `approved` (users are pre-authorised, for JWT bearer) and `runs_as_user` (for client credentials) as wanted |
 //! | `DELETE /control/clients/ID` | the client may no longer log in |
 //! | `POST /control/objects` | an [`Object`]; needs only `name`; replaces the one of its name |
 //! | `DELETE /control/objects/X` | takes it away |
@@ -110,6 +111,7 @@
 #![recursion_limit = "256"]
 
 mod calls;
+mod certificate;
 mod control;
 mod describe;
 mod error;
@@ -130,6 +132,7 @@ mod save;
 mod schema;
 mod serve;
 mod session;
+mod soap;
 mod soql;
 mod standard;
 mod table;

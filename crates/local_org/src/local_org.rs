@@ -334,7 +334,12 @@ impl LocalOrg {
     }
 
     pub fn remove_client(&self, client: &str) {
-        self.shared.lock().sessions.remove_client(client);
+        self.shared.lock().sessions.apps.remove(client);
+    }
+
+    /// The certificate (X.509 as PEM, RSA) by which a client's assertions of the JWT bearer flow are checked.
+    pub fn set_certificate(&self, client: &str, pem: &str) -> Result<(), ApiError> {
+        self.shared.lock().set_certificate(client, pem.to_owned())
     }
 
     /// The user that logs in, and the one on whose behalf tests write.

@@ -5,7 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Milliseconds since 1970, in UTC.
 pub(crate) type Millis = i64;
 
-const DAY: i64 = 86_400_000;
+/// One day.
+pub(crate) const DAY: Millis = 86_400_000;
 
 /// Days since 1970 of a date of the Gregorian calendar; counted in eras of 400 years that begin in March.
 fn days(year: i64, month: i64, day: i64) -> i64 {

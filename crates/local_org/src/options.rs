@@ -8,6 +8,11 @@ pub struct Options {
     pub port: u16,
     pub client_id: String,
     pub client_secret: String,
+    /// The client's certificate (X.509 as PEM, RSA), by which assertions of the JWT bearer flow are checked.
+    pub certificate: Option<String>,
+    /// The password of `integration@example.com`; logins take it with and without the security token behind it.
+    pub password: String,
+    pub security_token: String,
     /// Calls of one day; 15,000 is what a Developer Edition has (App Limits Cheatsheet, API Request Limits).
     pub daily_limit: u64,
     /// Whether Account has `External_Id__c`.
@@ -31,6 +36,9 @@ impl Default for Options {
             port: 0,
             client_id: "local-org-client".into(),
             client_secret: "local-org-secret".into(),
+            certificate: None,
+            password: "local-org-password".into(),
+            security_token: "local-org-token".into(),
             daily_limit: 15_000,
             external_id: true,
             objects: Vec::new(),

@@ -35,6 +35,14 @@ pub(crate) struct Pending {
     pub(crate) row: Row,
 }
 
+/// A record that is gone for good, and when it was deleted.
+#[derive(Clone, Debug)]
+pub(crate) struct Purged {
+    pub(crate) object: String,
+    pub(crate) id: String,
+    pub(crate) stamp: String,
+}
+
 pub(crate) struct Org {
     /// Where it can be reached.
     pub(crate) url: String,
@@ -57,8 +65,11 @@ pub(crate) struct Org {
     pub(crate) org_id: String,
     pub(crate) integration_user: String,
     pub(crate) other_user: String,
+    security_token: String,
     /// What each row was before the writes of the running transaction, oldest first.
     journal: Vec<(String, String, Option<Row>)>,
+    /// What was deleted and is not in the recycle bin any more.
+    pub(crate) purged: Vec<Purged>,
     /// Every committed edit, if it was asked for.
     pub(crate) history: Option<Vec<Edit>>,
     pub(crate) events: Bus,
@@ -72,7 +83,7 @@ impl Org {
             schema_changed: 0,
             tables: HashMap::new(),
             clock: Clock::default(),
-            sessions: Sessions::new(options.client_id, options.client_secret),
+            sessions: Sessions::new(),
             calls: Calls::default(),
             faults: Faults::default(),
             rules: Vec::new(),
@@ -85,10 +96,17 @@ impl Org {
             org_id: id::numbered("00D", 1),
             integration_user: id::numbered("005", 1),
             other_user: id::numbered("005", 2),
+            security_token: options.security_token,
             journal: Vec::new(),
+            purged: Vec::new(),
             history: options.history.then(Vec::new),
             events: Bus::new(),
         };
+        org.sessions.set_client(&options.client_id, &options.client_secret);
+        if let Some(certificate) = options.certificate {
+            org.set_certificate(&options.client_id, certificate)?;
+        }
+        org.sessions.passwords.insert(org.integration_user.clone(), options.password);
         for object in standard::objects(options.external_id) {
             org.define_object(object);
         }
@@ -117,6 +135,33 @@ impl Org {
             self.create(&self.system(user), "User", &body)?;
         }
         Ok(())
+    }
+
+    /// The certificate by which a client's assertions are checked from now on.
+    pub(crate) fn set_certificate(&mut self, client: &str, pem: String) -> Result<(), ApiError> {
+        let certificate = pem.try_into().map_err(ApiError::json)?;
+        let app = self.sessions.apps.get_mut(client).ok_or_else(ApiError::not_found)?;
+        app.certificate = Some(certificate);
+        Ok(())
+    }
+
+    /// The id of the user with this username.
+    pub(crate) fn user_named(&self, name: &str) -> Option<String> {
+        let found = self.table("User")?.with_key("Username", &name.into())?;
+        found.first().map(|id| (*id).to_owned())
+    }
+
+    pub(crate) fn is_active(&self, user: &str) -> bool {
+        self.row(user).is_some_and(|row| *row.get("IsActive") == true)
+    }
+
+    /// The active user who may log in so. The security token is not needed: this machine's address is taken for a
+    /// trusted one (Salesforce help, Set Trusted IP Ranges for Your Org).
+    pub(crate) fn user_with_password(&self, name: &str, password: &str) -> Option<String> {
+        let user = self.user_named(name).filter(|user| self.is_active(user))?;
+        let right = self.sessions.passwords.get(&user)?;
+        let rest = password.strip_prefix(right.as_str())?;
+        (rest.is_empty() || rest == self.security_token).then_some(user)
     }
 
     pub(crate) fn system(&self, user: String) -> Caller {
@@ -179,6 +224,19 @@ impl Org {
             .ok_or_else(ApiError::not_found)
     }
 
+    /// The object and the field behind the name that records of an object have for their children: `Contacts`.
+    pub(crate) fn child_relationship(&self, object: &str, name: &str) -> Option<(String, String)> {
+        let of_child = |child: &Object| {
+            let mut fields = child.fields.iter().filter(|f| f.visible);
+            let field = fields.find(|f| {
+                f.reference_to.iter().any(|o| o.eq_ignore_ascii_case(object))
+                    && f.children.as_deref().is_some_and(|c| c.eq_ignore_ascii_case(name))
+            })?;
+            Some((child.name.clone(), field.name.clone()))
+        };
+        self.objects.iter().find_map(of_child)
+    }
+
     /// The object that the first characters of an id tell.
     pub(crate) fn object_of(&self, id: &str) -> Option<&Object> {
         self.objects.iter().find(|o| id.starts_with(&o.key_prefix))
@@ -228,6 +286,7 @@ impl Org {
     pub(crate) fn commit(&mut self) {
         let journal = std::mem::take(&mut self.journal);
         self.publish(&journal);
+        self.note_purged(&journal);
         let Some(kept) = &mut self.history else { return };
         let mut seen = HashSet::new();
         for (object, id, old) in &journal {
@@ -237,6 +296,16 @@ impl Org {
             }
             let new = self.tables.get(object).and_then(|table| table.get(id));
             kept.extend(history::edits(object, id, old.as_ref(), new));
+        }
+    }
+
+    fn note_purged(&mut self, journal: &[(String, String, Option<Row>)]) {
+        for (object, id, old) in journal {
+            let gone = self.tables.get(object).is_none_or(|table| table.get(id).is_none());
+            if let Some(old) = old.as_ref().filter(|_| gone) {
+                let stamp = if old.deleted { old.stamp().to_owned() } else { self.now() };
+                self.purged.push(Purged { object: object.clone(), id: id.clone(), stamp });
+            }
         }
     }
 

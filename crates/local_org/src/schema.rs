@@ -113,6 +113,9 @@ pub struct Field {
     pub reference_to: Vec<String>,
     #[serde(default)]
     pub relationship: Option<String>,
+    /// Of a reference: the name that the parent has for these records, as `Contacts`.
+    #[serde(default)]
+    pub children: Option<String>,
     /// Of a reference: the record goes when its parent goes.
     #[serde(default)]
     pub cascade: bool,
@@ -160,6 +163,7 @@ impl Field {
             default: None,
             reference_to: Vec::new(),
             relationship: None,
+            children: None,
             cascade: false,
             formula: None,
             auto_number: None,
@@ -284,6 +288,12 @@ impl Field {
     }
 
     #[must_use]
+    pub fn children(mut self, name: &str) -> Self {
+        self.children = Some(name.to_owned());
+        self
+    }
+
+    #[must_use]
     pub fn cascade(mut self) -> Self {
         self.cascade = true;
         self
@@ -390,6 +400,7 @@ impl Object {
     /// Adds a field, or replaces the one of its name.
     pub(crate) fn put(&mut self, mut field: Field) {
         field.complete();
+        name_children(&self.name, &mut field);
         match self.fields.iter_mut().find(|f| f.name.eq_ignore_ascii_case(&field.name)) {
             Some(there) => *there = field,
             None => self.fields.push(field),
@@ -431,6 +442,7 @@ impl Object {
         }
         for mut field in std::mem::take(&mut self.fields) {
             field.complete();
+            name_children(&self.name, &mut field);
             match fields.iter_mut().find(|f| f.name.eq_ignore_ascii_case(&field.name)) {
                 Some(there) => *there = field,
                 None => fields.push(field),
@@ -453,5 +465,19 @@ impl Object {
         self.fields
             .iter()
             .find(|f| f.relationship.as_deref().is_some_and(|r| r.eq_ignore_ascii_case(name)))
+    }
+}
+
+/// A field that was added to an object lets its parents know their children by the object's plural.
+fn name_children(object: &str, field: &mut Field) {
+    if field.custom() && field.kind == FieldType::Reference && field.children.is_none() {
+        field.children = Some(format!("{}__r", plural(object.trim_end_matches("__c"))));
+    }
+}
+
+pub(crate) fn plural(name: &str) -> String {
+    match name.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{name}s"),
     }
 }

@@ -155,6 +155,7 @@ async fn respond(request: &Request, answer: Answer, delivery: Delivery) -> Respo
         Body::Empty => (None, Vec::new()),
         Body::Json(value) => (Some("application/json;charset=UTF-8"), wire::write(&value, pretty)),
         Body::Html(page) => (Some("text/html;charset=UTF-8"), page.into_bytes()),
+        Body::Xml(text) => (Some("text/xml;charset=UTF-8"), text.into_bytes()),
     };
     let mut headers = answer.headers;
     if let Some(kind) = kind {

@@ -83,7 +83,12 @@ fn account() -> Object {
             "Channel Partner / Reseller",
             "Other",
         ]))
-        .with(Field::new("ParentId", Reference).label("Parent Account ID").references(&["Account"]))
+        .with(
+            Field::new("ParentId", Reference)
+                .label("Parent Account ID")
+                .references(&["Account"])
+                .children("ChildAccounts"),
+        )
         .with(Field::new("Phone", Phone).label("Account Phone"))
         .with(Field::new("Fax", Phone).label("Account Fax"))
         .with(text("AccountNumber", "Account Number", 40))
@@ -107,6 +112,7 @@ fn contact() -> Object {
             Field::new("AccountId", Reference)
                 .label("Account ID")
                 .references(&["Account"])
+                .children("Contacts")
                 .cascade(),
         )
         .with(Field::new("Phone", Phone).label("Business Phone"))
@@ -160,6 +166,7 @@ fn opportunity() -> Object {
             Field::new("AccountId", Reference)
                 .label("Account ID")
                 .references(&["Account"])
+                .children("Opportunities")
                 .cascade(),
         )
         .with(text("Name", "Name", 120).required().name_field())

@@ -297,11 +297,10 @@ impl crate::org::Org {
 
     /// Publishes what the running transaction did: each record as it was, in the order of the changes.
     pub(crate) fn publish(&mut self, journal: &[(String, String, Option<Row>)]) {
-        let author = self.events.author.take();
         if !journal.iter().any(|(object, ..)| self.events.captures(object)) {
             return;
         }
-        let author = author.unwrap_or_else(|| Author::person(&self.other_user));
+        let author = self.events.author.clone().unwrap_or_else(|| Author::person(&self.other_user));
         let now = self.event_time();
         let mut seen = HashSet::new();
         let captured: Vec<&(String, String, Option<Row>)> = journal

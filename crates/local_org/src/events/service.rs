@@ -44,7 +44,7 @@ pub(super) fn refusal(status: Code, code: &str, message: &str, rpc_id: &str) -> 
 
 /// Who asks, as every call says it (Pub/Sub API guide, authentication).
 pub(super) fn authenticate(
-    org: &Org,
+    org: &mut Org,
     metadata: &MetadataMap,
     rpc_id: &str,
 ) -> Result<String, Status> {
@@ -81,7 +81,7 @@ pub(super) fn authenticate(
             rpc_id,
         ));
     }
-    if !org.sessions.is_open(text(ACCESS_TOKEN)) {
+    if org.sessions.enter(text(ACCESS_TOKEN)).is_none() {
         let message = "An authentication exception occurred. Provide valid authentication headers and ensure that the session has not expired.";
         return Err(refusal(Code::Unauthenticated, "service.auth.error", message, rpc_id));
     }
@@ -116,8 +116,8 @@ impl PubSub for Service {
         request: Request<SchemaRequest>,
     ) -> Result<Response<SchemaInfo>, Status> {
         let rpc_id = rpc_id();
-        let org = self.shared.lock();
-        authenticate(&org, request.metadata(), &rpc_id)?;
+        let mut org = self.shared.lock();
+        authenticate(&mut org, request.metadata(), &rpc_id)?;
         let id = request.into_inner().schema_id;
         let Some(schema) = org.events.schema_of_id(&id) else {
             let message = "The schema ID can't be found.";
@@ -137,7 +137,7 @@ impl PubSub for Service {
     ) -> Result<Response<TopicInfo>, Status> {
         let rpc_id = rpc_id();
         let mut org = self.shared.lock();
-        authenticate(&org, request.metadata(), &rpc_id)?;
+        authenticate(&mut org, request.metadata(), &rpc_id)?;
         let topic_name = request.into_inner().topic_name;
         let objects = objects(&org, &topic_name, &rpc_id)?;
         // A channel of several objects has no schema of its own.

@@ -62,7 +62,7 @@ pub(super) async fn subscribe(
     request: Request<Streaming<FetchRequest>>,
 ) -> Result<Responses, Status> {
     let rpc_id = rpc_id();
-    let token = authenticate(&shared.lock(), request.metadata(), &rpc_id)?;
+    let token = authenticate(&mut shared.lock(), request.metadata(), &rpc_id)?;
     let scissors = request.extensions().get::<Scissors>().cloned().unwrap_or_default();
     let mut requests = request.into_inner();
     let Some(first) = requests.message().await? else {

@@ -10,9 +10,31 @@ const MOST_REQUESTS: usize = 25;
 /// Queries and Collections among them.
 const MOST_LARGE: usize = 5;
 
-struct Part {
-    reference: String,
-    request: Map<String, Value>,
+pub(super) struct Part {
+    pub(super) reference: String,
+    pub(super) request: Map<String, Value>,
+}
+
+impl Part {
+    fn text(&self, name: &str) -> &str {
+        self.request.get(name).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// What is asked: the method and the object.
+    pub(super) fn kind(&self) -> (String, Option<String>) {
+        let segments = Request::new("GET", self.text("url")).segments();
+        (self.text("method").to_uppercase(), segments.get(4).map(|object| object.to_lowercase()))
+    }
+
+    /// A query, or one of sObject Collections.
+    fn is_large(&self) -> bool {
+        let segments = Request::new("GET", self.text("url")).segments();
+        match segments.get(3).map(String::as_str) {
+            Some("query" | "queryAll") => true,
+            Some("composite") => segments.get(4).is_some_and(|s| s == "sobjects"),
+            _ => false,
+        }
+    }
 }
 
 pub(super) fn composite(
@@ -23,10 +45,22 @@ pub(super) fn composite(
     let body = body(request)?;
     let all_or_none = body.get("allOrNone").and_then(Value::as_bool).unwrap_or_default();
     let parts = parts(&body)?;
+    check_number(&parts)?;
+    let (results, _) = carry_out(org, caller, &parts, all_or_none);
+    Ok(Answer::json(200, json!({"compositeResponse": results})))
+}
+
+/// The parts one after the other; tells their results, and whether all went well.
+pub(super) fn carry_out(
+    org: &mut Org,
+    caller: &Caller,
+    parts: &[Part],
+    all_or_none: bool,
+) -> (Vec<Value>, bool) {
     let savepoint = org.savepoint();
     let mut answers: Vec<(String, Value)> = Vec::new();
     let mut results: Vec<(u16, Value, Map<String, Value>)> = Vec::new();
-    for part in &parts {
+    for part in parts {
         let answer = match build(part, &answers) {
             Ok(request) => {
                 let caller = Caller {
@@ -47,7 +81,7 @@ pub(super) fn composite(
         let headers = headers.map(|(n, v)| ((*n).to_owned(), Value::from(v.as_str()))).collect();
         let body = match answer.body {
             Body::Json(value) => value,
-            Body::Empty | Body::Html(_) => Value::Null,
+            Body::Empty | Body::Html(_) | Body::Xml(_) => Value::Null,
         };
         answers.push((part.reference.clone(), body.clone()));
         results.push((answer.status, body, headers));
@@ -55,40 +89,64 @@ pub(super) fn composite(
             break;
         }
     }
-    if all_or_none && let Some(culprit) = results.iter().position(|(status, ..)| *status >= 400) {
+    let culprit = results.iter().position(|(status, ..)| *status >= 400);
+    if all_or_none && let Some(culprit) = culprit {
         org.roll_back(savepoint);
-        let message = "The transaction was rolled back since another operation in the same transaction failed.";
-        let halted = json!([ApiError::new(400, "PROCESSING_HALTED", message).body()]);
-        results.resize(parts.len(), (400, halted.clone(), Map::new()));
+        results.resize(parts.len(), (400, halted(), Map::new()));
         for (index, result) in results.iter_mut().enumerate() {
             if index != culprit {
-                *result = (400, halted.clone(), Map::new());
+                *result = (400, halted(), Map::new());
             }
         }
     }
-    let results: Vec<Value> = parts
-        .iter()
-        .zip(results)
-        .map(|(part, (status, body, headers))| {
-            json!({"body": body, "httpHeaders": headers, "httpStatusCode": status, "referenceId": part.reference})
-        })
-        .collect();
-    Ok(Answer::json(200, json!({"compositeResponse": results})))
+    let results = parts.iter().zip(results);
+    let results =
+        results.map(|(part, (status, body, headers))| result(part, status, body, headers));
+    (results.collect(), culprit.is_none())
+}
+
+/// The body of a part that was taken back, or never tried, because of another one.
+pub(super) fn halted() -> Value {
+    let message =
+        "The transaction was rolled back since another operation in the same transaction failed.";
+    json!([ApiError::new(400, "PROCESSING_HALTED", message).body()])
+}
+
+pub(super) fn result(part: &Part, status: u16, body: Value, headers: Map<String, Value>) -> Value {
+    json!({
+        "body": body,
+        "httpHeaders": headers,
+        "httpStatusCode": status,
+        "referenceId": part.reference,
+    })
+}
+
+fn check_number(parts: &[Part]) -> Result<(), ApiError> {
+    if parts.len() > MOST_REQUESTS {
+        let message = format!("The number of subrequests has to be from 1 to {MOST_REQUESTS}");
+        return Err(ApiError::new(400, "LIMIT_EXCEEDED", message));
+    }
+    let large = parts.iter().filter(|part| part.is_large()).count();
+    if large > MOST_LARGE {
+        let message =
+            format!("No more than {MOST_LARGE} subrequests can be queries or sObject Collections");
+        return Err(ApiError::new(400, "LIMIT_EXCEEDED", message));
+    }
+    Ok(())
 }
 
 /// The parts of a request, after all that makes it fail as a whole.
-fn parts(body: &Map<String, Value>) -> Result<Vec<Part>, ApiError> {
+pub(super) fn parts(body: &Map<String, Value>) -> Result<Vec<Part>, ApiError> {
     let Some(Value::Array(list)) = body.get("compositeRequest") else {
         return Err(ApiError::json(
             "Missing required field: compositeRequest at [line:1, column:1]",
         ));
     };
-    if list.is_empty() || list.len() > MOST_REQUESTS {
-        let message = format!("The number of subrequests has to be from 1 to {MOST_REQUESTS}");
+    if list.is_empty() {
+        let message = "At least one subrequest is needed";
         return Err(ApiError::new(400, "LIMIT_EXCEEDED", message));
     }
     let mut parts: Vec<Part> = Vec::new();
-    let mut large = 0;
     for value in list {
         let Value::Object(request) = value else {
             return Err(ApiError::json("Unexpected character at [line:1, column:1]"));
@@ -103,29 +161,18 @@ fn parts(body: &Map<String, Value>) -> Result<Vec<Part>, ApiError> {
             );
             return Err(ApiError::new(400, "INVALID_REQUEST", message));
         }
-        let segments = Request::new("GET", text("url")).segments();
-        let kind = segments.get(3).map(String::as_str);
-        let collection =
-            kind == Some("composite") && segments.get(4).is_some_and(|s| s == "sobjects");
-        large += usize::from(matches!(kind, Some("query" | "queryAll")) || collection);
         parts.push(Part { reference: reference.to_owned(), request: request.clone() });
-    }
-    if large > MOST_LARGE {
-        let message =
-            format!("No more than {MOST_LARGE} subrequests can be queries or sObject Collections");
-        return Err(ApiError::new(400, "LIMIT_EXCEEDED", message));
     }
     Ok(parts)
 }
 
 /// A part with its references resolved.
 fn build(part: &Part, answers: &[(String, Value)]) -> Result<Request, ApiError> {
-    let text = |name: &str| part.request.get(name).and_then(Value::as_str).unwrap_or_default();
-    let url = fill(text("url"), answers)?;
+    let url = fill(part.text("url"), answers)?;
     if !url.starts_with("/services/data/") {
         return Err(ApiError::not_found());
     }
-    let mut request = Request::new(text("method"), &url);
+    let mut request = Request::new(part.text("method"), &url);
     if let Some(Value::Object(headers)) = part.request.get("httpHeaders") {
         let headers =
             headers.iter().filter_map(|(n, v)| Some((n.to_lowercase(), v.as_str()?.to_owned())));
@@ -136,7 +183,8 @@ fn build(part: &Part, answers: &[(String, Value)]) -> Result<Request, ApiError> 
     }
     // A part of this kind is refused by its path.
     let segments = request.segments();
-    if segments.get(3).is_some_and(|s| s == "composite") && segments.len() == 4 {
+    let inner = segments.get(4).map(String::as_str);
+    if segments.get(3).is_some_and(|s| s == "composite") && inner != Some("sobjects") {
         return Err(ApiError::new(
             400,
             "INVALID_REQUEST",

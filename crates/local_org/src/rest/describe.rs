@@ -4,10 +4,14 @@ use crate::org::Org;
 use crate::{ApiError, describe, moment};
 use serde_json::{Value, json};
 
-pub(super) fn global(org: &Org, version: &str) -> Answer {
+pub(super) fn global(org: &Org, request: &Request, version: &str) -> Answer {
     let list: Vec<Value> =
         org.objects.iter().map(|o| Value::Object(describe::summary(o, version))).collect();
-    Answer::json(200, json!({"encoding": "UTF-8", "maxBatchSize": 200, "sobjects": list}))
+    unless_known(
+        org,
+        request,
+        || json!({"encoding": "UTF-8", "maxBatchSize": 200, "sobjects": list}),
+    )
 }
 
 pub(super) fn basic(org: &Org, object: &str, version: &str) -> Result<Answer, ApiError> {
@@ -16,8 +20,6 @@ pub(super) fn basic(org: &Org, object: &str, version: &str) -> Result<Answer, Ap
     Ok(Answer::json(200, json!({"objectDescribe": summary, "recentItems": []})))
 }
 
-/// With an ETag and the moment of the last change, by which a client can ask again
-/// (REST API guide, Conditional Requests).
 pub(super) fn full(
     org: &Org,
     request: &Request,
@@ -26,6 +28,12 @@ pub(super) fn full(
 ) -> Result<Answer, ApiError> {
     let name = known(org, object)?;
     let object = org.object(&name).ok_or_else(ApiError::not_found)?;
+    Ok(unless_known(org, request, || describe::full(object, &org.objects, version)))
+}
+
+/// With an ETag and the moment of the last change, by which a client can ask again
+/// (REST API guide, Conditional Requests).
+fn unless_known(org: &Org, request: &Request, body: impl FnOnce() -> Value) -> Answer {
     let tag = format!("\"{:x}\"", org.schema_changed);
     let changed = org.schema_changed.div_euclid(1000) * 1000;
     let same_tag = request.header("if-none-match").map(|tags| tags.split(", ").any(|t| t == tag));
@@ -33,10 +41,6 @@ pub(super) fn full(
         let since = request.header("if-modified-since").and_then(moment::from_http);
         since.is_some_and(|since| changed <= since)
     });
-    let answer = if unchanged {
-        Answer::empty(304)
-    } else {
-        Answer::json(200, describe::full(object, &org.objects, version))
-    };
-    Ok(answer.with("ETag", tag).with("Last-Modified", moment::http(changed)))
+    let answer = if unchanged { Answer::empty(304) } else { Answer::json(200, body()) };
+    answer.with("ETag", tag).with("Last-Modified", moment::http(changed))
 }

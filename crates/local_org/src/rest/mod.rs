@@ -1,12 +1,17 @@
 //! The REST API: which path leads where.
 
+mod batch;
 pub(crate) mod collections;
 pub(crate) mod composite;
 mod describe;
+mod graph;
 mod limits;
 pub(crate) mod oauth;
 pub(crate) mod query;
+mod related;
+mod replication;
 mod rows;
+mod tree;
 
 use crate::ApiError;
 use crate::exchange::{Answer, Request};
@@ -14,8 +19,8 @@ use crate::org::{Caller, Org};
 use serde_json::{Value, json};
 
 /// Versions that the org speaks (REST API guide, API End-of-Life: those up to 30.0 are retired).
-const OLDEST: u32 = 31;
-const NEWEST: u32 = 66;
+pub(crate) const OLDEST: u32 = 31;
+pub(crate) const NEWEST: u32 = 66;
 
 /// Parts of the API that a real org has and this one has not.
 const ELSEWHERE: [&str; 17] = [
@@ -85,21 +90,23 @@ fn route(org: &mut Org, caller: &Caller, request: &Request) -> Result<Answer, Ap
     let get = matches!(method, "GET" | "HEAD");
     let allow = |allowed| Err(ApiError::method_not_allowed(method, allowed));
     match path {
-        [] if get => Ok(Answer::json(200, resources(&version))),
+        [] if get => Ok(Answer::json(200, resources(org, caller, &version))),
         ["limits"] if get => Ok(limits::limits(org)),
         ["limits", "recordCount"] if get => Ok(limits::counts(org, request)),
         ["query"] if get => query::query(org, request, false, &version),
         ["queryAll"] if get => query::query(org, request, true, &version),
         ["query" | "queryAll", locator] if get => query::more(org, locator, &version),
         ["query" | "queryAll", ..] => allow("HEAD,GET"),
-        ["sobjects"] if get => Ok(describe::global(org, &version)),
+        ["sobjects"] if get => Ok(describe::global(org, request, &version)),
         ["sobjects", object] => match method {
             "GET" | "HEAD" => describe::basic(org, object, &version),
             "POST" => rows::create(org, caller, request, object, &version),
             _ => allow("HEAD,GET,POST"),
         },
         ["sobjects", object, "describe"] if get => describe::full(org, request, object, &version),
-        ["sobjects", _, "updated" | "deleted" | "listviews" | "quickActions" | "layouts"] => {
+        ["sobjects", object, "updated"] if get => replication::updated(org, request, object),
+        ["sobjects", object, "deleted"] if get => replication::deleted(org, request, object),
+        ["sobjects", _, "listviews" | "quickActions" | "layouts"] => {
             unserved(org, request, &format!("sobjects/*/{}", path[2]))
         }
         ["sobjects", object, "Id"] if method == "POST" => {
@@ -110,6 +117,10 @@ fn route(org: &mut Org, caller: &Caller, request: &Request) -> Result<Answer, Ap
             "PATCH" => rows::change(org, caller, request, object, id),
             "DELETE" => rows::delete(org, caller, object, id),
             _ => allow("HEAD,GET,PATCH,DELETE"),
+        },
+        ["sobjects", object, id, name] if related::is_record(org, object, id) => match method {
+            "GET" | "HEAD" => related::read(org, request, object, id, name, &version),
+            _ => unserved(org, request, "sobjects/*/*/relationship"),
         },
         ["sobjects", object, field, value] => match method {
             "GET" | "HEAD" => rows::read_by_key(org, request, object, field, value, &version),
@@ -131,9 +142,12 @@ fn route(org: &mut Org, caller: &Caller, request: &Request) -> Result<Answer, Ap
         ["composite", "sobjects", object, key] if method == "PATCH" => {
             collections::upsert(org, caller, request, object, key)
         }
-        ["composite", "batch" | "tree" | "graph", ..] => {
-            unserved(org, request, &format!("composite/{}", path[1]))
+        ["composite", "graph"] if method == "POST" => graph::graphs(org, caller, request),
+        ["composite", "batch"] if method == "POST" => batch::batch(org, caller, request),
+        ["composite", "tree", object] if method == "POST" => {
+            tree::create(org, caller, request, object)
         }
+        ["composite", ..] => allow("POST"),
         [first, ..] if ELSEWHERE.contains(first) => unserved(org, request, first),
         _ => unserved(org, request, &path.join("/")),
     }
@@ -143,20 +157,18 @@ fn route(org: &mut Org, caller: &Caller, request: &Request) -> Result<Answer, Ap
 fn unserved(org: &mut Org, request: &Request, what: &str) -> Result<Answer, ApiError> {
     org.count_unserved(format!("{} {what}", request.method));
     let first = what.split('/').next().unwrap_or_default();
-    if ELSEWHERE.contains(&first)
-        || what.starts_with("composite/")
-        || what.starts_with("sobjects/*")
-    {
+    if ELSEWHERE.contains(&first) || what.starts_with("sobjects/*") {
         let message = "This feature is not currently enabled for this user type or org";
         return Err(ApiError::new(403, "FUNCTIONALITY_NOT_ENABLED", message));
     }
     Err(ApiError::not_found())
 }
 
-fn resources(version: &str) -> Value {
+fn resources(org: &Org, caller: &Caller, version: &str) -> Value {
     let path = |name: &str| format!("/services/data/v{version}/{name}");
     json!({
         "composite": path("composite"),
+        "identity": format!("{}{}", org.url, oauth::identity_path(org, &caller.user)),
         "limits": path("limits"),
         "query": path("query"),
         "queryAll": path("queryAll"),

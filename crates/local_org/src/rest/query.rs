@@ -3,7 +3,7 @@
 use crate::ApiError;
 use crate::exchange::{Answer, Request};
 use crate::org::Org;
-use crate::soql::{self, Answered};
+use crate::soql::{self, Answered, Query, Refusal};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -34,23 +34,42 @@ pub(super) fn query(
         let message = "A query string has to be specified";
         return Err(ApiError::new(400, "MALFORMED_QUERY", message));
     };
-    let parsed = soql::parse(text);
-    let answered = parsed.and_then(|query| {
-        let answered = soql::answer(org, &query, all)?;
-        Ok((query, answered))
-    });
-    let (query, answered) = match answered {
-        Ok(answered) => answered,
-        Err(refusal) => {
-            if let Some(what) = &refusal.unserved {
-                org.count_unserved(format!("soql {what}"));
-            }
-            return Err(ApiError::new(400, refusal.code, refusal.text(text)));
+    let told = |org: &mut Org, refusal: Refusal| {
+        if let Some(what) = &refusal.unserved {
+            org.count_unserved(format!("soql {what}"));
         }
+        ApiError::new(400, refusal.code, refusal.text(text))
     };
+    let query = soql::parse(text).map_err(|refusal| told(org, refusal))?;
+    match soql::answer(org, &query, all) {
+        Ok(answered) => Ok(first_page(org, request, &query, answered, all, version)),
+        Err(refusal) => Err(told(org, refusal)),
+    }
+}
+
+/// The answer to a query that came in another form than text.
+pub(super) fn run(
+    org: &mut Org,
+    request: &Request,
+    query: &Query,
+    version: &str,
+) -> Result<Answer, ApiError> {
+    let answered = soql::answer(org, query, false)
+        .map_err(|refusal| ApiError::new(400, refusal.code, refusal.message))?;
+    Ok(first_page(org, request, query, answered, false, version))
+}
+
+fn first_page(
+    org: &mut Org,
+    request: &Request,
+    query: &Query,
+    answered: Answered,
+    all: bool,
+    version: &str,
+) -> Answer {
     let total = answered.ids.len();
     if query.fields.is_empty() {
-        return Ok(Answer::json(200, json!({"totalSize": total, "done": true, "records": []})));
+        return Answer::json(200, json!({"totalSize": total, "done": true, "records": []}));
     }
     let step = batch_size(request).unwrap_or_else(|| {
         // A real org shortens the pages of records that are large.
@@ -59,7 +78,7 @@ pub(super) fn query(
     });
     let cursor = Cursor { answered, step, resource: if all { "queryAll" } else { "query" } };
     if total <= step {
-        return Ok(Answer::json(200, page(org, &cursor, 0, None, version)));
+        return Answer::json(200, page(org, &cursor, 0, None, version));
     }
     org.cursors.last += 1;
     let number = org.cursors.last;
@@ -68,7 +87,7 @@ pub(super) fn query(
     while org.cursors.open.len() > MOST_CURSORS {
         org.cursors.open.pop_first();
     }
-    Ok(Answer::json(200, answer))
+    Answer::json(200, answer)
 }
 
 /// `Sforce-Query-Options: batchSize=200`, from 200 to 2,000 (REST API guide, Query Options Header).

@@ -2,6 +2,50 @@ use crate::client::Client;
 use local_org::Options;
 use serde_json::{Value, json};
 
+/// Signed with the key of `certificate.pem`, which nobody has kept; good until the year 3000.
+const ASSERTION: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzaWduZWQiLCJzdWIiOiJpbnRlZ3JhdGlvbkBleGFtcGxlLmNvbSIsImF1ZCI6Imh0dHBzOi8vbG9naW4uc2FsZXNmb3JjZS5jb20iLCJleHAiOjMyNTAzNjgwMDAwfQ.ghe36DyHdV-32STfCuMUmubzJL00w80xykelgswUE82SWKee9s0NhyKdTkJlCNb9TCcBxULP4Y09zXuRXDS2vpsinG5ilxTDg1HFaD-083Pyg3MPcouqXPz7BO8_xwLGlH3LK5brH8m5D9qK9ooZiv9bO7kGDLdFV7b9SiNhBNPyWiwEfrqqjgzQDckkg_1zBt8Yrx3XjB3gjf7t33oyLfg9CDsXGo5mVJbMEnSe37LurmBzRs4zg74baHvzBFkBIlORxVs_6YO4mAShoL3HpWmO57JDLVoYpoesZb0s4FBmF67Hk6wRvgox5fZ5IxveM_EQQGqHGZPyXET3fASo5w";
+/// The same with another algorithm.
+const OF_RS512: &str = "eyJhbGciOiJSUzUxMiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzaWduZWQiLCJzdWIiOiJpbnRlZ3JhdGlvbkBleGFtcGxlLmNvbSIsImF1ZCI6Imh0dHBzOi8vbG9naW4uc2FsZXNmb3JjZS5jb20iLCJleHAiOjMyNTAzNjgwMDAwfQ.eg4WEtCl8tcsUfghBC8ykCmOClCl2bqrQBX2FutZAGbYdoVuGjSrcDojkGupZPpFuzCxU74QAGH3NzKDFICYiZN3MckXl5RHxeOMc0YKndzj39YkjwbiG9A1VSsjBLkHcM9ZnHl140GY711JslhstCxYNDtjh7ICMbRh6Zd46dx6iBg76HUjcKM7GQgEUaDcZorVFVNOTRhxAtbaW-l69PsWkcV_srgWeEi8KXpincdww-IRhxnUl5ivNSVEsy836GgrtkPX6YL0NuLqnnJWPbDFLbeEdcWFvm2LoSGYfg7hxb8XF3aFN5lUaon_QCfGeuPR588yasb7OJ2qG5bVrg";
+/// The same, expired in 2023; the moment is a text.
+const EXPIRED: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzaWduZWQiLCJzdWIiOiJpbnRlZ3JhdGlvbkBleGFtcGxlLmNvbSIsImF1ZCI6Imh0dHBzOi8vbG9naW4uc2FsZXNmb3JjZS5jb20iLCJleHAiOiIxNzAwMDAwMDAwIn0.kAMgyqpEGsXpdhAsit_Il2QoXh98_amz-nIJVBrwGloowQzyfO7xHPXsh5B1jzySiW6fSIgpvRoPeguU86EYFNweYql-oE4QOs7F7rzL4ZkCIyZz-lwsO2X1kCQYwmr6JBwzyFMgJobgc47NM--4Jh0H7LV2C_wE_owJ_LpMPjbQkg7HHutDQhJcd66gc--zvQuAO7t3ZnpoajgNuaMW_d7ns4t2XklwjVtJOblbsufiIkS-MhBHfjG0LjJT3YQ2B-M6pyI0b-JAKhZ3egbjC0UljRUFiXASa6VQP7C9zqbep5RrF3AiFvOzYt6Osm6MaHM_SF8TlDNF-qMOOPlGwA";
+
+#[test]
+fn an_assertion_is_checked_to_its_last_bit() {
+    let client = Client::start();
+    let bearer = |assertion: &str| {
+        let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
+        let reply = client.token(&format!("grant_type={grant}&assertion={assertion}")).json();
+        match reply["error_description"].as_str() {
+            Some(description) => description.to_owned(),
+            None => reply["access_token"].as_str().map(|_| "a token".into()).unwrap_or_default(),
+        }
+    };
+    assert_eq!(bearer(ASSERTION), "client identifier invalid");
+    client.org.set_client("signed", "s");
+    assert_eq!(bearer(ASSERTION), "invalid client credentials");
+    assert!(client.org.set_certificate("signed", "-----BEGIN NOTHING-----").is_err());
+    client.org.set_certificate("signed", include_str!("certificate.pem")).expect("a certificate");
+    assert_eq!(bearer(ASSERTION), "a token");
+    assert_eq!(bearer(EXPIRED), "expired authorization code");
+    // Neither the claims nor the signature can be others.
+    let (signed, signature) = ASSERTION.rsplit_once('.').expect("three parts");
+    let (header, claims) = signed.split_once('.').expect("three parts");
+    let (_, other_claims) =
+        EXPIRED.rsplit_once('.').and_then(|(s, _)| s.split_once('.')).expect("three parts");
+    let turned = if signature.starts_with('A') { 'B' } else { 'A' };
+    for wrong in [
+        format!("{header}.{other_claims}.{signature}"),
+        format!("{signed}.{turned}{}", &signature[1..]),
+        format!("{signed}."),
+        format!("{header}.{claims}"),
+        OF_RS512.into(),
+        "..".into(),
+        "a.b.c".into(),
+    ] {
+        assert_eq!(bearer(&wrong), "invalid assertion", "{wrong}");
+    }
+}
+
 #[test]
 fn a_login_gives_a_session() {
     let client = Client::start();
@@ -40,12 +84,12 @@ fn wrong_logins_are_refused() {
             "invalid_client",
         ),
         ("grant_type=client_credentials&client_id=local-org-client", "invalid_request"),
-        ("grant_type=password&username=a", "unsupported_grant_type"),
+        ("grant_type=magic&username=a", "unsupported_grant_type"),
     ] {
         let reply = client.token(form);
         assert_eq!((reply.status, &reply.json()["error"]), (400, &json!(error)), "{form}");
     }
-    assert_eq!(client.org.unserved().get("oauth password"), Some(&1));
+    assert_eq!(client.org.unserved().get("oauth magic"), Some(&1));
 }
 
 #[test]

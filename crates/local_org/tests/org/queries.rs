@@ -224,7 +224,7 @@ fn what_a_real_org_would_answer_is_counted() {
     }
     for (path, code, what) in [
         ("/jobs/query", "FUNCTIONALITY_NOT_ENABLED", "GET jobs"),
-        ("/composite/batch", "FUNCTIONALITY_NOT_ENABLED", "GET composite/batch"),
+        ("/search?q=x", "FUNCTIONALITY_NOT_ENABLED", "GET search"),
         ("/nothing/at/all", "NOT_FOUND", "GET nothing/at/all"),
     ] {
         assert_eq!(client.get(path).code(), code);
