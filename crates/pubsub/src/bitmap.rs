@@ -54,7 +54,10 @@ fn bits(map: &str) -> Option<Vec<usize>> {
 mod tests {
     use super::Fields;
 
-    fn read(elements: &[&str]) -> Option<(Vec<usize>, Vec<(usize, Vec<usize>)>)> {
+    /// The fields, and the parts by the places of their fields.
+    type Read = (Vec<usize>, Vec<(usize, Vec<usize>)>);
+
+    fn read(elements: &[&str]) -> Option<Read> {
         let fields = Fields::read(elements.iter().copied())?;
         let parts = fields.parts.into_iter().map(|(p, bits)| (p, bits.into_iter().collect()));
         Some((fields.top.into_iter().collect(), parts.collect()))
