@@ -83,7 +83,7 @@ impl Client {
 
 /// The provider is named here and not installed for the process: a library that is loaded into a
 /// server has no business with the state of the process.
-fn tls(policy: &Policy) -> Result<ClientConfig, Fault> {
+pub(crate) fn tls(policy: &Policy) -> Result<ClientConfig, Fault> {
     let mut roots = RootCertStore::empty();
     if policy.reaches_out() {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -13,6 +13,7 @@
 //! schema     objects and fields; standard those that are there from the start; describe how they are told
 //! value      what becomes of a value that is written
 //! table      the records of one object with their indexes
+//! events     change data capture, and the Pub/Sub API on a port of its own
 //! faults     what goes wrong; rules what triggers do; calls what was asked; history what was edited
 //! control    the endpoint below
 //! ```
@@ -70,6 +71,12 @@
 //! | `POST /control/commit` | commits what waits |
 //! | `POST /control/bulk` | [`BulkManners`], each as wanted; answers all of them and what is left of the day's jobs and batches |
 //! | `POST /control/bulk/finish` | carries every bulk job that was closed to its end |
+//! | `GET /control/events` | the event bus: address, the authority of its certificate, and how it behaves |
+//! | `POST /control/events` | [`EventSettings`]: `objects` (those captured), `keepalive_ms`, `patience_ms`, `overflow`, `allowance`, each as wanted |
+//! | `POST /control/events/channels/X__chn` | a custom channel of an array of objects |
+//! | `POST /control/events/faults` | orders an [`EventFaultRule`] (below); `GET` lists them, `DELETE` ends them |
+//! | `POST /control/events/gap` | publishes an event without values: `{"object", "type", "ids"}` |
+//! | `POST /control/events/move` | the org moves: replay ids that were given out are good no more |
 //!
 //! Writes of records take `?user=ID` for another author, and the first two of them `?commit_after_ms=N`: the
 //! record becomes visible only then, with the SystemModstamp of now, and is locked until then.
@@ -92,6 +99,18 @@
 //! | `record` (`code`, `message`) | a record of the request is refused; `times` and `skip` count records |
 //! | `fail_job` (`message`) | the bulk job that the request is about fails with this message |
 //! | `expire_job` | what the bulk job of the request has read or done is gone, as after seven days |
+//!
+//! A fault of events is `{"object", "times", "skip", "fault": {"kind", …}}`. The kinds:
+//!
+//! | kind | what happens |
+//! |---|---|
+//! | `drop` | the event never comes |
+//! | `delay` (`ms`) | the event, and with it all behind it, comes later |
+//! | `duplicate` | the event comes twice |
+//! | `gap` | the event comes without its values |
+//! | `error` (`status`, `code`) | a stream ends with this error, as `UNAVAILABLE` and `service.unavailable` |
+//! | `reset` | the connection of a stream is cut |
+//! | `expire_token` | the session of a stream ends, and the stream with it |
 
 // A described field has nearly sixty keys in one literal.
 #![recursion_limit = "256"]
@@ -102,6 +121,7 @@ mod certificate;
 mod control;
 mod describe;
 mod error;
+mod events;
 mod exchange;
 mod faults;
 mod gate;
@@ -128,6 +148,7 @@ mod wire;
 pub use bulk::BulkManners;
 pub use calls::Call;
 pub use error::ApiError;
+pub use events::{EventFault, EventFaultRule, EventSettings};
 pub use faults::{Campaign, Fault, FaultRule, Match};
 pub use history::{Deed, Edit};
 pub use local_org::LocalOrg;

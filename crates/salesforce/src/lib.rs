@@ -13,6 +13,7 @@ mod call;
 mod client;
 mod codes;
 mod describe;
+mod events;
 mod id;
 mod jsonb;
 mod moment;

@@ -206,6 +206,42 @@ pub(crate) fn from_cell(column: &Column, cell: &str) -> Result<Option<String>, F
     canonical_of(column.kind, cell).map_err(|_| other_type(column))
 }
 
+/// What an event tells of a field, as a canonical text: days and moments as milliseconds since 1970, times as
+/// milliseconds of the day (Change Data Capture guide, change event fields). `None` where the value is of another
+/// kind than the column: it has to be read.
+pub(crate) fn from_event(column: &Column, value: &pubsub::Value) -> Option<Option<String>> {
+    use pubsub::Value as Told;
+    let json = match (value, column.kind) {
+        (Told::Null, _) => Value::Null,
+        (Told::Boolean(value), Kind::Boolean) => Value::Bool(*value),
+        (Told::Integer(at), Kind::Date | Kind::DateTime) => {
+            let millis = u32::try_from(at.rem_euclid(1000)).ok()?;
+            Value::String(Moment { seconds: at.div_euclid(1000), millis }.in_json())
+        }
+        (Told::Integer(at), Kind::Time) => {
+            let at = u32::try_from(*at).ok().filter(|at| *at < 86_400_000)?;
+            let (hour, minute, second) = (at / 3_600_000, at / 60_000 % 60, at / 1000 % 60);
+            Value::String(Clock { hour, minute, second, millis: at % 1000 }.in_json())
+        }
+        (Told::Integer(number), Kind::Integer | Kind::Number) => Value::from(*number),
+        (Told::Number(number), Kind::Integer | Kind::Number) => {
+            Value::Number(Number::from_f64(*number)?)
+        }
+        (
+            Told::Text(text),
+            Kind::Id
+            | Kind::Text
+            | Kind::Choice
+            | Kind::Choices
+            | Kind::Date
+            | Kind::DateTime
+            | Kind::Time,
+        ) => Value::String(text.clone()),
+        _ => return None,
+    };
+    from_json(column, &json).ok()
+}
+
 fn other_type(column: &Column) -> Fault {
     let message = format!("field {} holds a value of another type than it had", column.name);
     let mut fault = Fault::new(FaultKind::Configuration, "FIELD_TYPE_CHANGED", message)

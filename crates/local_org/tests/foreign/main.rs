@@ -1,6 +1,6 @@
 //! Clients of Salesforce that others wrote, in sessions with the org: what they rely on, the org has to do.
 //!
-//! Each script in `python` drives simple-salesforce and each in `node` jsforce, in the versions that
+//! Each script in `python` drives simple-salesforce and each in `node` jsforce or salesforce-pubsub-api-client, in the versions that
 //! `python/requirements.txt` and `node/package-lock.json` pin. A script asserts, and ends with a line that begins
 //! with its name and `passed`. To add one, put it there and name it in a test here.
 
@@ -21,6 +21,11 @@ fn simple_salesforce_logs_in() {
 #[test]
 fn jsforce_logs_in() {
     run(&NODE, "login.mjs");
+}
+
+#[test]
+fn the_pubsub_client_is_told_of_changes() {
+    run(&NODE, "pubsub.mjs");
 }
 
 #[test]
