@@ -159,6 +159,18 @@ impl Sync {
         self.merge_anew(epoch, shapes, &bump, halves)
     }
 
+    /// These records have changed, whatever they are now, and more may have of which nobody has `told`.
+    pub fn take_told(&mut self, ids: &[String], missed: bool) -> Result<(), Failure> {
+        let Some((remote, _)) = self.plan.remote() else { return Ok(()) };
+        let keys = ids.iter().filter_map(|id| values::key_of(self.plan.side(remote), id));
+        let aside: Vec<_> = keys.map(|key| (key, i64::MIN, Parked::Again)).collect();
+        self.set_remote_aside(&aside)?;
+        if missed {
+            self.hurry_poll();
+        }
+        Ok(())
+    }
+
     /// Puts records of the other system into the queue.
     fn set_remote_aside(&mut self, aside: &[(Vec<u8>, i64, Parked)]) -> Result<(), Failure> {
         if aside.is_empty() {
