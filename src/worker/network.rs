@@ -11,7 +11,8 @@ use super::transaction::{Failure, transaction};
 use crate::connection;
 use crate::engine;
 use crate::engine::plan::{Connected, Plan, Stored};
-use crate::engine::remote::{Reply, Request, State, pull, side};
+use crate::engine::remote::poll::{self, Poll};
+use crate::engine::remote::{Reply, Request, State, side};
 use crate::speech;
 use crate::sql::{self, Arg};
 use bridge::{Bridge, Outcome};
@@ -109,8 +110,8 @@ impl Worker {
         connection.described.entry(object).or_insert_with(Instant::now);
         plan.connector = Some(Connected(Arc::clone(&connector)));
         let id = plan.id;
-        let polled = transaction(|| Ok(pull::stored(id)))?;
-        let poll = pull::Poll::new(polled, plan.config.polling_interval);
+        let polled = transaction(|| Ok(poll::stored(id)))?;
+        let poll = Poll::new(polled, plan.config.polling_interval);
         Ok(Some(State::new(connector, connection.clock_offset_ms, poll)))
     }
 

@@ -6,6 +6,7 @@
 //! under `DateStyle = ISO`, `TimeZone = UTC`, `extra_float_digits = 1`, `bytea_output = hex`; `None` is
 //! null. What a connector hands in is canonical: the same value is the same text every time.
 
+pub mod bulk;
 mod events;
 mod fault;
 pub mod naming;
@@ -14,6 +15,7 @@ mod record;
 mod secret;
 mod write;
 
+pub use bulk::{Bulk, BulkJob, BulkLimits, BulkPage, BulkPages, BulkState};
 pub use events::{Change, Deed, Event, Events, Place, Since};
 pub use fault::{About, Fault, FaultKind};
 pub use object::{Column, Field, Kind, Object, ObjectName};
@@ -69,7 +71,8 @@ pub trait Connector: Send + Sync {
         since: &'a Mark,
     ) -> Answer<'a, Page>;
 
-    /// The records with these ids, in their order; `None` where there is none, or a deleted one.
+    /// The records with these ids, in their order; `None` where there is none. Deleted ones come as
+    /// such where the other side still tells of them.
     fn fetch<'a>(
         &'a self,
         object: &'a str,
@@ -126,6 +129,11 @@ pub trait Connector: Send + Sync {
             let message = "this system tells no changes as events";
             Err(Fault::new(FaultKind::Configuration, "EVENTS_NOT_SERVED", message))
         })
+    }
+
+    /// Its jobs for reading and writing many records, where the other side has such.
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        None
     }
 }
 

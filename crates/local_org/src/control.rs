@@ -6,7 +6,7 @@ use crate::faults::{Campaign, FaultRule};
 use crate::org::{Caller, Org};
 use crate::rules::Rule;
 use crate::schema::{Field, Object};
-use crate::{ApiError, id};
+use crate::{ApiError, bulk, id};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -123,6 +123,11 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
             done
         }
         (_, ["events", rest @ ..]) => events::control::events(org, request, rest),
+        ("POST", ["bulk"]) => org.jobs.set(parse(request)?),
+        ("POST", ["bulk", "finish"]) => {
+            bulk::finish_all(org);
+            done
+        }
         (_, ["records", rest @ ..]) => records(org, request, rest),
         _ => Err(ApiError::not_found()),
     }

@@ -94,6 +94,8 @@ pub(crate) fn pass(org: &mut Org, request: &Request, arrival: &Arrival) -> (Answ
             }
             Fault::Quota => instead = Some(limit_exceeded()),
             Fault::SlowBody { ms } => delivery.slow_ms = *ms,
+            Fault::FailJob { message } => org.jobs.fail(request, message),
+            Fault::ExpireJob => org.jobs.expire(request),
         }
     }
     let mut counted = false;

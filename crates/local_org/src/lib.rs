@@ -7,6 +7,7 @@
 //! gate       what each request passes: faults, session, quota, headers
 //! session    apps, tokens and codes; certificate those of apps; soap the logins of older clients
 //! rest       which path leads where; one file for each part of the REST API
+//! bulk       Bulk API 2.0: jobs that read and write many records in CSV
 //! soql       queries: lexer, parser, plan, evaluation
 //! org        the state; save is how records are written, late what commits late
 //! schema     objects and fields; standard those that are there from the start; describe how they are told
@@ -74,6 +75,8 @@
 //! | `POST /control/events/faults` | orders an [`EventFaultRule`] (below); `GET` lists them, `DELETE` ends them |
 //! | `POST /control/events/gap` | publishes an event without values: `{"object", "type", "ids"}` |
 //! | `POST /control/events/move` | the org moves: replay ids that were given out are good no more |
+//! | `POST /control/bulk` | [`BulkManners`], each as wanted; answers all of them and what is left of the day's jobs and batches |
+//! | `POST /control/bulk/finish` | carries every bulk job that was closed to its end |
 //!
 //! Writes of records take `?user=ID` for another author, and the first two of them `?commit_after_ms=N`: the
 //! record becomes visible only then, with the SystemModstamp of now, and is locked until then.
@@ -106,10 +109,13 @@
 //! | `error` (`status`, `code`) | a stream ends with this error, as `UNAVAILABLE` and `service.unavailable` |
 //! | `reset` | the connection of a stream is cut |
 //! | `expire_token` | the session of a stream ends, and the stream with it |
+//! | `fail_job` (`message`) | the bulk job that the request is about fails with this message |
+//! | `expire_job` | what the bulk job of the request has read or done is gone, as after seven days |
 
 // A described field has nearly sixty keys in one literal.
 #![recursion_limit = "256"]
 
+mod bulk;
 mod calls;
 mod certificate;
 mod control;
@@ -139,6 +145,7 @@ mod table;
 mod value;
 mod wire;
 
+pub use bulk::BulkManners;
 pub use calls::Call;
 pub use error::ApiError;
 pub use events::{EventFault, EventFaultRule, EventSettings};

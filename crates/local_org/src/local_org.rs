@@ -1,3 +1,4 @@
+use crate::bulk::{self, BulkManners};
 use crate::calls::Call;
 use crate::events::{self, Authority, EventFaultRule, EventSettings};
 use crate::faults::{Campaign, FaultRule};
@@ -311,6 +312,18 @@ impl LocalOrg {
 
     pub fn set_manners(&self, manners: Manners) {
         self.shared.lock().manners = manners;
+    }
+
+    /// How bulk jobs go on from now on.
+    pub fn set_bulk(&self, manners: BulkManners) {
+        self.shared.lock().jobs.manners = manners;
+    }
+
+    /// Carries every bulk job that was closed to its end.
+    pub fn finish_jobs(&self) {
+        let mut org = self.shared.lock();
+        bulk::finish_all(&mut org);
+        org.commit();
     }
 
     /// The org's clock minus this machine's. Otherwise it never runs backwards.

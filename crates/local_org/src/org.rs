@@ -1,5 +1,6 @@
 //! The org as a whole: everything that requests read and change.
 
+use crate::bulk::Jobs;
 use crate::calls::Calls;
 use crate::events::{Author, Bus};
 use crate::faults::Faults;
@@ -55,6 +56,7 @@ pub(crate) struct Org {
     pub(crate) faults: Faults,
     pub(crate) rules: Vec<Rule>,
     pub(crate) cursors: Cursors,
+    pub(crate) jobs: Jobs,
     pub(crate) pending: Vec<Pending>,
     pub(crate) manners: Manners,
     /// The calls of a day, and how many are used.
@@ -88,6 +90,7 @@ impl Org {
             faults: Faults::default(),
             rules: Vec::new(),
             cursors: Cursors::default(),
+            jobs: Jobs::default(),
             pending: Vec::new(),
             manners: options.manners,
             daily_limit: options.daily_limit,

@@ -3,8 +3,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use connector::{
-    Account, Answer, Capabilities, Column, Connector, Events, Fault, Mark, Object, ObjectName,
-    Outcome, Page, Record, Since, Usage, WriteBatch,
+    Account, Answer, Bulk, Capabilities, Column, Connector, Events, Fault, Mark, Object,
+    ObjectName, Outcome, Page, Record, Since, Usage, WriteBatch,
 };
 use egress::header::HeaderValue;
 use egress::{Client, Policy};
@@ -204,5 +204,9 @@ impl Connector for Salesforce {
         wait: Duration,
     ) -> Answer<'a, Events> {
         Box::pin(self.next_events(object, columns, since, wait))
+    }
+
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        Some(self)
     }
 }

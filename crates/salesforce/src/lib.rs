@@ -8,6 +8,7 @@
 
 mod account;
 mod array;
+mod bulk;
 mod call;
 mod client;
 mod codes;
@@ -23,6 +24,7 @@ mod refusal;
 mod session;
 mod settings;
 mod soql;
+pub mod transport;
 mod value;
 mod write;
 

@@ -70,6 +70,11 @@ pub(crate) fn canonical(kind: Kind, text: &str) -> Option<String> {
 
 /// Without what Salesforce does not keep; trimmed as Java does it, of all up to the space.
 fn clean(text: &str) -> String {
+    // Nearly all texts have nothing to take out: those of U+FFFE and U+FFFF begin with this byte too.
+    let plain = |b: u8| (b >= b' ' && b != 0xef) || b == b'\n' || b == b'\t';
+    if text.bytes().all(plain) {
+        return text.trim_matches(|c| c <= ' ').to_owned();
+    }
     let mut clean = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -223,6 +228,18 @@ pub(crate) fn from_event(column: &Column, value: &pubsub::Value) -> Option<Optio
         _ => return None,
     };
     from_json(column, &json).ok()
+}
+
+/// What a cell of a bulk query's CSV holds of a field, as the same canonical text.
+pub(crate) fn from_cell(column: &Column, cell: &str) -> Result<Option<String>, Fault> {
+    if cell.is_empty() {
+        return Ok(None);
+    }
+    if column.kind == Kind::Choices {
+        let list = array::print(&cell.split(';').collect::<Vec<_>>());
+        return canonical_of(column.kind, &list).map_err(|_| other_type(column));
+    }
+    canonical_of(column.kind, cell).map_err(|_| other_type(column))
 }
 
 fn other_type(column: &Column) -> Fault {

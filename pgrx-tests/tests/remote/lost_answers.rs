@@ -57,6 +57,24 @@ fn a_lost_update_is_not_repeated_over_a_newer_change() {
     assert_eq!(rows(&mut c, "SELECT * FROM sync.conflicts"), Vec::<String>::new());
 }
 
+/// P4: the update had arrived when somebody deleted the record, so it is no edit that outlives the delete.
+#[test]
+fn a_record_deleted_after_a_lost_update_had_arrived_stays_deleted() {
+    let (org, _cluster, mut c, id) = rarely_asked();
+    let cut = org.fault(FaultRule::once(Fault::CutAfter).path("composite"));
+    // Nothing can be looked up before the record is gone.
+    org.fault(FaultRule::always(Fault::Html503).path("composite/sobjects/Account"));
+    run(&mut c, "UPDATE accounts SET account_name = 'ours'");
+    assert!(cluster::poll(std::time::Duration::from_secs(20), || names(&org) == ["ours"]));
+    assert_eq!(org.struck(cut), 1);
+    org.delete(&id).unwrap();
+    org.clear_faults();
+    until(&mut c, "SELECT count(*) FROM accounts", "0");
+    settle(&mut c);
+    assert_eq!(names(&org), [""; 0]);
+    assert_eq!(rows(&mut c, "SELECT * FROM sync.conflicts"), Vec::<String>::new());
+}
+
 /// An edit over there that nobody has told of yet is found by the write itself.
 #[test]
 fn an_edit_found_while_writing_is_a_conflict_and_the_later_one_wins() {

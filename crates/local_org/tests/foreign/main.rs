@@ -32,3 +32,13 @@ fn the_pubsub_client_is_told_of_changes() {
 fn jsforce_has_a_session() {
     run(&NODE, "session.mjs");
 }
+
+#[test]
+fn simple_salesforce_works_in_bulk() {
+    run(&PYTHON, "bulk.py");
+}
+
+#[test]
+fn jsforce_works_in_bulk() {
+    run(&NODE, "bulk.mjs");
+}
