@@ -103,11 +103,6 @@ pub trait Connector: Send + Sync {
     /// with its kind whether anything may have been carried out.
     fn write<'a>(&'a self, batch: &'a WriteBatch) -> Answer<'a, Vec<Outcome>>;
 
-    /// Its jobs for reading and writing many records, where the other side has such.
-    fn bulk(&self) -> Option<&dyn Bulk> {
-        None
-    }
-
     /// Can changes be had as events, as they are committed? A capability like those of
     /// [`Connector::capabilities`]; where it is not served, [`Connector::events`] is a fault.
     fn serves_events(&self) -> bool {
@@ -134,6 +129,11 @@ pub trait Connector: Send + Sync {
             let message = "this system tells no changes as events";
             Err(Fault::new(FaultKind::Configuration, "EVENTS_NOT_SERVED", message))
         })
+    }
+
+    /// Its jobs for reading and writing many records, where the other side has such.
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        None
     }
 }
 

@@ -122,12 +122,12 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
             org.settle(true);
             done
         }
+        (_, ["events", rest @ ..]) => events::control::events(org, request, rest),
         ("POST", ["bulk"]) => org.jobs.set(parse(request)?),
         ("POST", ["bulk", "finish"]) => {
             bulk::finish_all(org);
             done
         }
-        (_, ["events", rest @ ..]) => events::control::events(org, request, rest),
         (_, ["records", rest @ ..]) => records(org, request, rest),
         _ => Err(ApiError::not_found()),
     }

@@ -69,14 +69,14 @@
 //! | `POST /control/records/ID/undelete` | out of it |
 //! | `POST /control/records/ID/purge` | gone for good |
 //! | `POST /control/commit` | commits what waits |
-//! | `POST /control/bulk` | [`BulkManners`], each as wanted; answers all of them and what is left of the day's jobs and batches |
-//! | `POST /control/bulk/finish` | carries every bulk job that was closed to its end |
 //! | `GET /control/events` | the event bus: address, the authority of its certificate, and how it behaves |
 //! | `POST /control/events` | [`EventSettings`]: `objects` (those captured), `keepalive_ms`, `patience_ms`, `overflow`, `allowance`, each as wanted |
 //! | `POST /control/events/channels/X__chn` | a custom channel of an array of objects |
 //! | `POST /control/events/faults` | orders an [`EventFaultRule`] (below); `GET` lists them, `DELETE` ends them |
 //! | `POST /control/events/gap` | publishes an event without values: `{"object", "type", "ids"}` |
 //! | `POST /control/events/move` | the org moves: replay ids that were given out are good no more |
+//! | `POST /control/bulk` | [`BulkManners`], each as wanted; answers all of them and what is left of the day's jobs and batches |
+//! | `POST /control/bulk/finish` | carries every bulk job that was closed to its end |
 //!
 //! Writes of records take `?user=ID` for another author, and the first two of them `?commit_after_ms=N`: the
 //! record becomes visible only then, with the SystemModstamp of now, and is locked until then.
@@ -97,8 +97,6 @@
 //! | `quota` | 403 `REQUEST_LIMIT_EXCEEDED` |
 //! | `slow_body` (`ms`) | all is done; the answer comes in pieces |
 //! | `record` (`code`, `message`) | a record of the request is refused; `times` and `skip` count records |
-//! | `fail_job` (`message`) | the bulk job that the request is about fails with this message |
-//! | `expire_job` | what the bulk job of the request has read or done is gone, as after seven days |
 //!
 //! A fault of events is `{"object", "times", "skip", "fault": {"kind", …}}`. The kinds:
 //!
@@ -111,6 +109,8 @@
 //! | `error` (`status`, `code`) | a stream ends with this error, as `UNAVAILABLE` and `service.unavailable` |
 //! | `reset` | the connection of a stream is cut |
 //! | `expire_token` | the session of a stream ends, and the stream with it |
+//! | `fail_job` (`message`) | the bulk job that the request is about fails with this message |
+//! | `expire_job` | what the bulk job of the request has read or done is gone, as after seven days |
 
 // A described field has nearly sixty keys in one literal.
 #![recursion_limit = "256"]

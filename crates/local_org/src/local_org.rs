@@ -324,6 +324,7 @@ impl LocalOrg {
         let mut org = self.shared.lock();
         bulk::finish_all(&mut org);
         org.commit();
+        org.events.author = None;
     }
 
     /// The org's clock minus this machine's. Otherwise it never runs backwards.

@@ -33,7 +33,7 @@ async fn a_stream_goes_on_behind_the_last_event_that_was_taken() {
     for id in &ids[..3] {
         let event = next(&mut stream).await.expect("an event");
         let Kind::Changed(change) = event.kind else { panic!("no change") };
-        assert_eq!(change.ids, std::slice::from_ref(&id));
+        assert_eq!(change.ids, std::slice::from_ref(id));
         assert!(event.replay_id > last);
         last = event.replay_id;
     }

@@ -192,10 +192,6 @@ impl Connector for Salesforce {
         Box::pin(self.write_batch(batch))
     }
 
-    fn bulk(&self) -> Option<&dyn Bulk> {
-        Some(self)
-    }
-
     fn serves_events(&self) -> bool {
         self.pubsub.is_ok()
     }
@@ -208,5 +204,9 @@ impl Connector for Salesforce {
         wait: Duration,
     ) -> Answer<'a, Events> {
         Box::pin(self.next_events(object, columns, since, wait))
+    }
+
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        Some(self)
     }
 }

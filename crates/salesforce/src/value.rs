@@ -194,18 +194,6 @@ pub(crate) fn from_json(column: &Column, value: &Value) -> Result<Option<String>
     canonical_of(column.kind, &text).map_err(|_| other_type(column))
 }
 
-/// What a cell of a bulk query's CSV holds of a field, as the same canonical text.
-pub(crate) fn from_cell(column: &Column, cell: &str) -> Result<Option<String>, Fault> {
-    if cell.is_empty() {
-        return Ok(None);
-    }
-    if column.kind == Kind::Choices {
-        let list = array::print(&cell.split(';').collect::<Vec<_>>());
-        return canonical_of(column.kind, &list).map_err(|_| other_type(column));
-    }
-    canonical_of(column.kind, cell).map_err(|_| other_type(column))
-}
-
 /// What an event tells of a field, as a canonical text: days and moments as milliseconds since 1970, times as
 /// milliseconds of the day (Change Data Capture guide, change event fields). `None` where the value is of another
 /// kind than the column: it has to be read.
@@ -240,6 +228,18 @@ pub(crate) fn from_event(column: &Column, value: &pubsub::Value) -> Option<Optio
         _ => return None,
     };
     from_json(column, &json).ok()
+}
+
+/// What a cell of a bulk query's CSV holds of a field, as the same canonical text.
+pub(crate) fn from_cell(column: &Column, cell: &str) -> Result<Option<String>, Fault> {
+    if cell.is_empty() {
+        return Ok(None);
+    }
+    if column.kind == Kind::Choices {
+        let list = array::print(&cell.split(';').collect::<Vec<_>>());
+        return canonical_of(column.kind, &list).map_err(|_| other_type(column));
+    }
+    canonical_of(column.kind, cell).map_err(|_| other_type(column))
 }
 
 fn other_type(column: &Column) -> Fault {

@@ -15,6 +15,11 @@ impl Author {
         Self { user: user.to_owned(), origin: origin.to_owned() }
     }
 
+    /// Who created a bulk job of this version of the API.
+    pub(crate) fn of_bulk(user: &str, version: &str) -> Self {
+        Self { user: user.to_owned(), origin: format!("com/salesforce/api/bulkapi/{version}") }
+    }
+
     /// Who sent this request of the REST API.
     pub(crate) fn of_request(user: &str, request: &Request) -> Self {
         let version = request.path.strip_prefix("/services/data/v").unwrap_or_default();
