@@ -7,15 +7,19 @@ use crate::connection::CLIENT;
 use crate::speech;
 use crate::worker::round::Worker;
 use crate::worker::transaction::Failure;
-use connector::{Event, Events, Fault, Place, Since};
+use connector::{Event, Events, Fault, FaultKind, Place, Since};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long a request waits for something to happen.
 const WAIT: Duration = Duration::from_secs(20);
-/// When it is tried again to be told, after so many failures.
-const AGAIN: Duration = Duration::from_secs(30);
+/// When it is tried again to be told: after what passes by itself, and after what a person has to mend. Twice as
+/// long after each further failure.
+const AFTER_BREAK: Duration = Duration::from_secs(1);
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);
 const AGAIN_AT_MOST: Duration = Duration::from_secs(600);
+/// A stream that breaks is worth a word once it has broken so often.
+const BREAKS: u32 = 3;
 /// Requests of all objects together that may wait.
 pub(super) const MOST: usize = 64;
 
@@ -108,9 +112,11 @@ impl Worker {
             Ok(Events::Lost { .. }) => listening.place = None,
             Err(fault) => {
                 listening.failures += 1;
-                let pause = AGAIN.saturating_mul(listening.failures).min(AGAIN_AT_MOST);
-                listening.not_before = Some(Instant::now() + pause);
-                if listening.failures == 1 {
+                let breaks = matches!(fault.kind, FaultKind::Transient | FaultKind::Ambiguous);
+                let first = if breaks { AFTER_BREAK } else { AFTER_REFUSAL };
+                let pause = first.saturating_mul(1 << (listening.failures - 1).min(10));
+                listening.not_before = Some(Instant::now() + pause.min(AGAIN_AT_MOST));
+                if listening.failures == if breaks { BREAKS } else { 1 } {
                     speech::log(format!(
                         "changes of \"{object}\" of connection \"{name}\" are not told at once, and come with polling: {fault}"
                     ));
