@@ -228,7 +228,9 @@ CREATE TABLE sync._queue (
     detail     text,
     hint       text,
     -- what its row was called when the link was written, if it was renamed since
-    before     bytea
+    before     bytea,
+    -- a create of it may have been carried out unseen: only a person's word sends it again
+    in_doubt   bool        NOT NULL DEFAULT false
 );
 CREATE UNIQUE INDEX _queue_key ON sync._queue (sync, side, key);
 ALTER TABLE sync._queue REPLICA IDENTITY USING INDEX _queue_key;
@@ -447,9 +449,9 @@ CREATE FUNCTION sync._activate() RETURNS void
 CREATE FUNCTION sync._created() RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'extension_created_wrapper';
 
--- Has every sync compare all its records once more, because nobody knows what happened to them: from the
--- beginning, also where it was in the middle of comparing.
-CREATE FUNCTION sync._reconcile_all(why text) RETURNS void
+-- Has syncs, or all of them, compare all their records once more, because nobody knows what happened to them:
+-- from the beginning, also where one was in the middle of comparing.
+CREATE FUNCTION sync._reconcile_all(why text, chosen int4[] DEFAULT NULL) RETURNS void
     LANGUAGE sql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -458,32 +460,42 @@ AS $$
       FROM sync._sync s,
            LATERAL (VALUES (0, 'rows', s.source_key IS NOT NULL OR s.source IS NULL), (0, 'links', s.source_key IS NOT NULL OR s.source IS NULL),
                            (1, 'rows', s.target_key IS NOT NULL OR s.target IS NULL), (1, 'links', s.target_key IS NOT NULL OR s.target IS NULL)) AS v (side, kind, wanted)
-     WHERE v.wanted
+     WHERE v.wanted AND (chosen IS NULL OR s.id OPERATOR(pg_catalog.=) ANY (chosen))
     ON CONFLICT (sync, kind, side) DO UPDATE
        SET last_key = NULL, done = 0, confirmed = false, discarded = false, before_sending = true,
            started_at = pg_catalog.clock_timestamp(),
            -- this one stands for what a load may do
            reason = CASE WHEN sync._load.reason OPERATOR(pg_catalog.=) 'match_only' THEN sync._load.reason ELSE EXCLUDED.reason END;
     UPDATE sync._cursor SET seen = pg_catalog.format('%s:%s:', x, x)::pg_catalog.pg_snapshot, frozen = NULL, seq = 0
-      FROM (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())) AS t (x);
+      FROM (SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())) AS t (x)
+     WHERE chosen IS NULL OR sync OPERATOR(pg_catalog.=) ANY (chosen);
 $$;
 
-CREATE FUNCTION sync.activate(connection text DEFAULT 'local') RETURNS void
+CREATE FUNCTION sync.activate(connection text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    chosen int4[] := ARRAY(SELECT s.id FROM sync._sync s
+                            WHERE activate.connection IS NULL OR COALESCE(s.connection, 'local') OPERATOR(pg_catalog.=) activate.connection);
+    -- Read before the first of them is no longer what it was.
+    others int4[] := ARRAY(SELECT s.id FROM sync._sync s
+                            WHERE s.id OPERATOR(pg_catalog.<>) ALL (chosen) AND sync._fence(s.installation) IS NOT NULL);
 BEGIN
-    IF connection OPERATOR(pg_catalog.<>) 'local' THEN
-        RAISE EXCEPTION 'connection "%" cannot be activated by itself', connection
-            USING ERRCODE = 'feature_not_supported',
-                  DETAIL = 'A copy is fenced as a whole: all syncs of the database, whatever they are connected with.',
-                  HINT = 'SELECT sync.pause(...) for the syncs that are not to go on, then SELECT sync.activate().';
+    IF activate.connection OPERATOR(pg_catalog.<>) 'local'
+       AND NOT EXISTS (SELECT FROM sync.connections c WHERE c.name OPERATOR(pg_catalog.=) activate.connection) THEN
+        RAISE EXCEPTION 'connection "%" does not exist', activate.connection
+            USING ERRCODE = 'undefined_object',
+                  HINT = 'The view sync.connections lists them; SELECT sync.activate() is for all syncs.';
     END IF;
     INSERT INTO sync._cursor (sync, seen, seq, moved_at)
-    SELECT s.id, '1:1:', 0, pg_catalog.clock_timestamp() FROM sync._sync s
+    SELECT s.id, '1:1:', 0, pg_catalog.clock_timestamp() FROM pg_catalog.unnest(chosen) AS s (id)
     ON CONFLICT (sync) DO NOTHING;
-    PERFORM sync._reconcile_all('this copy of the database was activated');
-    UPDATE sync._sync SET installation = (SELECT i.id FROM sync._installation i);
+    PERFORM sync._reconcile_all('this copy of the database was activated', chosen);
+    UPDATE sync._sync SET installation = (SELECT i.id FROM sync._installation i) WHERE id OPERATOR(pg_catalog.=) ANY (chosen);
+    -- The database is active from now on; the others stay as they are, and owe the log nothing.
+    UPDATE sync._sync SET installation = '00000000-0000-0000-0000-000000000000' WHERE id OPERATOR(pg_catalog.=) ANY (others);
+    DELETE FROM sync._cursor WHERE sync OPERATOR(pg_catalog.=) ANY (others);
     -- A copy made by CREATE DATABASE ... TEMPLATE carries no mark.
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting r JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) r.setdatabase
                     WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND r.setrole OPERATOR(pg_catalog.=) 0
@@ -493,14 +505,15 @@ BEGIN
     PERFORM sync._activate();
 END
 $$;
-COMMENT ON FUNCTION sync.activate(text) IS 'lets a copy of a database sync: compares all records, then goes on';
+COMMENT ON FUNCTION sync.activate(text) IS 'lets a copy of a database sync, all of it or what is connected with one system: compares all records, then goes on';
 
 -- Why nothing is sent from here, if so: the sync came out of a dump, or the database or the server is a copy.
 CREATE FUNCTION sync._fence(installation uuid) RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN installation OPERATOR(pg_catalog.<>) (SELECT i.id FROM sync._installation i) THEN 'it came out of a dump'
+    SELECT CASE WHEN installation OPERATOR(pg_catalog.=) '00000000-0000-0000-0000-000000000000' THEN 'this copy was activated for other connections only'
+                WHEN installation OPERATOR(pg_catalog.<>) (SELECT i.id FROM sync._installation i) THEN 'it came out of a dump'
                 WHEN e.database OPERATOR(pg_catalog.<>) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
                 THEN 'this database is a copy of another one'
                 WHEN e.state OPERATOR(pg_catalog.=) 'fenced' THEN e.reason END

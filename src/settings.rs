@@ -36,7 +36,7 @@ pub static APPLY_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 pub static JOB_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(JOBS as i32);
 /// Hosts that requests may go to. Salesforce's own, so that the first connection needs no setting.
 pub static ALLOWED_HOSTS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(
-    c"login.salesforce.com,test.salesforce.com,*.my.salesforce.com",
+    c"login.salesforce.com,test.salesforce.com,*.my.salesforce.com,api.pubsub.salesforce.com:7443",
 ));
 /// The proxy through which all requests go; what the environment says counts for nothing.
 pub static PROXY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -222,7 +222,7 @@ pub fn register() {
     GucRegistry::define_string_guc(
         c"sync_ext.allowed_hosts",
         c"Hosts that connections may lead to.",
-        c"Comma separated; *.example.com allows what lies below. Only https, except to a loopback address that is listed with its port.",
+        c"Comma separated; *.example.com allows what lies below. Only https, except to a loopback address that is listed with its port; a name may be listed with a port of its own.",
         &ALLOWED_HOSTS,
         Sighup,
         flags,

@@ -141,6 +141,12 @@ fn ask_remote(
                 return Ok(());
             };
             queue_up(stored.id, remote, &bytes, &id);
+            speech::say(
+                PgLogLevel::NOTICE,
+                PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+                format!("no row is linked with the record {id}"),
+                Some("If the other system has it, it comes as a new row; if not, nothing happens."),
+            );
             Ok(())
         }
         (None, _, Way::Push) => {

@@ -13,6 +13,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+/// What we call ourselves to other systems, which tell it of changes that are ours.
+pub const CLIENT: &str = "sync_ext";
+
 /// Where requests may go, as the settings of this moment say.
 ///
 /// # Errors
@@ -129,6 +132,8 @@ fn build(connection: &Connection, credentials: Credentials) -> Result<Arc<dyn Co
     if let Some(version) = value(&options, "api_version") {
         settings.version = version.to_owned();
     }
+    settings.pubsub_url = value(&options, "pubsub_url").map(str::to_owned);
+    settings.client = CLIENT.to_owned();
     let Credentials { client_id, client_secret } = credentials;
     let credentials = salesforce::Credentials::ClientCredentials { client_id, client_secret };
     let client = salesforce::Salesforce::new(&settings, credentials, &policy()?)

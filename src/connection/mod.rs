@@ -31,7 +31,7 @@ pub use self::{
     generation::changed,
     health::{logged_in, missing_right, note, state_of},
     inspect::{Finding, describe, objects, postgres_type, test, usable},
-    link::{account, connector, connector_with_new_secret, policy, record_id},
+    link::{CLIENT, account, connector, connector_with_new_secret, policy, record_id},
     options::validate,
     refusal::fault_to_failure,
     secret::{Given, has_new_secret, promote, refuse_new, set},

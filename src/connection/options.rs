@@ -9,7 +9,7 @@ use egress::Url;
 use pgrx::pg_sys::{self, Oid};
 
 /// What is said about reaching a system: everybody can read it.
-const OF_SERVER: [&str; 17] = [
+const OF_SERVER: [&str; 18] = [
     "account",
     "account_id",
     "allow_secret_file",
@@ -22,6 +22,7 @@ const OF_SERVER: [&str; 17] = [
     "instance_url",
     "login_url",
     "port",
+    "pubsub_url",
     "schema",
     "sslmode",
     "token_url",
@@ -30,8 +31,8 @@ const OF_SERVER: [&str; 17] = [
 ];
 
 /// Those that a Salesforce org has.
-const OF_SALESFORCE: [&str; 5] =
-    ["allow_secret_file", "api_version", "auth_type", "instance_url", "login_url"];
+const OF_SALESFORCE: [&str; 6] =
+    ["allow_secret_file", "api_version", "auth_type", "instance_url", "login_url", "pubsub_url"];
 
 /// By which an owner who is no superuser may name files of secrets; only a superuser gives it.
 pub(super) const ALLOW_FILES: &str = "allow_secret_file";
@@ -117,7 +118,7 @@ fn check_value(name: &str, value: &str) -> Result<(), Failure> {
         refuse("HV024", format!("the value of option \"{name}\" {what}"), "", hint)
     };
     match name {
-        "instance_url" | "login_url" | "base_url" | "token_url" => {
+        "instance_url" | "login_url" | "pubsub_url" | "base_url" | "token_url" => {
             let url = check_url(name, value)?;
             if matches!(name, "instance_url" | "login_url") && url.path() != "/" {
                 return Err(bad("has a path", "It is given as https://acme.my.salesforce.com."));

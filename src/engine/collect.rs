@@ -41,6 +41,8 @@ pub struct Half<'b> {
     pub echo: bool,
     /// Look at the other side's row too, whatever the link says.
     pub both: bool,
+    /// What a record that is gone held last, one value a column, where that is told.
+    pub last: Option<&'b [Value<'b>]>,
     /// The changes it was made of: numbers of entries.
     pub entries: Vec<usize>,
 }
@@ -57,6 +59,7 @@ impl<'b> Half<'b> {
             left: false,
             echo: false,
             both: true,
+            last: None,
             entries: Vec::new(),
         }
     }
@@ -192,6 +195,7 @@ impl Collector {
                             left,
                             echo,
                             both: false,
+                            last: None,
                             entries: vec![n],
                         });
                     }
@@ -292,6 +296,7 @@ fn rename<'b>(
             left: false,
             echo,
             both: false,
+            last: None,
             entries: vec![n],
         });
     }

@@ -19,6 +19,9 @@ pub enum Parked {
     Parent(Failure),
     /// Nothing a retry could help.
     Review(Failure),
+    /// It may be there already, unseen: it stays in review also when its row is changed, or it would
+    /// be created twice.
+    InDoubt(Failure),
 }
 
 /// By what a key is known to be in the queue without asking the table. A false alarm costs one read.
@@ -91,6 +94,7 @@ pub fn park(
     let (failure, kind) = match why {
         Parked::Again => (&empty, "again"),
         Parked::Review(f) => (f, "review"),
+        Parked::InDoubt(f) => (f, "in doubt"),
         Parked::Parent(f) => (f, "parent"),
         Parked::Failed(f) => (
             f,
@@ -107,16 +111,16 @@ pub fn park(
     sql::as_extension(|| {
         // One attempt more for what this record was refused for; being busy or early is not its fault.
         sql::query(
-            "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, attempts, changed_at, next_at, sqlstate, message, detail, hint, before)
+            "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, attempts, changed_at, next_at, sqlstate, message, detail, hint, before, in_doubt)
              SELECT $1, $2::int2, $3, $4,
-                    CASE WHEN $5 = 'review' OR ($5 = 'failed' AND $6 <= 1) THEN 'review'
+                    CASE WHEN $5 IN ('review', 'in doubt') OR ($5 = 'failed' AND $6 <= 1) THEN 'review'
                          WHEN $5 = 'parent' THEN 'waiting for parent'
                          WHEN $5 = 'again' THEN 'pending' ELSE 'retrying' END,
-                    CASE WHEN $5 IN ('failed', 'review') THEN 1 ELSE 0 END,
+                    CASE WHEN $5 IN ('failed', 'review', 'in doubt') THEN 1 ELSE 0 END,
                     COALESCE('2000-01-01 00:00:00+00'::timestamptz + ($7::float8 * interval '1 microsecond'), pg_catalog.clock_timestamp()),
                     pg_catalog.clock_timestamp() + interval '1 second' *
                         CASE $5 WHEN 'again' THEN 0 WHEN 'busy' THEN 0.05 WHEN 'parent' THEN 0.2 ELSE $8::float8 END,
-                    NULLIF($10, ''), NULLIF($11, ''), $12, $13, NULLIF($14, '')
+                    NULLIF($10, ''), NULLIF($11, ''), $12, $13, NULLIF($14, ''), $5 = 'in doubt'
              ON CONFLICT (sync, side, key) DO UPDATE SET
                     attempts = q.attempts + EXCLUDED.attempts,
                     state = CASE WHEN EXCLUDED.state = 'retrying' AND $5 = 'failed'
@@ -133,7 +137,7 @@ pub fn park(
                         WHEN 'busy' THEN pg_catalog.clock_timestamp() + LEAST(interval '1 second',
                              interval '50 milliseconds' + (pg_catalog.clock_timestamp() - q.since) / 4::float8)
                         ELSE EXCLUDED.next_at END,
-                    before = COALESCE(EXCLUDED.before, q.before),
+                    before = COALESCE(EXCLUDED.before, q.before), in_doubt = q.in_doubt OR EXCLUDED.in_doubt,
                     sqlstate = COALESCE(EXCLUDED.sqlstate, q.sqlstate), message = COALESCE(EXCLUDED.message, q.message),
                     detail = COALESCE(EXCLUDED.detail, q.detail), hint = COALESCE(EXCLUDED.hint, q.hint)",
             &[
@@ -215,6 +219,24 @@ pub fn waiting(plan: &Plan, side: Side, key: &[u8]) -> Option<Waiting> {
     Some(Waiting {
         before: row[0].as_deref().and_then(sql::from_hex),
         changed_at: row[1].as_deref()?.parse::<f64>().ok()? as i64,
+    })
+}
+
+/// Why a record may not be sent before a person has looked at it; `None`: it may.
+pub fn doubt(plan: &Plan, side: Side, key: &[u8]) -> Option<Failure> {
+    let rows = sql::as_extension(|| {
+        sql::read(
+            "SELECT sqlstate, message, detail, hint FROM sync._queue
+              WHERE sync = $1 AND side = $2 AND key = $3 AND in_doubt AND state = 'review'",
+            &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
+        )
+    });
+    let [sqlstate, message, detail, hint] = rows.first()?.as_slice() else { return None };
+    Some(Failure {
+        sqlstate: sqlstate.clone()?,
+        message: message.clone()?,
+        detail: detail.clone(),
+        hint: hint.clone(),
     })
 }
 

@@ -26,6 +26,8 @@ pub struct Record<'b> {
     pub sent: [Vec<Value<'b>>; 2],
     pub at: [i64; 2],
     pub echo: bool,
+    /// What the other system's record held last that is gone, where that is told.
+    pub last: Option<&'b [Value<'b>]>,
     /// All that is known of that side was written by this sync itself.
     own: [bool; 2],
     pub entries: Vec<(Side, usize)>,
@@ -45,6 +47,7 @@ impl<'b> Record<'b> {
             sent: [Vec::new(), Vec::new()],
             at: [i64::MIN; 2],
             echo: true,
+            last: None,
             own: [false; 2],
             entries: Vec::new(),
             trouble: None,
@@ -192,6 +195,7 @@ fn pair<'b>(
         record.at[side] = half.at;
         record.echo &= half.echo;
         record.own[side] = half.echo;
+        record.last = half.last.or(record.last);
         record.entries.extend(half.entries.iter().map(|&e| (half.side, e)));
         let other = half.side.other() as usize;
         // What another system holds is not read here: it comes with its changes, and with each write.

@@ -3,6 +3,7 @@
 //! outage, refused credentials, a used-up allowance) is kept here and burns no record's attempts.
 
 mod care;
+mod events;
 mod line;
 
 use self::line::{Connection, Health, refused_pause, urgency};
@@ -11,7 +12,8 @@ use super::transaction::{Failure, transaction};
 use crate::connection;
 use crate::engine;
 use crate::engine::plan::{Connected, Plan, Stored};
-use crate::engine::remote::{Reply, Request, State, pull, side};
+use crate::engine::remote::poll::{self, Poll};
+use crate::engine::remote::{Reply, Request, State, side};
 use crate::speech;
 use crate::sql::{self, Arg};
 use bridge::{Bridge, Outcome};
@@ -29,6 +31,7 @@ enum Answer {
     Checked(Result<connector::Account, Fault>),
     Described(Result<Object, Fault>),
     Replied(Result<Reply, Fault>),
+    Told(Result<connector::Events, Fault>),
 }
 
 /// What was asked.
@@ -39,6 +42,8 @@ enum Asked {
     Describe(String, String),
     /// A call of a sync, by its number there.
     Call(i32, u64, String),
+    /// What happened to the records of an object.
+    Events(String, String),
 }
 
 /// All that a worker has to do with other systems.
@@ -63,7 +68,7 @@ impl Network {
         make: impl FnOnce(Arc<dyn Connector>) -> bridge::BoxFuture<'static, Answer> + Send + 'static,
     ) -> Result<(), Failure> {
         if self.bridge.is_none() {
-            let options = bridge::Options { threads: 1, in_flight: IN_FLIGHT };
+            let options = bridge::Options { threads: 1, in_flight: IN_FLIGHT + events::MOST };
             self.bridge = Some(Bridge::new(options).map_err(|error| {
                 Failure::new("58000", format!("cannot start the network thread: {error}"))
             })?);
@@ -78,7 +83,12 @@ impl Network {
     }
 
     fn room(&self) -> bool {
-        self.asked.len() < IN_FLIGHT
+        self.asked.len() - self.listening() < IN_FLIGHT
+    }
+
+    /// Requests that wait for something to happen.
+    fn listening(&self) -> usize {
+        self.asked.values().filter(|asked| matches!(asked, Asked::Events(..))).count()
     }
 
     /// Calls of a sync that are still on their way, though the sync no longer waits for them.
@@ -109,8 +119,8 @@ impl Worker {
         connection.described.entry(object).or_insert_with(Instant::now);
         plan.connector = Some(Connected(Arc::clone(&connector)));
         let id = plan.id;
-        let polled = transaction(|| Ok(pull::stored(id)))?;
-        let poll = pull::Poll::new(polled, plan.config.polling_interval);
+        let polled = transaction(|| Ok(poll::stored(id)))?;
+        let poll = Poll::new(polled, plan.config.polling_interval);
         Ok(Some(State::new(connector, connection.clock_offset_ms, poll)))
     }
 
@@ -148,6 +158,7 @@ impl Worker {
         let came = self.take_answers()?;
         self.look_after_connections()?;
         self.let_out()?;
+        self.listen()?;
         Ok(came)
     }
 
@@ -180,6 +191,10 @@ impl Worker {
                 (Asked::Describe(name, object), _) => {
                     self.described(&name, &object, Err(lost()))?
                 }
+                (Asked::Events(name, object), Outcome::Done(Answer::Told(told))) => {
+                    self.told(&name, &object, told)?;
+                }
+                (Asked::Events(name, object), _) => self.told(&name, &object, Err(lost()))?,
                 (Asked::Call(sync, call, name), Outcome::Done(Answer::Replied(result))) => {
                     self.replied(sync, call, &name, result)?;
                 }
@@ -384,7 +399,10 @@ impl Worker {
         let now = Instant::now();
         let connections = self.network.connections.values();
         let waiting = connections
-            .flat_map(|c| c.not_before.into_iter().chain(c.wanted.iter().map(|w| w.at)))
+            .flat_map(|c| {
+                let told = c.listening.values().filter_map(events::Listening::due);
+                c.not_before.into_iter().chain(c.wanted.iter().map(|w| w.at)).chain(told)
+            })
             .filter(|at| *at > now);
         let calls = self.syncs.values().filter_map(|sync| {
             let state = sync.remote.as_ref()?;

@@ -2,8 +2,9 @@
 //! relies on, is tried on an object of the other side that is there for it. A connector passes when [`all`] finds
 //! nothing.
 //!
-//! `writing` has what is promised of writes, `reading` what is promised of reads.
+//! `writing` has what is promised of writes, `reading` what is promised of reads, `bulk` what is promised of jobs.
 
+mod bulk;
 mod moment;
 mod reading;
 mod writing;
@@ -72,6 +73,10 @@ pub async fn all(scratch: &Scratch<'_>) -> Vec<Broken> {
     note("overlap_seconds", reading::late_records(scratch).await);
     note("find", reading::found_by_value(scratch).await);
     note("created_since", reading::own_records_since(scratch).await);
+    note("bulk reads resume", bulk::reads_what_listing_does(scratch).await);
+    note("bulk pages at once", bulk::listed_pages_are_all(scratch).await);
+    note("bulk outcomes in order", bulk::outcomes_in_order(scratch).await);
+    note("bulk writes begin with the commit", bulk::begins_with_the_commit(scratch).await);
     broken
 }
 
@@ -131,7 +136,8 @@ impl Scratch<'_> {
     /// The record of this id, which has to be there.
     async fn one(&self, id: &str) -> Result<Record, String> {
         let mut records = self.fetch(&[id.to_owned()]).await?;
-        records.pop().flatten().ok_or_else(|| format!("{id} is not there"))
+        let there = records.pop().flatten().filter(|record| !record.deleted);
+        there.ok_or_else(|| format!("{id} is not there"))
     }
 
     /// All changes from a mark on, page by page.

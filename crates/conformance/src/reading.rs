@@ -14,9 +14,10 @@ pub(crate) async fn fetched_in_order(s: &Scratch<'_>) -> Verdict {
     let gone = ids.len() / 2;
     s.write(false, vec![delete(&ids[gone])]).await?;
     for (place, record) in s.fetch(&ids).await?.iter().enumerate() {
-        let (id, wanted) = (record.as_ref().map(|r| &r.id), &ids[place]);
-        let expected = (place != gone).then_some(wanted);
-        demand!(id == expected, "{id:?} stands in the place of {wanted}");
+        let found = record.as_ref().map(|r| (&r.id, r.deleted));
+        let wanted = (&ids[place], place == gone);
+        let fits = found.map_or(place == gone, |found| found == wanted);
+        demand!(fits, "{found:?} stands in the place of {wanted:?}");
     }
     Ok(())
 }
@@ -95,7 +96,11 @@ pub(crate) async fn deletes_among_changes(s: &Scratch<'_>) -> Verdict {
     for id in &ids {
         let told: Vec<&Record> = changes.iter().filter(|r| r.id == *id && r.deleted).collect();
         demand!(told.len() == usize::from(sees), "{id} was deleted, and the changes tell {told:?}");
-        demand!(told.iter().all(|r| r.values.is_empty()), "a deleted record has values: {told:?}");
+        let fetched = s.fetch(std::slice::from_ref(id)).await?.pop().flatten();
+        demand!(fetched.is_some() == sees, "{id} was deleted, and is fetched as {fetched:?}");
+        let columns = s.columns().len();
+        let whole = |r: &&Record| r.values.is_empty() || r.values.len() == columns;
+        demand!(told.iter().all(whole), "a deleted record has some of its values: {told:?}");
     }
     Ok(())
 }

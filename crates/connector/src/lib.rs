@@ -6,6 +6,8 @@
 //! under `DateStyle = ISO`, `TimeZone = UTC`, `extra_float_digits = 1`, `bytea_output = hex`; `None` is
 //! null. What a connector hands in is canonical: the same value is the same text every time.
 
+pub mod bulk;
+mod events;
 mod fault;
 pub mod naming;
 mod object;
@@ -13,6 +15,8 @@ mod record;
 mod secret;
 mod write;
 
+pub use bulk::{Bulk, BulkJob, BulkLimits, BulkPage, BulkPages, BulkState};
+pub use events::{Change, Deed, Event, Events, Place, Since};
 pub use fault::{About, Fault, FaultKind};
 pub use object::{Column, Field, Kind, Object, ObjectName};
 pub use record::{Mark, Page, Record};
@@ -21,7 +25,7 @@ pub use write::{Before, Done, Identity, Outcome, Write, WriteBatch};
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The answer of a call, when it is there.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
@@ -67,7 +71,8 @@ pub trait Connector: Send + Sync {
         since: &'a Mark,
     ) -> Answer<'a, Page>;
 
-    /// The records with these ids, in their order; `None` where there is none, or a deleted one.
+    /// The records with these ids, in their order; `None` where there is none. Deleted ones come as
+    /// such where the other side still tells of them.
     fn fetch<'a>(
         &'a self,
         object: &'a str,
@@ -97,6 +102,39 @@ pub trait Connector: Send + Sync {
     /// Writes records. Exactly one outcome for each, in their order. An error of the whole says
     /// with its kind whether anything may have been carried out.
     fn write<'a>(&'a self, batch: &'a WriteBatch) -> Answer<'a, Vec<Outcome>>;
+
+    /// Can changes be had as events, as they are committed? A capability like those of
+    /// [`Connector::capabilities`]; where it is not served, [`Connector::events`] is a fault.
+    fn serves_events(&self) -> bool {
+        false
+    }
+
+    /// What happened to records of an object since a place; waits for something to happen, at most `wait`, and
+    /// not at all for more once there is something. The other side is asked to go on telling between two calls, so
+    /// that a call that goes on where the last one ended has at once what came meanwhile. An answer that is not
+    /// taken is lost and does no harm: the next call begins anew at the place that it names.
+    ///
+    /// `Now` does not wait, and is answered with a place: what is committed after the answer will be told by calls
+    /// that go on from there. Until something was told, that place may be good for as long only as this connector
+    /// and its connection last, and is lost after that.
+    fn events<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        since: &'a Since,
+        wait: Duration,
+    ) -> Answer<'a, Events> {
+        let _ = (object, columns, since, wait);
+        Box::pin(async {
+            let message = "this system tells no changes as events";
+            Err(Fault::new(FaultKind::Configuration, "EVENTS_NOT_SERVED", message))
+        })
+    }
+
+    /// Its jobs for reading and writing many records, where the other side has such.
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        None
+    }
 }
 
 /// What a connector can do.

@@ -4,7 +4,7 @@ pub struct Record {
     pub id: String,
     /// The moment that it was last touched, in the form of [`Mark::at`].
     pub version: String,
-    /// In the order of the columns asked for; empty where it is deleted.
+    /// In the order of the columns asked for. Of a deleted one what it held last, or nothing at all.
     pub values: Vec<Option<String>>,
     pub deleted: bool,
 }

@@ -61,6 +61,11 @@ impl Client {
     /// out; with every other kind it never left.
     pub async fn send(&self, request: Request) -> Result<Response, Fault> {
         self.policy.check(request.url())?;
+        // A runtime that stood still has not seen yet which of its connections the other side closed: it polls
+        // the network on the first turn, and its connections take note on the second.
+        for _ in 0..2 {
+            tokio::task::yield_now().await;
+        }
         let mut answer = self.http.execute(request).await.map_err(sort)?;
         let status = answer.status();
         let headers = std::mem::take(answer.headers_mut());
@@ -83,7 +88,7 @@ impl Client {
 
 /// The provider is named here and not installed for the process: a library that is loaded into a
 /// server has no business with the state of the process.
-fn tls(policy: &Policy) -> Result<ClientConfig, Fault> {
+pub(crate) fn tls(policy: &Policy) -> Result<ClientConfig, Fault> {
     let mut roots = RootCertStore::empty();
     if policy.reaches_out() {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -6,7 +6,7 @@ use reqwest::Url;
 
 use crate::resolver::Refused;
 
-const REACH: &str = "Check host and port, and whether this server may reach them.";
+pub(crate) const REACH: &str = "Check host and port, and whether this server may reach them.";
 
 /// Sorts a request that came to no answer. What failed before the connection stood carried out
 /// nothing; of all else nobody knows.
@@ -18,8 +18,7 @@ pub(crate) fn sort(error: reqwest::Error) -> Fault {
         return Fault::new(FaultKind::Defect, "INVALID_REQUEST", deepest(&error));
     }
     if let Some(refused) = find::<Refused>(&error) {
-        return Fault::new(FaultKind::Configuration, "HOST_NOT_ALLOWED", refused.to_string())
-            .with_hint("A name of a host in another network can be reached only through a proxy.");
+        return not_public(refused);
     }
     if !error.is_connect() {
         return if error.is_timeout() {
@@ -29,17 +28,7 @@ pub(crate) fn sort(error: reqwest::Error) -> Fault {
         };
     }
     if let Some(tls) = find::<rustls::Error>(&error) {
-        return match tls {
-            rustls::Error::InvalidCertificate(why) => Fault::new(
-                FaultKind::Configuration,
-                "CERTIFICATE_REFUSED",
-                format!("the other side's certificate is not trusted: {why}"),
-            )
-            .with_hint(
-                "A certificate authority of your own is named in the setting sync_ext.ca_file.",
-            ),
-            other => Fault::new(FaultKind::Transient, "TLS_FAILED", other.to_string()),
-        };
+        return of_tls(tls);
     }
     if error.is_timeout() {
         return Fault::new(
@@ -51,12 +40,33 @@ pub(crate) fn sort(error: reqwest::Error) -> Fault {
     }
     let cause = deepest(&error);
     if error.is_dns() {
-        let message = format!("no address is found for host \"{host}\": {cause}");
-        return Fault::new(FaultKind::Transient, "NAME_NOT_RESOLVED", message)
-            .with_hint("Check the name, and whether this server can resolve names.");
+        return not_resolved(&host, &cause);
     }
     let message = format!("no connection to host \"{host}\": {cause}");
     Fault::new(FaultKind::Transient, "NOT_CONNECTED", message).with_hint(REACH)
+}
+
+pub(crate) fn not_public(refused: &Refused) -> Fault {
+    Fault::new(FaultKind::Configuration, "HOST_NOT_ALLOWED", refused.to_string())
+        .with_hint("A name of a host in another network can be reached only through a proxy.")
+}
+
+pub(crate) fn not_resolved(host: &str, cause: &str) -> Fault {
+    let message = format!("no address is found for host \"{host}\": {cause}");
+    Fault::new(FaultKind::Transient, "NAME_NOT_RESOLVED", message)
+        .with_hint("Check the name, and whether this server can resolve names.")
+}
+
+pub(crate) fn of_tls(error: &rustls::Error) -> Fault {
+    match error {
+        rustls::Error::InvalidCertificate(why) => Fault::new(
+            FaultKind::Configuration,
+            "CERTIFICATE_REFUSED",
+            format!("the other side's certificate is not trusted: {why}"),
+        )
+        .with_hint("A certificate authority of your own is named in the setting sync_ext.ca_file."),
+        other => Fault::new(FaultKind::Transient, "TLS_FAILED", other.to_string()),
+    }
 }
 
 pub(crate) fn too_large(limit: usize) -> Fault {

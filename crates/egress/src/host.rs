@@ -6,8 +6,8 @@ use connector::{Fault, FaultKind};
 /// One entry of the list of allowed hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Host {
-    /// `login.salesforce.com`
-    Exact(String),
+    /// `login.salesforce.com`, `api.pubsub.salesforce.com:7443`: by https alone, on port 443 or the one given.
+    Exact { name: String, port: u16 },
     /// `*.my.salesforce.com`: what lies below; kept with its leading dot.
     Below(String),
     /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`: the one case in which http is allowed.
@@ -22,13 +22,16 @@ impl Host {
             return refuse("a host alone is expected, without scheme, path or user");
         }
         if let Some((host, port)) = split_port(&entry) {
-            if !is_loopback(host) {
-                return refuse("a port can be given only with a loopback address");
-            }
-            return match u16::from_str(port) {
-                Ok(port) if port > 0 => Ok(Self::Loopback { host: host.to_owned(), port }),
-                _ => refuse("its port is not a number from 1 to 65535"),
+            let Some(port) = u16::from_str(port).ok().filter(|port| *port > 0) else {
+                return refuse("its port is not a number from 1 to 65535");
             };
+            if is_loopback(host) {
+                return Ok(Self::Loopback { host: host.to_owned(), port });
+            }
+            if address(host).is_some() || looks_numeric(host) || !is_name(host) {
+                return refuse("a port can be given only with a name or a loopback address");
+            }
+            return Ok(Self::Exact { name: host.to_owned(), port });
         }
         if is_loopback(&entry) {
             return refuse("a loopback address needs its port, as in 127.0.0.1:8080");
@@ -47,13 +50,13 @@ impl Host {
         if !is_name(&entry) {
             return refuse("it is not the name of a host");
         }
-        Ok(Self::Exact(entry))
+        Ok(Self::Exact { name: entry, port: 443 })
     }
 
     /// Does the entry let this host and port through? `host` as in a URL: in lower case, IPv6 in brackets.
     pub(crate) fn admits(&self, https: bool, host: &str, port: u16) -> bool {
         match self {
-            Self::Exact(name) => https && port == 443 && host == name,
+            Self::Exact { name, port: p } => https && port == *p && host == name,
             Self::Below(suffix) => {
                 https && port == 443 && host.len() > suffix.len() && host.ends_with(suffix.as_str())
             }
@@ -68,7 +71,7 @@ pub(crate) fn refusal(entry: &str, why: &str) -> Fault {
         "INVALID_ALLOWED_HOST",
         format!("allowed host \"{entry}\" can't be used: {why}"),
     )
-    .with_hint("Entries are names (login.salesforce.com), suffixes (*.my.salesforce.com) or loopback addresses with their port (127.0.0.1:8080).")
+    .with_hint("Entries are names (login.salesforce.com), suffixes (*.my.salesforce.com) names with another port than 443 (api.pubsub.salesforce.com:7443), or loopback addresses with their port (127.0.0.1:8080).")
 }
 
 /// The host and the port of an entry; the colons of a bare IPv6 address part nothing.
@@ -112,9 +115,12 @@ mod tests {
 
     #[test]
     fn the_grammar_of_entries() {
+        let exact = |name: &str, port| Host::Exact { name: name.into(), port };
         let good = [
-            ("login.salesforce.com", Host::Exact("login.salesforce.com".into())),
-            ("Login.SalesForce.com", Host::Exact("login.salesforce.com".into())),
+            ("login.salesforce.com", exact("login.salesforce.com", 443)),
+            ("Login.SalesForce.com", exact("login.salesforce.com", 443)),
+            ("api.pubsub.salesforce.com:7443", exact("api.pubsub.salesforce.com", 7443)),
+            ("localhost.evil.com:80", exact("localhost.evil.com", 80)),
             ("*.my.salesforce.com", Host::Below(".my.salesforce.com".into())),
             ("127.0.0.1:8080", Host::Loopback { host: "127.0.0.1".into(), port: 8080 }),
             ("[::1]:8080", Host::Loopback { host: "[::1]".into(), port: 8080 }),
@@ -131,7 +137,8 @@ mod tests {
             "a.*.salesforce.com",
             "https://login.salesforce.com",
             "login.salesforce.com/x",
-            "login.salesforce.com:443",
+            "login.salesforce.com:0",
+            "*.salesforce.com:443",
             "user@login.salesforce.com",
             "login.salesforce.com.",
             "lo gin.salesforce.com",
@@ -145,7 +152,6 @@ mod tests {
             "127.0.0.1:0",
             "127.0.0.1:65536",
             "127.0.0.1:x",
-            "localhost.evil.com:80",
             "10.0.0.1",
             "10.0.0.1:80",
             "8.8.8.8",

@@ -7,12 +7,14 @@
 
 mod address;
 mod client;
+mod connect;
 mod failure;
 mod host;
 mod policy;
 mod resolver;
 
 pub use client::{Client, Response};
+pub use connect::Connection;
 pub use policy::{DEFAULT_BODY_LIMIT, Policy, Rules};
 pub use reqwest::header;
 pub use reqwest::{Method, Request, StatusCode, Url};

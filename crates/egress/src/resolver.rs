@@ -54,16 +54,24 @@ fn admit(reach: Reach, found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAdd
 
 impl Resolve for Filter {
     fn resolve(&self, name: Name) -> Resolving {
-        let host = name.as_str().to_ascii_lowercase();
-        let reach = reach(&self.policy, &host);
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
-            let admitted = admit(reach, found);
-            if admitted.is_empty() {
-                return Err(Box::new(Refused { host }) as Box<dyn Error + Send + Sync>);
-            }
-            Ok(Box::new(admitted.into_iter()) as Addrs)
-        })
+        let found = addresses(&self.policy, name.as_str().to_ascii_lowercase());
+        Box::pin(async move { Ok(Box::new(found.await?.into_iter()) as Addrs) })
+    }
+}
+
+/// The addresses of a name that something may be sent to, with port 0. At least one.
+pub(crate) fn addresses(
+    policy: &Policy,
+    host: String,
+) -> impl Future<Output = Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>>> + Send + use<> {
+    let reach = reach(policy, &host);
+    async move {
+        let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
+        let admitted = admit(reach, found);
+        if admitted.is_empty() {
+            return Err(Box::new(Refused { host }) as Box<dyn Error + Send + Sync>);
+        }
+        Ok(admitted)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use egress::{Method, Policy, Rules, Url};
 fn a_connection_closed_in_the_meantime_is_replaced() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("its address").port();
+    let (closed, seen_closed) = mpsc::channel();
     let server = thread::spawn(move || {
         for _ in 0..20 {
             let (mut stream, _) = listener.accept().expect("a connection");
@@ -20,6 +22,8 @@ fn a_connection_closed_in_the_meantime_is_replaced() {
             assert!(length > 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").expect("an answer");
             // It said nothing of closing, and closes.
+            drop(stream);
+            closed.send(()).expect("a listener");
         }
     });
     let allowed_hosts = format!("127.0.0.1:{port}");
@@ -33,6 +37,8 @@ fn a_connection_closed_in_the_meantime_is_replaced() {
         *request.body_mut() = Some("{}".into());
         let answer = runtime.block_on(client.send(request));
         assert_eq!(answer.map(|answer| answer.status.as_u16()), Ok(200));
+        seen_closed.recv().expect("closed");
+        // What the kernel has still to deliver.
         thread::sleep(Duration::from_millis(5));
     }
     server.join().expect("no panic");

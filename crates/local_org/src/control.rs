@@ -1,11 +1,12 @@
 //! The control endpoint; its requests are listed in the documentation of the crate.
 
+use crate::events::{self, Author};
 use crate::exchange::{Answer, Request};
 use crate::faults::{Campaign, FaultRule};
 use crate::org::{Caller, Org};
 use crate::rules::Rule;
 use crate::schema::{Field, Object};
-use crate::{ApiError, id};
+use crate::{ApiError, bulk, id};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn control(org: &mut Org, request: &Request) -> Answer {
     org.settle(false);
-    match act(org, request) {
+    let answer = match act(org, request) {
         Ok(body) => {
             org.commit();
             Answer::json(200, body)
@@ -22,7 +23,9 @@ pub(crate) fn control(org: &mut Org, request: &Request) -> Answer {
             org.roll_back(0);
             error.into()
         }
-    }
+    };
+    org.events.author = None;
+    answer
 }
 
 fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
@@ -119,6 +122,12 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
             org.settle(true);
             done
         }
+        (_, ["events", rest @ ..]) => events::control::events(org, request, rest),
+        ("POST", ["bulk"]) => org.jobs.set(parse(request)?),
+        ("POST", ["bulk", "finish"]) => {
+            bulk::finish_all(org);
+            done
+        }
         (_, ["records", rest @ ..]) => records(org, request, rest),
         _ => Err(ApiError::not_found()),
     }
@@ -126,6 +135,7 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
 
 fn records(org: &mut Org, request: &Request, path: &[&str]) -> Result<Value, ApiError> {
     let user = request.parameter("user").map_or_else(|| org.other_user.clone(), str::to_owned);
+    org.events.author = Some(Author::person(&user));
     let caller: Caller = org.system(user);
     let late = request.parameter("commit_after_ms").map(|ms| {
         let ms = ms.parse().map_err(|_| ApiError::json("commit_after_ms is a number"))?;
@@ -265,7 +275,7 @@ struct Access {
     editable: bool,
 }
 
-fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, ApiError> {
+pub(crate) fn parse<T: DeserializeOwned>(request: &Request) -> Result<T, ApiError> {
     serde_json::from_slice(&request.body).map_err(|error| ApiError::json(error.to_string()))
 }
 

@@ -136,12 +136,17 @@ pub(crate) enum Body {
     Empty,
     Json(Value),
     Html(String),
+    Csv(Vec<u8>),
     Xml(String),
 }
 
 impl Answer {
     pub(crate) fn json(status: u16, body: Value) -> Self {
         Self { status, headers: Vec::new(), body: Body::Json(body) }
+    }
+
+    pub(crate) fn csv(body: Vec<u8>) -> Self {
+        Self { status: 200, headers: Vec::new(), body: Body::Csv(body) }
     }
 
     pub(crate) fn empty(status: u16) -> Self {

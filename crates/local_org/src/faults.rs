@@ -39,6 +39,10 @@ pub enum Fault {
     SlowBody { ms: u64 },
     /// A record of the request is refused; `times` counts records.
     Record { code: String, message: String },
+    /// The bulk job that the request names fails with this message.
+    FailJob { message: String },
+    /// The results of the bulk job that the request names are gone.
+    ExpireJob,
 }
 
 impl Fault {
@@ -54,6 +58,8 @@ impl Fault {
             Self::Quota => "quota",
             Self::SlowBody { .. } => "slow_body",
             Self::Record { .. } => "record",
+            Self::FailJob { .. } => "fail_job",
+            Self::ExpireJob => "expire_job",
         }
     }
 }
@@ -304,6 +310,9 @@ fn objects_of(request: &Request) -> Vec<String> {
     if let Ok(body) = request.json() {
         let records = body["records"].as_array().into_iter().flatten();
         objects.extend(records.filter_map(|r| r["attributes"]["type"].as_str()).map(str::to_owned));
+        // A bulk job names its object, or has a query.
+        objects.extend(body["object"].as_str().map(str::to_owned));
+        objects.extend(body["query"].as_str().and_then(object_of_query));
         for part in body["compositeRequest"].as_array().into_iter().flatten() {
             let mut inner = Request::new("", part["url"].as_str().unwrap_or_default());
             inner.body = part["body"].to_string().into_bytes();
@@ -320,7 +329,11 @@ fn object_of_target(request: &Request) -> Option<String> {
     if let Some(object) = behind {
         return Some(object.clone());
     }
-    let words: Vec<&str> = request.parameter("q")?.split_whitespace().collect();
+    object_of_query(request.parameter("q")?)
+}
+
+fn object_of_query(query: &str) -> Option<String> {
+    let words: Vec<&str> = query.split_whitespace().collect();
     let from = words.iter().position(|word| word.eq_ignore_ascii_case("from"))?;
     words.get(from + 1).map(|word| (*word).to_owned())
 }

@@ -3,6 +3,7 @@
 
 use crate::ApiError;
 use crate::calls::Call;
+use crate::events::Author;
 use crate::exchange::{Answer, Request};
 use crate::faults::Fault;
 use crate::org::{Caller, Org};
@@ -93,6 +94,8 @@ pub(crate) fn pass(org: &mut Org, request: &Request, arrival: &Arrival) -> (Answ
             }
             Fault::Quota => instead = Some(limit_exceeded()),
             Fault::SlowBody { ms } => delivery.slow_ms = *ms,
+            Fault::FailJob { message } => org.jobs.fail(request, message),
+            Fault::ExpireJob => org.jobs.expire(request),
         }
     }
     let mut counted = false;
@@ -102,6 +105,7 @@ pub(crate) fn pass(org: &mut Org, request: &Request, arrival: &Arrival) -> (Answ
     } else {
         org.roll_back(0);
     }
+    org.events.author = None;
     let answer = with_headers(org, request, answer, arrival.number);
     if let Some(call) = org.calls.get_mut(arrival.number) {
         call.status = (!delivery.cut).then_some(answer.status);
@@ -147,6 +151,7 @@ fn serve(org: &mut Org, request: &Request, counted: &mut bool) -> Answer {
     }
     org.used += 1;
     *counted = true;
+    org.events.author = Some(Author::of_request(&user, request));
     let caller =
         Caller { user, api: true, method: request.method.clone(), path: request.path.clone() };
     rest::serve(org, &caller, request)

@@ -7,11 +7,13 @@
 //! gate       what each request passes: faults, session, quota, headers
 //! session    apps, tokens and codes; certificate those of apps; soap the logins of older clients
 //! rest       which path leads where; one file for each part of the REST API
+//! bulk       Bulk API 2.0: jobs that read and write many records in CSV
 //! soql       queries: lexer, parser, plan, evaluation
 //! org        the state; save is how records are written, late what commits late
 //! schema     objects and fields; standard those that are there from the start; describe how they are told
 //! value      what becomes of a value that is written
 //! table      the records of one object with their indexes
+//! events     change data capture, and the Pub/Sub API on a port of its own
 //! faults     what goes wrong; rules what triggers do; calls what was asked; history what was edited
 //! control    the endpoint below
 //! ```
@@ -67,6 +69,14 @@
 //! | `POST /control/records/ID/undelete` | out of it |
 //! | `POST /control/records/ID/purge` | gone for good |
 //! | `POST /control/commit` | commits what waits |
+//! | `GET /control/events` | the event bus: address, the authority of its certificate, and how it behaves |
+//! | `POST /control/events` | [`EventSettings`]: `objects` (those captured), `keepalive_ms`, `patience_ms`, `overflow`, `allowance`, each as wanted |
+//! | `POST /control/events/channels/X__chn` | a custom channel of an array of objects |
+//! | `POST /control/events/faults` | orders an [`EventFaultRule`] (below); `GET` lists them, `DELETE` ends them |
+//! | `POST /control/events/gap` | publishes an event without values: `{"object", "type", "ids"}` |
+//! | `POST /control/events/move` | the org moves: replay ids that were given out are good no more |
+//! | `POST /control/bulk` | [`BulkManners`], each as wanted; answers all of them and what is left of the day's jobs and batches |
+//! | `POST /control/bulk/finish` | carries every bulk job that was closed to its end |
 //!
 //! Writes of records take `?user=ID` for another author, and the first two of them `?commit_after_ms=N`: the
 //! record becomes visible only then, with the SystemModstamp of now, and is locked until then.
@@ -87,15 +97,31 @@
 //! | `quota` | 403 `REQUEST_LIMIT_EXCEEDED` |
 //! | `slow_body` (`ms`) | all is done; the answer comes in pieces |
 //! | `record` (`code`, `message`) | a record of the request is refused; `times` and `skip` count records |
+//!
+//! A fault of events is `{"object", "times", "skip", "fault": {"kind", …}}`. The kinds:
+//!
+//! | kind | what happens |
+//! |---|---|
+//! | `drop` | the event never comes |
+//! | `delay` (`ms`) | the event, and with it all behind it, comes later |
+//! | `duplicate` | the event comes twice |
+//! | `gap` | the event comes without its values |
+//! | `error` (`status`, `code`) | a stream ends with this error, as `UNAVAILABLE` and `service.unavailable` |
+//! | `reset` | the connection of a stream is cut |
+//! | `expire_token` | the session of a stream ends, and the stream with it |
+//! | `fail_job` (`message`) | the bulk job that the request is about fails with this message |
+//! | `expire_job` | what the bulk job of the request has read or done is gone, as after seven days |
 
 // A described field has nearly sixty keys in one literal.
 #![recursion_limit = "256"]
 
+mod bulk;
 mod calls;
 mod certificate;
 mod control;
 mod describe;
 mod error;
+mod events;
 mod exchange;
 mod faults;
 mod gate;
@@ -119,8 +145,10 @@ mod table;
 mod value;
 mod wire;
 
+pub use bulk::BulkManners;
 pub use calls::Call;
 pub use error::ApiError;
+pub use events::{EventFault, EventFaultRule, EventSettings};
 pub use faults::{Campaign, Fault, FaultRule, Match};
 pub use history::{Deed, Edit};
 pub use local_org::LocalOrg;

@@ -1,4 +1,6 @@
+use crate::bulk::{self, BulkManners};
 use crate::calls::Call;
+use crate::events::{self, Authority, EventFaultRule, EventSettings};
 use crate::faults::{Campaign, FaultRule};
 use crate::history::Edit;
 use crate::options::Options;
@@ -12,6 +14,7 @@ use anyhow::Context;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -20,6 +23,8 @@ use tokio::sync::watch;
 pub struct LocalOrg {
     shared: Shared,
     url: String,
+    events_address: String,
+    authority: Arc<Authority>,
     client_id: String,
     client_secret: String,
     stop: watch::Sender<bool>,
@@ -34,20 +39,50 @@ impl LocalOrg {
             .with_context(|| format!("cannot listen on port {}", options.port))?;
         listener.set_nonblocking(true)?;
         let url = format!("http://{}", listener.local_addr()?);
+        let bus = TcpListener::bind((Ipv4Addr::LOCALHOST, options.events_port))
+            .with_context(|| format!("cannot listen on port {}", options.events_port))?;
+        bus.set_nonblocking(true)?;
+        let events_address = bus.local_addr()?.to_string();
+        let authority = Arc::new(Authority::new()?);
         let (client_id, client_secret) = (options.client_id.clone(), options.client_secret.clone());
-        let shared = Shared::new(Org::new(url.clone(), options)?);
+        let mut org = Org::new(url.clone(), options)?;
+        (org.events.address, org.events.ca_pem) = (events_address.clone(), authority.pem.clone());
+        let shared = Shared::new(org);
         let (stop, stopped) = watch::channel(false);
-        let served = shared.clone();
+        let (served, subscribed, issuer) = (shared.clone(), shared.clone(), Arc::clone(&authority));
+        let bus_stopped = stopped.clone();
         let thread = std::thread::Builder::new().name("local org".into()).spawn(move || {
             // The socket is there and listens; what could fail here is only a lack of memory.
-            let _ = runtime.block_on(serve::serve(listener, served, stopped));
+            let _ = runtime.block_on(async {
+                tokio::spawn(events::listen(bus, subscribed, issuer, bus_stopped));
+                serve::serve(listener, served, stopped).await
+            });
         })?;
-        Ok(Self { shared, url, client_id, client_secret, stop, thread: Some(thread) })
+        Ok(Self {
+            shared,
+            url,
+            events_address,
+            authority,
+            client_id,
+            client_secret,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// `http://127.0.0.1:12345`: the login host, and the instance that logins name.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// `127.0.0.1:12345`: where the event bus is, by TLS and without it.
+    pub fn events_address(&self) -> &str {
+        &self.events_address
+    }
+
+    /// The authority that the certificate of the event bus is from, in PEM form.
+    pub fn ca_pem(&self) -> &str {
+        &self.authority.pem
     }
 
     pub fn client_id(&self) -> &str {
@@ -228,6 +263,33 @@ impl LocalOrg {
         self.shared.lock().remove_field(object, field)
     }
 
+    /// Orders a fault of events or of the streams that carry them.
+    pub fn event_fault(&self, rule: EventFaultRule) {
+        self.shared.lock().events.fault(rule);
+    }
+
+    /// Publishes an event without values: `GAP_UPDATE` and the like with the ids of records, `GAP_OVERFLOW` with
+    /// any.
+    pub fn publish_gap(&self, object: &str, kind: &str, ids: &[&str]) -> Result<(), ApiError> {
+        let ids = ids.iter().map(|&id| id.to_owned()).collect();
+        self.shared.lock().publish_gap(object, kind, ids)
+    }
+
+    /// Changes how the event bus behaves, and which objects' changes are captured.
+    pub fn set_events(&self, settings: EventSettings) -> Result<(), ApiError> {
+        self.shared.lock().set_events(settings)
+    }
+
+    /// The org moves to another instance: replay ids that were given out are good no more.
+    pub fn move_instance(&self) {
+        self.shared.lock().events.forget();
+    }
+
+    /// Streams of subscribers that stand.
+    pub fn event_streams(&self) -> usize {
+        self.shared.lock().events.streams
+    }
+
     /// Field-level security of the user that logs in.
     pub fn set_access(
         &self,
@@ -250,6 +312,19 @@ impl LocalOrg {
 
     pub fn set_manners(&self, manners: Manners) {
         self.shared.lock().manners = manners;
+    }
+
+    /// How bulk jobs go on from now on.
+    pub fn set_bulk(&self, manners: BulkManners) {
+        self.shared.lock().jobs.manners = manners;
+    }
+
+    /// Carries every bulk job that was closed to its end.
+    pub fn finish_jobs(&self) {
+        let mut org = self.shared.lock();
+        bulk::finish_all(&mut org);
+        org.commit();
+        org.events.author = None;
     }
 
     /// The org's clock minus this machine's. Otherwise it never runs backwards.

@@ -6,8 +6,7 @@ use std::io::Write;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-const USAGE: &str =
-    "usage: local-org [--port N] [--client-id ID] [--client-secret SECRET] [--until-stdin-closes]";
+const USAGE: &str = "usage: local-org [--port N] [--client-id ID] [--client-secret SECRET] [--events-port N] [--change-events OBJECT,…] [--until-stdin-closes]";
 
 fn main() -> anyhow::Result<()> {
     let mut options = Options::default();
@@ -19,6 +18,12 @@ fn main() -> anyhow::Result<()> {
             "--port" => options.port = value()?.parse().context("--port needs a number")?,
             "--client-id" => options.client_id = value()?,
             "--client-secret" => options.client_secret = value()?,
+            "--events-port" => {
+                options.events_port = value()?.parse().context("--events-port needs a number")?;
+            }
+            "--change-events" => {
+                options.change_events = value()?.split(',').map(str::to_owned).collect();
+            }
             "--until-stdin-closes" => until_stdin_closes = true,
             "--help" => {
                 println!("{USAGE}");

@@ -22,6 +22,10 @@ pub struct Options {
     /// Fields more, with the object that each belongs to.
     pub fields: Vec<(String, Field)>,
     pub manners: Manners,
+    /// The port of the event bus on 127.0.0.1; 0 takes a free one.
+    pub events_port: u16,
+    /// The objects whose changes become events; an org selects none by itself.
+    pub change_events: Vec<String>,
     /// Whether every edit is kept, for [`crate::LocalOrg::history`].
     pub history: bool,
 }
@@ -40,6 +44,8 @@ impl Default for Options {
             objects: Vec::new(),
             fields: Vec::new(),
             manners: Manners::default(),
+            events_port: 0,
+            change_events: Vec::new(),
             history: false,
         }
     }

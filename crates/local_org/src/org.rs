@@ -1,6 +1,8 @@
 //! The org as a whole: everything that requests read and change.
 
+use crate::bulk::Jobs;
 use crate::calls::Calls;
+use crate::events::{Author, Bus};
 use crate::faults::Faults;
 use crate::history::{self, Edit};
 use crate::moment::{self, Clock};
@@ -47,13 +49,14 @@ pub(crate) struct Org {
     pub(crate) url: String,
     pub(crate) objects: Vec<Object>,
     pub(crate) schema_changed: moment::Millis,
-    tables: HashMap<String, Table>,
+    pub(crate) tables: HashMap<String, Table>,
     pub(crate) clock: Clock,
     pub(crate) sessions: Sessions,
     pub(crate) calls: Calls,
     pub(crate) faults: Faults,
     pub(crate) rules: Vec<Rule>,
     pub(crate) cursors: Cursors,
+    pub(crate) jobs: Jobs,
     pub(crate) pending: Vec<Pending>,
     pub(crate) manners: Manners,
     /// The calls of a day, and how many are used.
@@ -71,6 +74,7 @@ pub(crate) struct Org {
     pub(crate) purged: Vec<Purged>,
     /// Every committed edit, if it was asked for.
     pub(crate) history: Option<Vec<Edit>>,
+    pub(crate) events: Bus,
 }
 
 impl Org {
@@ -86,6 +90,7 @@ impl Org {
             faults: Faults::default(),
             rules: Vec::new(),
             cursors: Cursors::default(),
+            jobs: Jobs::default(),
             pending: Vec::new(),
             manners: options.manners,
             daily_limit: options.daily_limit,
@@ -98,6 +103,7 @@ impl Org {
             journal: Vec::new(),
             purged: Vec::new(),
             history: options.history.then(Vec::new),
+            events: Bus::new(),
         };
         org.sessions.set_client(&options.client_id, &options.client_secret);
         if let Some(certificate) = options.certificate {
@@ -116,6 +122,7 @@ impl Org {
         org.add_user("Integration", "integration@example.com")?;
         org.add_user("Somebody Else", "somebody@example.com")?;
         org.commit();
+        org.select(&options.change_events)?;
         Ok(org)
     }
 
@@ -203,6 +210,7 @@ impl Org {
         // since then, and headers know no fractions, is not told that there was none.
         let next = self.schema_changed.div_euclid(1000) * 1000 + 1000;
         self.schema_changed = self.clock.now().max(next);
+        self.events.schema_changed(object);
         if let Some(object) = self.objects.iter().find(|o| o.name == object) {
             self.tables.entry(object.name.clone()).or_default().index(object);
         }
@@ -280,6 +288,7 @@ impl Org {
 
     pub(crate) fn commit(&mut self) {
         let journal = std::mem::take(&mut self.journal);
+        self.publish(&journal);
         self.note_purged(&journal);
         let Some(kept) = &mut self.history else { return };
         let mut seen = HashSet::new();
@@ -311,7 +320,11 @@ impl Org {
             if all || self.pending[index].due <= now {
                 let Pending { object, row, .. } = self.pending.remove(index);
                 let id = row.id.clone();
-                self.tables.entry(object).or_default().replace(&id, Some(row));
+                let author = Author::person(row.text("LastModifiedById"));
+                let old = self.tables.entry(object.clone()).or_default().replace(&id, Some(row));
+                let running = self.events.author.replace(author);
+                self.publish(&[(object, id, old)]);
+                self.events.author = running;
             } else {
                 index += 1;
             }

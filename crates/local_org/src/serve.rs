@@ -3,7 +3,7 @@
 use crate::exchange::{Answer, Body, Request};
 use crate::gate::{self, Delivery};
 use crate::org::Org;
-use crate::{ApiError, control, wire};
+use crate::{ApiError, bulk, control, wire};
 use axum::Router;
 use axum::body::Body as HttpBody;
 use axum::extract::{DefaultBodyLimit, State};
@@ -27,6 +27,9 @@ use tower_service::Service;
 
 /// The largest body, before and after it is unpacked (App Limits Cheatsheet: about 50 MB).
 const LARGEST_BODY: u64 = 50 << 20;
+
+/// Of the data of a bulk job: 150 MB once it is encoded in base64 (Bulk API guide, Limits).
+const LARGEST_UPLOAD: u64 = 100 << 20;
 
 #[derive(Clone)]
 pub(crate) struct Shared(Arc<Mutex<Org>>);
@@ -115,12 +118,13 @@ async fn handle(
     // A request that broke off is not served, as if it had never come.
     let Ok(body) = body.collect().await else { return dropped() };
     let body = body.to_bytes();
+    let largest = if bulk::is_upload(&request) { LARGEST_UPLOAD } else { LARGEST_BODY };
     let unpacked = match request.header("content-encoding") {
-        Some(encoding) if encoding.eq_ignore_ascii_case("gzip") => unpack(&body),
+        Some(encoding) if encoding.eq_ignore_ascii_case("gzip") => unpack(&body, largest),
         _ => Ok(body.to_vec()),
     };
     match unpacked {
-        Ok(body) if body.len() as u64 <= LARGEST_BODY => request.body = body,
+        Ok(body) if body.len() as u64 <= largest => request.body = body,
         _ => {
             let error =
                 ApiError::new(400, "JSON_PARSER_ERROR", "The request body can't be unpacked");
@@ -155,6 +159,7 @@ async fn respond(request: &Request, answer: Answer, delivery: Delivery) -> Respo
         Body::Empty => (None, Vec::new()),
         Body::Json(value) => (Some("application/json;charset=UTF-8"), wire::write(&value, pretty)),
         Body::Html(page) => (Some("text/html;charset=UTF-8"), page.into_bytes()),
+        Body::Csv(bytes) => (Some("text/csv;charset=UTF-8"), bytes),
         Body::Xml(text) => (Some("text/xml;charset=UTF-8"), text.into_bytes()),
     };
     let mut headers = answer.headers;
@@ -253,8 +258,8 @@ fn pack(bytes: &[u8]) -> io::Result<Vec<u8>> {
     Ok(packed)
 }
 
-fn unpack(bytes: &[u8]) -> io::Result<Vec<u8>> {
+fn unpack(bytes: &[u8], largest: u64) -> io::Result<Vec<u8>> {
     let mut unpacked = Vec::new();
-    GzDecoder::new(bytes).take(LARGEST_BODY + 1).read_to_end(&mut unpacked)?;
+    GzDecoder::new(bytes).take(largest + 1).read_to_end(&mut unpacked)?;
     Ok(unpacked)
 }

@@ -14,24 +14,40 @@ pub(crate) struct Call {
     pub(crate) method: Method,
     /// With its query; below the instance.
     pub(crate) path: String,
-    pub(crate) body: Option<Value>,
+    pub(crate) body: Option<Content>,
+    /// The kind of answer that is wanted.
+    pub(crate) accept: &'static str,
     /// Does it change records, so that an answer that is lost leaves something open?
     pub(crate) writes: bool,
     /// Does it use up the allowance?
     pub(crate) counts: bool,
 }
 
+/// What a request carries.
+pub(crate) enum Content {
+    Json(Value),
+    Csv(Vec<u8>),
+}
+
+const JSON: &str = "application/json";
+const CSV: &str = "text/csv";
+
 impl Call {
     pub(crate) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: None, writes: false, counts: true }
+        Self { method: Method::GET, path, body: None, accept: JSON, writes: false, counts: true }
+    }
+
+    /// For an answer in CSV.
+    pub(crate) fn get_csv(path: String) -> Self {
+        Self { accept: CSV, ..Self::get(path) }
     }
 
     pub(crate) fn read(path: String, body: Value) -> Self {
-        Self { method: Method::POST, path, body: Some(body), writes: false, counts: true }
+        Self { method: Method::POST, body: Some(Content::Json(body)), ..Self::get(path) }
     }
 
     pub(crate) fn write(method: Method, path: String, body: Option<Value>) -> Self {
-        Self { method, path, body, writes: true, counts: true }
+        Self { method, body: body.map(Content::Json), writes: true, ..Self::get(path) }
     }
 }
 
@@ -82,14 +98,18 @@ impl Salesforce {
             })?;
         bearer.set_sensitive(true);
         headers.insert(AUTHORIZATION, bearer);
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static(call.accept));
         headers.insert("sforce-call-options", self.call_options.clone());
         headers.insert("sforce-query-options", HeaderValue::from_static("batchSize=2000"));
         // Assignment rules would change the owner of leads and cases behind our back.
         headers.insert("sforce-auto-assign", HeaderValue::from_static("FALSE"));
         if let Some(body) = &call.body {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            *request.body_mut() = Some(body.to_string().into());
+            let (kind, bytes) = match body {
+                Content::Json(value) => (JSON, value.to_string().into_bytes()),
+                Content::Csv(bytes) => (CSV, bytes.clone()),
+            };
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            *request.body_mut() = Some(bytes.into());
         }
         if call.counts {
             self.count_call();

@@ -1,14 +1,16 @@
 use std::sync::Mutex as PlainMutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use connector::{
-    Account, Answer, Capabilities, Column, Connector, Fault, Mark, Object, ObjectName, Outcome,
-    Page, Record, Usage, WriteBatch,
+    Account, Answer, Bulk, Capabilities, Column, Connector, Events, Fault, Mark, Object,
+    ObjectName, Outcome, Page, Record, Since, Usage, WriteBatch,
 };
 use egress::header::HeaderValue;
 use egress::{Client, Policy};
 use tokio::sync::Mutex;
 
+use crate::events::Streams;
 use crate::session::{Logins, Session};
 use crate::settings::{Credentials, Place, Settings};
 use crate::{plan, read, value};
@@ -20,6 +22,9 @@ pub struct Salesforce {
     pub(crate) credentials: Credentials,
     pub(crate) call_options: HeaderValue,
     pub(crate) logins: Mutex<Logins>,
+    /// Not there where the policy does not let requests go to it.
+    pub(crate) pubsub: Result<pubsub::Client, Fault>,
+    pub(crate) streams: Streams,
     login_count: AtomicU64,
     usage: PlainMutex<Option<Usage>>,
     calls: AtomicU64,
@@ -47,6 +52,11 @@ impl Salesforce {
             credentials,
             call_options,
             logins: Mutex::default(),
+            pubsub: pubsub::Client::new(
+                settings.pubsub_url.as_deref().unwrap_or(pubsub::PUBLIC_ENDPOINT),
+                policy,
+            ),
+            streams: Streams::default(),
             login_count: AtomicU64::new(0),
             usage: PlainMutex::default(),
             calls: AtomicU64::new(0),
@@ -180,5 +190,23 @@ impl Connector for Salesforce {
 
     fn write<'a>(&'a self, batch: &'a WriteBatch) -> Answer<'a, Vec<Outcome>> {
         Box::pin(self.write_batch(batch))
+    }
+
+    fn serves_events(&self) -> bool {
+        self.pubsub.is_ok()
+    }
+
+    fn events<'a>(
+        &'a self,
+        object: &'a str,
+        columns: &'a [Column],
+        since: &'a Since,
+        wait: Duration,
+    ) -> Answer<'a, Events> {
+        Box::pin(self.next_events(object, columns, since, wait))
+    }
+
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        Some(self)
     }
 }

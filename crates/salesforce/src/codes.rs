@@ -45,6 +45,7 @@ fn known(code: &str, message: &str) -> Option<FaultKind> {
         | "LIMIT_EXCEEDED"
         | "STORAGE_LIMIT_EXCEEDED"
         | "EXCEEDED_QUOTA"
+        | "EXCEEDEDQUOTA"
         | "TXN_LIMIT_EXCEEDED" => Quota,
 
         "invalid_grant" if message.contains("rate exceeded") => Transient,
@@ -72,6 +73,8 @@ fn known(code: &str, message: &str) -> Option<FaultKind> {
         | "access_denied" => Credentials,
 
         "API_DISABLED_FOR_ORG"
+        | "FEATURENOTENABLED"
+        | "INVALIDENTITY"
         | "FORBIDDEN"
         | "UNSUPPORTED_API_VERSION"
         | "INVALID_VERSION"
@@ -96,6 +99,7 @@ fn known(code: &str, message: &str) -> Option<FaultKind> {
         | "DUPLICATES_DETECTED"
         | "ENTITY_IS_ARCHIVED"
         | "CANNOT_UPDATE_CONVERTED_LEAD"
+        | "INVALIDJOBSTATE"
         | "PRECONDITION_FAILED" => Conflict,
 
         "ALL_OR_NONE_OPERATION_ROLLED_BACK" | "PROCESSING_HALTED" | "BATCH_PROCESSING_HALTED" => {
@@ -103,6 +107,7 @@ fn known(code: &str, message: &str) -> Option<FaultKind> {
         }
 
         "MISSING_ARGUMENT"
+        | "INVALIDJOB"
         | "METHOD_NOT_ALLOWED"
         | "INVALID_BATCH_SIZE"
         | "EXCEEDED_MAX_SIZE_REQUEST" => Defect,
@@ -151,7 +156,7 @@ pub(crate) fn wait(code: &str, message: &str) -> Option<Duration> {
         "REQUEST_LIMIT_EXCEEDED" if message.contains("Concurrent") => 30,
         "REQUEST_LIMIT_EXCEEDED" => 900,
         "LIMIT_EXCEEDED" => 300,
-        "STORAGE_LIMIT_EXCEEDED" | "EXCEEDED_QUOTA" => 3600,
+        "STORAGE_LIMIT_EXCEEDED" | "EXCEEDED_QUOTA" | "EXCEEDEDQUOTA" => 3600,
         "rate_limit_exceeded" => 60,
         "invalid_grant" if message.contains("rate exceeded") => 60,
         _ => return None,

@@ -8,10 +8,12 @@
 
 mod account;
 mod array;
+mod bulk;
 mod call;
 mod client;
 mod codes;
 mod describe;
+mod events;
 mod id;
 mod jsonb;
 mod moment;
@@ -22,6 +24,7 @@ mod refusal;
 mod session;
 mod settings;
 mod soql;
+pub mod transport;
 mod value;
 mod write;
 

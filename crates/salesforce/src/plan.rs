@@ -13,10 +13,10 @@ pub(crate) const MOST_IN_STEP: usize = 200;
 /// (REST API guide, composite).
 pub(crate) const MOST_IN_ONE_CALL: usize = 4 * MOST_IN_STEP;
 
-const MOST_COLLECTIONS: usize = 5;
+pub(crate) const MOST_COLLECTIONS: usize = 5;
 
 /// Most bytes of one call's records. Salesforce takes some 50 MB, and has to answer in ten minutes.
-const MOST_BYTES: usize = 6 << 20;
+pub(crate) const MOST_BYTES: usize = 6 << 20;
 
 /// How often a request that one bad value spoils is halved, in one batch.
 const MOST_SPLITS: u32 = 24;
@@ -102,7 +102,11 @@ impl Plan {
     }
 }
 
-fn prepare(batch: &WriteBatch, place: usize, write: &Write) -> Result<(Verb, Item), Fault> {
+pub(crate) fn prepare(
+    batch: &WriteBatch,
+    place: usize,
+    write: &Write,
+) -> Result<(Verb, Item), Fault> {
     let mut record = Map::new();
     record.insert("attributes".to_owned(), json!({ "type": batch.object }));
     let (verb, id) = match write {

@@ -1,5 +1,6 @@
 use connector::{Column, Fault, FaultKind, Mark, Page, Record};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 use crate::call::Call;
 use crate::client::Salesforce;
@@ -10,6 +11,8 @@ use crate::{id, value};
 
 /// Most ids of one request for records (REST API guide, sObject Collections, get with POST).
 pub(crate) const MOST_IDS: usize = 2000;
+/// So many ids fit into the URL of a query beside its fields.
+const IDS_OF_QUERY: usize = 200;
 
 impl Salesforce {
     pub(crate) async fn list_page(
@@ -100,6 +103,38 @@ impl Salesforce {
         columns: &[Column],
         ids: &[String],
     ) -> Result<Vec<Option<Record>>, Fault> {
+        let mut found = self.living_records(object, columns, ids).await?;
+        let missing = |record: &&Option<Record>| record.is_none();
+        if !found.iter().any(|record| missing(&record)) {
+            return Ok(found);
+        }
+        let lacking: Vec<String> = found
+            .iter()
+            .zip(ids)
+            .filter(|(record, id)| missing(record) && id::is_id(id))
+            .map(|(_, id)| id.clone())
+            .collect();
+        let mut deleted: HashMap<String, Record> = HashMap::new();
+        for ids in lacking.chunks(IDS_OF_QUERY) {
+            let list: Vec<String> = ids.iter().map(|id| soql::id(id)).collect::<Result<_, _>>()?;
+            let rest = format!(" WHERE Id IN ({})", list.join(","));
+            let records = self.select("/queryAll", object, &["IsDeleted"], columns, &rest).await?;
+            deleted.extend(
+                complete(records).into_iter().filter(|r| r.deleted).map(|r| (r.id.clone(), r)),
+            );
+        }
+        for (record, id) in found.iter_mut().zip(ids).filter(|(record, _)| record.is_none()) {
+            *record = deleted.get(&id::long(id)).cloned();
+        }
+        Ok(found)
+    }
+
+    async fn living_records(
+        &self,
+        object: &str,
+        columns: &[Column],
+        ids: &[String],
+    ) -> Result<Vec<Option<Record>>, Fault> {
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunks(MOST_IDS) {
             // What is no id at all would spoil the request for the others.
@@ -153,7 +188,7 @@ impl Salesforce {
             .flatten()
             .map(|record| record.id.clone())
             .collect();
-        let mut values = self.fetch_records(object, columns, &ids).await?.into_iter();
+        let mut values = self.living_records(object, columns, &ids).await?.into_iter();
         for record in records.iter_mut().filter(|r| living(r)) {
             let version = record.take().map(|record| record.version);
             *record = values
@@ -271,12 +306,17 @@ fn record(columns: &[Column], row: &Value) -> Result<Record, Fault> {
         return Err(unexpected("the version of a record"));
     };
     let deleted = member(fields, "IsDeleted").and_then(Value::as_bool).unwrap_or_default();
-    let mut values = Vec::new();
-    if !deleted {
-        values.reserve_exact(columns.len());
-        for column in columns {
-            let found = member(fields, &column.name).unwrap_or(&Value::Null);
-            values.push(value::from_json(column, found)?);
+    let mut values = Vec::with_capacity(columns.len());
+    for column in columns {
+        match member(fields, &column.name) {
+            Some(found) => values.push(value::from_json(column, found)?),
+            // What a deleted one held is told as a whole or not at all.
+            None if deleted => {
+                values.clear();
+                break;
+            }
+            // Taken for null, it would empty the field on the other side.
+            None => return Err(unexpected(&format!("the field {} of a record", column.name))),
         }
     }
     Ok(Record { id: id::long(id), version: version.in_json(), values, deleted })
@@ -288,3 +328,7 @@ fn member<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
         fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     })
 }
+
+#[cfg(test)]
+#[path = "read_tests.rs"]
+mod tests;

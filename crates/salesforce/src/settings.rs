@@ -18,6 +18,8 @@ pub struct Settings {
     /// The name under which our own changes can be told from others: it comes back in the events of
     /// change data capture (REST API guide, Sforce-Call-Options).
     pub client: String,
+    /// Where the Pub/Sub API is: the public one where nothing is said.
+    pub pubsub_url: Option<String>,
 }
 
 impl Settings {
@@ -27,6 +29,7 @@ impl Settings {
             login_url: None,
             version: DEFAULT_VERSION.to_owned(),
             client: "sync_ext".to_owned(),
+            pubsub_url: None,
         }
     }
 }

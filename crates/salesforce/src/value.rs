@@ -70,6 +70,11 @@ pub(crate) fn canonical(kind: Kind, text: &str) -> Option<String> {
 
 /// Without what Salesforce does not keep; trimmed as Java does it, of all up to the space.
 fn clean(text: &str) -> String {
+    // Nearly all texts have nothing to take out: those of U+FFFE and U+FFFF begin with this byte too.
+    let plain = |b: u8| (b >= b' ' && b != 0xef) || b == b'\n' || b == b'\t';
+    if text.bytes().all(plain) {
+        return text.trim_matches(|c| c <= ' ').to_owned();
+    }
     let mut clean = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -187,6 +192,54 @@ pub(crate) fn from_json(column: &Column, value: &Value) -> Result<Option<String>
         Value::Array(_) | Value::Object(_) => return Err(other_type(column)),
     };
     canonical_of(column.kind, &text).map_err(|_| other_type(column))
+}
+
+/// What an event tells of a field, as a canonical text: days and moments as milliseconds since 1970, times as
+/// milliseconds of the day (Change Data Capture guide, change event fields). `None` where the value is of another
+/// kind than the column: it has to be read.
+pub(crate) fn from_event(column: &Column, value: &pubsub::Value) -> Option<Option<String>> {
+    use pubsub::Value as Told;
+    let json = match (value, column.kind) {
+        (Told::Null, _) => Value::Null,
+        (Told::Boolean(value), Kind::Boolean) => Value::Bool(*value),
+        (Told::Integer(at), Kind::Date | Kind::DateTime) => {
+            let millis = u32::try_from(at.rem_euclid(1000)).ok()?;
+            Value::String(Moment { seconds: at.div_euclid(1000), millis }.in_json())
+        }
+        (Told::Integer(at), Kind::Time) => {
+            let at = u32::try_from(*at).ok().filter(|at| *at < 86_400_000)?;
+            let (hour, minute, second) = (at / 3_600_000, at / 60_000 % 60, at / 1000 % 60);
+            Value::String(Clock { hour, minute, second, millis: at % 1000 }.in_json())
+        }
+        (Told::Integer(number), Kind::Integer | Kind::Number) => Value::from(*number),
+        (Told::Number(number), Kind::Integer | Kind::Number) => {
+            Value::Number(Number::from_f64(*number)?)
+        }
+        (
+            Told::Text(text),
+            Kind::Id
+            | Kind::Text
+            | Kind::Choice
+            | Kind::Choices
+            | Kind::Date
+            | Kind::DateTime
+            | Kind::Time,
+        ) => Value::String(text.clone()),
+        _ => return None,
+    };
+    from_json(column, &json).ok()
+}
+
+/// What a cell of a bulk query's CSV holds of a field, as the same canonical text.
+pub(crate) fn from_cell(column: &Column, cell: &str) -> Result<Option<String>, Fault> {
+    if cell.is_empty() {
+        return Ok(None);
+    }
+    if column.kind == Kind::Choices {
+        let list = array::print(&cell.split(';').collect::<Vec<_>>());
+        return canonical_of(column.kind, &list).map_err(|_| other_type(column));
+    }
+    canonical_of(column.kind, cell).map_err(|_| other_type(column))
 }
 
 fn other_type(column: &Column) -> Fault {

@@ -214,7 +214,7 @@ fn rows(status: StatusCode, body: &Value, count: usize) -> Result<Vec<Value>, Fa
 }
 
 /// The org says that it was carried out, and not what.
-fn unclear(request_id: Option<String>) -> Fault {
+pub(crate) fn unclear(request_id: Option<String>) -> Fault {
     let mut fault = Fault::new(
         FaultKind::Ambiguous,
         "UNEXPECTED_ANSWER",
@@ -259,7 +259,7 @@ fn result(
         Some(true) => {}
         Some(false) => {
             let entry = errors.and_then(|errors| errors.first()).unwrap_or(&Value::Null);
-            return of_record(batch, step, item, refusal::of_entry(entry), before);
+            return of_record(batch, &step.verb, item, refusal::of_entry(entry), before);
         }
         None => return Err(unclear(None)),
     }
@@ -279,9 +279,9 @@ fn result(
 }
 
 /// The same code means one thing of the record itself and another of a record that it points to.
-fn of_record(
+pub(crate) fn of_record(
     batch: &WriteBatch,
-    step: &Step,
+    verb: &Verb,
     item: &Item,
     mut fault: Fault,
     before: &Before,
@@ -297,7 +297,7 @@ fn of_record(
     if absent {
         let points = points_elsewhere(batch, item)
             || fault.about.fields.iter().any(|name| of_reference(name));
-        let gone = match (&step.verb, before) {
+        let gone = match (verb, before) {
             (Verb::Create | Verb::Upsert(_), _) => false,
             (_, Before::Missing) => true,
             // A trigger's own code can fail with the same words on a record that is there.
@@ -308,7 +308,7 @@ fn of_record(
         if gone {
             return Ok(Done::Gone);
         }
-        let create = matches!(step.verb, Verb::Create | Verb::Upsert(_));
+        let create = matches!(verb, Verb::Create | Verb::Upsert(_));
         fault.kind = if points || create { FaultKind::Dependency } else { FaultKind::Conflict };
     }
     if fault.code == "FIELD_INTEGRITY_EXCEPTION"

@@ -7,8 +7,8 @@ use std::time::Duration;
 use against::{client, org, text};
 use conformance::{Broken, Other, Scratch, all};
 use connector::{
-    Account, Answer, Capabilities, Column, Connector, Mark, Object, ObjectName, Outcome, Page,
-    Record, Usage, WriteBatch,
+    Account, Answer, Bulk, BulkJob, BulkLimits, BulkPage, BulkPages, BulkState, Capabilities,
+    Column, Connector, Mark, Object, ObjectName, Outcome, Page, Record, Usage, WriteBatch,
 };
 use local_org::LocalOrg;
 use salesforce::Salesforce;
@@ -53,6 +53,7 @@ async fn the_client_is_what_it_says_of_itself() {
 struct Boaster {
     client: Salesforce,
     says: Capabilities,
+    jobs: Option<Careless>,
 }
 
 impl Connector for Boaster {
@@ -121,6 +122,104 @@ impl Connector for Boaster {
     fn write<'a>(&'a self, batch: &'a WriteBatch) -> Answer<'a, Vec<Outcome>> {
         self.client.write(batch)
     }
+    fn bulk(&self) -> Option<&dyn Bulk> {
+        self.jobs.is_some().then_some(self)
+    }
+}
+
+/// What is done wrongly with bulk jobs.
+#[derive(Clone, Copy, PartialEq)]
+enum Careless {
+    OutcomesAsTheyCome,
+    CommitsAtOnce,
+    LosesALastPage,
+    StartsAnew,
+}
+
+impl Boaster {
+    fn jobs(&self) -> &dyn Bulk {
+        self.client.bulk().expect("jobs")
+    }
+}
+
+impl Bulk for Boaster {
+    fn limits(&self) -> BulkLimits {
+        self.jobs().limits()
+    }
+    fn start_read<'a>(&'a self, object: &'a str, columns: &'a [Column]) -> Answer<'a, BulkJob> {
+        self.jobs().start_read(object, columns)
+    }
+    fn state<'a>(&'a self, job: &'a BulkJob) -> Answer<'a, BulkState> {
+        self.jobs().state(job)
+    }
+    fn pages<'a>(&'a self, job: &'a BulkJob, from: Option<&'a str>) -> Answer<'a, BulkPages> {
+        Box::pin(async move {
+            let mut pages = self.jobs().pages(job, from).await?;
+            if self.jobs == Some(Careless::LosesALastPage) {
+                pages.locators.pop();
+            }
+            Ok(pages)
+        })
+    }
+    fn page<'a>(
+        &'a self,
+        job: &'a BulkJob,
+        columns: &'a [Column],
+        locator: Option<&'a str>,
+        most: Option<usize>,
+    ) -> Answer<'a, BulkPage> {
+        self.jobs().page(job, columns, locator, most)
+    }
+    fn start_write<'a>(&'a self, batch: &'a WriteBatch) -> Answer<'a, BulkJob> {
+        Box::pin(async move {
+            let job = self.jobs().start_write(batch).await?;
+            if self.jobs == Some(Careless::CommitsAtOnce) {
+                self.jobs().commit_write(&job).await?;
+            }
+            Ok(job)
+        })
+    }
+    fn commit_write<'a>(&'a self, job: &'a BulkJob) -> Answer<'a, ()> {
+        self.jobs().commit_write(job)
+    }
+    fn outcomes<'a>(&'a self, job: &'a BulkJob, batch: &'a WriteBatch) -> Answer<'a, Vec<Outcome>> {
+        Box::pin(async move {
+            if self.jobs == Some(Careless::StartsAnew) {
+                let job = self.jobs().start_write(batch).await?;
+                self.jobs().commit_write(&job).await?;
+                while !self.jobs().state(&job).await?.has_ended() {}
+                return self.jobs().outcomes(&job, batch).await;
+            }
+            let mut outcomes = self.jobs().outcomes(job, batch).await?;
+            if self.jobs == Some(Careless::OutcomesAsTheyCome) {
+                outcomes.reverse();
+            }
+            Ok(outcomes)
+        })
+    }
+    fn end<'a>(&'a self, job: &'a BulkJob) -> Answer<'a, ()> {
+        self.jobs().end(job)
+    }
+}
+
+/// A promise about jobs that does not hold is found out too.
+#[tokio::test]
+async fn carelessness_with_bulk_jobs_is_found_out() {
+    for (careless, expected) in [
+        (Careless::OutcomesAsTheyCome, &["bulk outcomes in order"][..]),
+        (Careless::CommitsAtOnce, &["bulk writes begin with the commit"]),
+        (Careless::LosesALastPage, &["bulk pages at once"]),
+        (Careless::StartsAnew, &["bulk outcomes in order", "bulk writes begin with the commit"]),
+    ] {
+        let org = org();
+        let client = client(&org);
+        let mut says = client.capabilities();
+        // Small, for speed: less than it can do is no lie.
+        (says.max_write, says.max_fetch) = (100, 100);
+        let broken = tried(&org, &Boaster { client, says, jobs: Some(careless) }).await;
+        let promises: Vec<&str> = broken.iter().map(|b| b.promise).collect();
+        assert_eq!(promises, expected, "{broken:?}");
+    }
 }
 
 /// A capability that does not hold is found out, and by its name.
@@ -142,7 +241,7 @@ async fn what_is_said_wrongly_is_found_out() {
         // Small, for speed: less than it can do is no lie.
         (says.max_write, says.max_fetch) = (900, 900);
         change(&mut says);
-        let broken = tried(&org, &Boaster { client, says }).await;
+        let broken = tried(&org, &Boaster { client, says, jobs: None }).await;
         let promises: Vec<&str> = broken.iter().map(|b| b.promise).collect();
         assert_eq!(promises, expected, "{broken:?}");
     }

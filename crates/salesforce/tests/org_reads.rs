@@ -105,7 +105,7 @@ async fn changes_come_in_their_order_with_deletes_and_each_once() {
     assert!(marks.is_sorted());
     let of = |id: &str| changes.iter().find(|record| record.id == id).expect("a change");
     assert_eq!(of(&ids[3]).values, [Some("changed".to_owned())]);
-    assert!(of(&ids[5]).deleted && of(&ids[5]).values.is_empty());
+    assert!(of(&ids[5]).deleted && of(&ids[5]).values.len() == 1);
     assert!(!of(&ids[4]).deleted);
     // From its last moment on, that moment included, without anything before.
     let last = changes.last().expect("a change");
@@ -125,9 +125,17 @@ async fn records_are_fetched_in_the_order_that_was_asked() {
         [ids[4].clone(), ids[1].clone(), ids[0][..15].to_owned(), "001000000999999AAA".to_owned()];
     let client = client(&org);
     let found = client.fetch("Account", &[text("Name")], &asked).await.expect("records");
-    let found: Vec<Option<String>> = found.into_iter().map(|r| r.map(|r| r.id)).collect();
-    assert_eq!(found, [Some(ids[4].clone()), None, Some(ids[0].clone()), None]);
-    assert_eq!(client.calls(), 1);
+    let found: Vec<Option<(String, bool)>> =
+        found.into_iter().map(|r| r.map(|r| (r.id, r.deleted))).collect();
+    let wanted = [
+        Some((ids[4].clone(), false)),
+        Some((ids[1].clone(), true)),
+        Some((ids[0].clone(), false)),
+        None,
+    ];
+    assert_eq!(found, wanted);
+    // A second call only because of what is not there.
+    assert_eq!(client.calls(), 2);
 }
 
 #[tokio::test]

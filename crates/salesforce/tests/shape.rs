@@ -93,6 +93,20 @@ async fn a_field_keeps_what_was_told_of_it() {
     assert!(object.field("Hidden").is_none());
 }
 
+/// Taken for null, it would empty the field of the row.
+#[tokio::test]
+async fn a_field_that_is_missing_from_an_answer_is_no_null() {
+    let server = Server::with_login(|_, _| {
+        let row = json!({"Id": "001D000000IqhSL", "SystemModstamp": "2026-05-01T07:25:37.000+0000", "T": "x"});
+        Reply::Json(200, json!({"done": true, "records": [row]}).to_string())
+    })
+    .await;
+    let columns = [column("T", Kind::Text), column("Site", Kind::Text)];
+    let fault = server.client().list("A", &columns, None).await.expect_err("a fault");
+    assert_eq!(fault.kind, connector::FaultKind::Defect);
+    assert!(fault.message.contains("the field Site of a record"), "{fault}");
+}
+
 #[tokio::test]
 async fn objects_that_cannot_be_read_are_left_out() {
     let object = |name: &str, queryable: bool| json!({"name": name, "label": name, "queryable": queryable, "createable": true, "replicateable": true});
@@ -104,7 +118,8 @@ async fn objects_that_cannot_be_read_are_left_out() {
 }
 
 #[tokio::test]
-async fn values_are_read_in_the_form_of_their_kind_and_deleted_records_without() {
+async fn values_are_read_in_the_form_of_their_kind_and_those_of_a_deleted_record_as_a_whole_or_not_at_all()
+ {
     let server = Server::with_login(|_, _| {
         let alive = json!({"attributes": {"type": "A", "url": "/x"}, "Id": "001D000000IqhSL",
             "SystemModstamp": "2026-05-01T07:25:37.000+0000", "IsDeleted": false, "T": " a\r\nb ", "L": "b;a;b",

@@ -329,7 +329,9 @@ async fn a_long_list_of_fields_is_fetched_by_id() {
         }
         let mut newer = row(ONE);
         newer["SystemModstamp"] = json!("2026-05-01T09:00:00.000+0000");
-        newer["A_Field_With_A_Long_Name_3__c"] = json!("x");
+        for n in 0..700 {
+            newer[format!("A_Field_With_A_Long_Name_{n}__c")] = json!((n == 3).then_some("x"));
+        }
         Reply::Json(200, json!([newer, null]).to_string())
     })
     .await;

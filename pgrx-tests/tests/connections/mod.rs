@@ -16,8 +16,10 @@ use pgrx_tests::run;
 pub(crate) fn with_org(options: local_org::Options, conf: &[&str]) -> (LocalOrg, Cluster) {
     let org = LocalOrg::start(options).unwrap();
     let place = org.url().trim_start_matches("http://").to_owned();
-    let mut options = Options::new("org")
-        .conf(&format!("sync_ext.allowed_hosts = '{place}, *.my.salesforce.com'"));
+    let mut options = Options::new("org").conf(&format!(
+        "sync_ext.allowed_hosts = '{place}, {}, *.my.salesforce.com'",
+        org.events_address()
+    ));
     for line in conf {
         options = options.conf(line);
     }

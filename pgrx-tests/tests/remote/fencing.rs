@@ -237,15 +237,23 @@ fn a_create_whose_answer_died_with_the_primary_makes_no_twin_without_an_identity
 #[test]
 fn a_copy_beside_the_living_primary_asks_the_org_nothing_until_it_is_activated() {
     let (org, mut primary, mut c) = accounts_on(with_org(local_org::Options::default(), &[]), "{}");
-    run(&mut c, "INSERT INTO accounts (account_name) SELECT 'n' || n FROM generate_series(1, 3) n");
+    run(&mut c, "INSERT INTO accounts (account_name) SELECT 'n' || n FROM generate_series(1, 4) n");
     settle(&mut c);
-    until(&mut c, LINKED, "3 3 3");
+    until(&mut c, LINKED, "4 4 4");
+    until(&mut c, "SELECT count(last_modified) FROM accounts", "4");
+    let touched = query_one(&mut c, "SELECT sf_id FROM accounts WHERE id = 4");
     let mut copy = copy_of(&org, &primary, Options::new("stranger"), false);
 
     // The original goes on beside it; then it is stopped, so that every call is the copy's.
     copy.start().unwrap();
     let mut stranger = copy.connect("postgres").unwrap();
-    run(&mut stranger, "UPDATE accounts SET account_name = 'of the copy' WHERE id = 1");
+    run(
+        &mut stranger,
+        "UPDATE accounts SET account_name = 'of the copy' WHERE id = 1; DELETE FROM accounts WHERE id = 4",
+    );
+    // P4: of what is synced only the time of the last change is new, and that is nobody's edit.
+    std::thread::sleep(Duration::from_millis(1100));
+    org.edit(&touched, json!({"Site": "of no concern"})).unwrap();
     until(&mut stranger, "SELECT state FROM sync.status", "fenced");
     run(&mut c, "UPDATE accounts SET account_name = 'of the original' WHERE id = 2");
     settle(&mut c);
@@ -264,16 +272,19 @@ fn a_copy_beside_the_living_primary_asks_the_org_nothing_until_it_is_activated()
     crate::life::worker(&copy, "postgres");
     std::thread::sleep(Duration::from_millis(1500));
     assert!(org.calls().is_empty(), "{:#?}", org.calls());
-    assert_eq!(names(&org), ["n1", "n3", "new there", "of the original"]);
+    assert_eq!(names(&org), ["n1", "n3", "n4", "new there", "of the original"]);
 
-    let error = refusal(&mut stranger, "SELECT sync.activate('crm')");
-    assert!(
-        error.contains("cannot be activated by itself") && error.contains("sync.activate()"),
-        "{error}"
-    );
+    let error = refusal(&mut stranger, "SELECT sync.activate('erp')");
+    assert!(error.contains("connection \"erp\" does not exist"), "{error}");
+    // What has nothing to do with the org goes on alone.
+    run(&mut stranger, "SELECT sync.activate('local')");
+    until(&mut stranger, "SELECT state FROM sync._epoch_now()", "active");
+    let fenced = "SELECT state, detail LIKE '%for other connections only%' FROM sync.status";
+    assert_eq!(rows(&mut stranger, fenced), ["fenced|t"]);
+    assert!(org.calls().is_empty(), "{:#?}", org.calls());
     // The org keeps it waiting for what it reads, and what is edited meanwhile waits too.
     org.fault(FaultRule::always(Fault::Latency { ms: 1500 }).path("/query"));
-    run(&mut stranger, "SELECT sync.activate()");
+    run(&mut stranger, "SELECT sync.activate('crm')");
     run(&mut stranger, "UPDATE accounts SET industry_type = 'Energy' WHERE id = 3");
     copy.wait_until("the copy reads", || org.calls().iter().any(lists));
     org.clear_faults();
@@ -284,6 +295,7 @@ fn a_copy_beside_the_living_primary_asks_the_org_nothing_until_it_is_activated()
     let expected = ["n3", "new of the copy", "new there", "of the copy", "of the original"];
     assert_eq!(names(&org), expected);
     assert_eq!(rows(&mut stranger, "SELECT account_name FROM accounts ORDER BY 1"), expected);
+    assert_eq!(rows(&mut stranger, "SELECT * FROM sync.conflicts"), Vec::<String>::new());
 }
 
 #[test]

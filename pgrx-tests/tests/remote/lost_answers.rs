@@ -57,6 +57,24 @@ fn a_lost_update_is_not_repeated_over_a_newer_change() {
     assert_eq!(rows(&mut c, "SELECT * FROM sync.conflicts"), Vec::<String>::new());
 }
 
+/// P4: the update had arrived when somebody deleted the record, so it is no edit that outlives the delete.
+#[test]
+fn a_record_deleted_after_a_lost_update_had_arrived_stays_deleted() {
+    let (org, _cluster, mut c, id) = rarely_asked();
+    let cut = org.fault(FaultRule::once(Fault::CutAfter).path("composite"));
+    // Nothing can be looked up before the record is gone.
+    org.fault(FaultRule::always(Fault::Html503).path("composite/sobjects/Account"));
+    run(&mut c, "UPDATE accounts SET account_name = 'ours'");
+    assert!(cluster::poll(std::time::Duration::from_secs(20), || names(&org) == ["ours"]));
+    assert_eq!(org.struck(cut), 1);
+    org.delete(&id).unwrap();
+    org.clear_faults();
+    until(&mut c, "SELECT count(*) FROM accounts", "0");
+    settle(&mut c);
+    assert_eq!(names(&org), [""; 0]);
+    assert_eq!(rows(&mut c, "SELECT * FROM sync.conflicts"), Vec::<String>::new());
+}
+
 /// An edit over there that nobody has told of yet is found by the write itself.
 #[test]
 fn an_edit_found_while_writing_is_a_conflict_and_the_later_one_wins() {
@@ -71,6 +89,39 @@ fn an_edit_found_while_writing_is_a_conflict_and_the_later_one_wins() {
         rows(&mut c, "SELECT field, base, source_value, target_value, winner FROM sync.conflicts"),
         ["account_name|one|theirs|ours|target"]
     );
+}
+
+/// Without an identity: nobody can say whether a record that was changed beyond recognition is the row's.
+/// An edit of the row must not make a second one; a person decides.
+#[test]
+fn a_row_in_doubt_is_not_created_again_by_an_edit() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    settle(&mut c);
+    org.fault(FaultRule::once(Fault::CutAfter).path("composite/sobjects"));
+    org.fault(FaultRule::always(Fault::Html503).path("query"));
+    run(
+        &mut c,
+        "INSERT INTO accounts (account_name, industry_type, annual_revenue) VALUES ('lost', 'Energy', 7)",
+    );
+    assert!(cluster::poll(std::time::Duration::from_secs(20), || org.count("Account") == 1));
+    let id = org.records("Account")[0]["Id"].as_str().unwrap().to_owned();
+    org.edit(&id, json!({"Name": "theirs", "AnnualRevenue": 8})).unwrap();
+    org.clear_faults();
+    let queue = "SELECT string_agg(state, ',') FROM sync.queue";
+    until(&mut c, queue, "review");
+    run(&mut c, "UPDATE accounts SET industry_type = 'Banking' WHERE account_name = 'lost'");
+    assert_eq!(
+        query_one(&mut c, "SELECT settled, parked FROM sync.wait('accounts', '60s')"),
+        "t|1"
+    );
+    assert_eq!(names(&org), ["theirs"], "{:?}", rows(&mut c, "SELECT * FROM sync.change_log"));
+    assert_eq!(query_one(&mut c, queue), "review");
+    // Told to, it is sent with the edit.
+    let key = query_one(&mut c, "SELECT id FROM accounts WHERE account_name = 'lost'");
+    run(&mut c, &format!("SELECT sync.push('accounts', '{key}')"));
+    settle(&mut c);
+    assert_eq!(names(&org), ["lost", "theirs"]);
+    assert_eq!(rows(&mut c, queue), [""]);
 }
 
 /// Without an identity: somebody has changed the record before it could be looked up.

@@ -3,6 +3,7 @@
 mod allowance;
 mod both_ways;
 mod campaign;
+mod events;
 mod fencing;
 mod lost_answers;
 mod mending;

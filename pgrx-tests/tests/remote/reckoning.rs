@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cluster::postgres::Client;
-use local_org::{Deed, LocalOrg};
+use local_org::{Deed, Edit, LocalOrg};
 use pgrx_tests::{query_one, rows, run};
 use serde_json::Value;
 
@@ -219,6 +219,16 @@ impl Noted {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+/// The edits, and all that is known of their records.
+pub(crate) fn stories(c: &mut Client, org: &LocalOrg, edits: &[Edit]) -> Vec<String> {
+    let mut lines: Vec<String> = edits.iter().map(|edit| format!("{edit:?}")).collect();
+    let ids: HashSet<&str> = edits.iter().map(|edit| edit.id.as_str()).collect();
+    for record in org.all_records("Account").iter().filter(|r| ids.contains(text(&r["Id"]))) {
+        lines.extend(story(c, org, text(&record["AccountNumber"])));
+    }
+    lines
 }
 
 /// All that is known of a record: for whoever has to find out what went wrong.

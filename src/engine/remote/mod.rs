@@ -3,17 +3,21 @@
 //! is there; what changed there comes in pages and is merged like any change.
 //!
 //! `push` makes intents of decisions, `settle` works on what was answered, `recover` finds out what
-//! became of calls that were not answered, `pull` works on pages. Nothing here waits: whatever needs
-//! the other system is a [`Call`] in the outbox, and its answer comes back through [`State::answer`].
+//! became of calls that were not answered, `poll` asks for what changed there and `load` for all there is,
+//! `pull` works on what was read, `waiting` takes up what waits in the queue. Nothing here waits: whatever
+//! needs the other system is a [`Call`] in the outbox, and its answer comes back through [`State::answer`].
 
 pub mod columns;
 pub mod intent;
+pub mod load;
+pub mod poll;
 pub mod pull;
 pub mod push;
 pub mod recover;
 pub mod settle;
 pub mod side;
 pub mod values;
+mod waiting;
 
 use super::plan::Plan;
 use super::sync::Sync;
@@ -25,7 +29,8 @@ use connector::{
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use intent::{Intent, Op};
 use merge::Side;
-use pull::{Poll, Work};
+use poll::Poll;
+use pull::Work;
 use push::Sent;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -76,7 +81,7 @@ enum Purpose {
     RecoverCreates(Vec<Sent>),
     Load,
     /// Do the records of these links (their ids) still exist?
-    LoadLinks(pull::Asked),
+    LoadLinks(load::Asked),
     Poll,
     /// Records that wait in the queue, by the keys of the other system.
     Queue(Vec<queue::Due>),
@@ -490,7 +495,9 @@ impl Sync {
                 self.settle_written(epoch, shapes, sent, outcomes)
             }
             (Purpose::Look(sent), Reply::Fetched(records)) => {
-                let found = records.into_iter().map(|r| r.into_iter().collect()).collect();
+                let living = |r: &Record| !r.deleted;
+                let found =
+                    records.into_iter().map(|r| r.into_iter().filter(living).collect()).collect();
                 self.found_existing(epoch, shapes, sent, found)
             }
             (Purpose::Look(sent), Reply::Found(records)) => {

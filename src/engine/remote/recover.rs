@@ -4,7 +4,7 @@
 
 use super::intent::{self, Op};
 use super::push::{self, Sent};
-use super::settle::{at_of, remote_half};
+use super::settle::{at_of, deleted_half, remote_half};
 use super::{Purpose, Request, State, values};
 use crate::engine::collect::Half;
 use crate::engine::link::Links;
@@ -97,6 +97,13 @@ impl Sync {
         sent: Vec<Sent>,
         records: Vec<Option<Record>>,
     ) -> Result<(), Failure> {
+        let there: Vec<Record> = records.iter().flatten().cloned().collect();
+        if self.asks_about_deletes(shapes, &there)? {
+            if let Some(state) = &mut self.remote {
+                state.unsure.extend(sent);
+            }
+            return Ok(());
+        }
         let bump = Bump::new();
         let mut halves = Vec::new();
         let mut carried_out: Vec<(Sent, Outcome)> = Vec::new();
@@ -106,6 +113,23 @@ impl Sync {
             let intent = &one.intent;
             let Some(id) = intent.id.clone() else { continue };
             match (record, intent.op) {
+                (Some(Record { deleted: true, .. }), Op::Delete) => {
+                    let result = Ok(Done::Deleted);
+                    carried_out.push((one, Outcome { result, before: Before::NotRead }));
+                }
+                (Some(record), _) if record.deleted => {
+                    // What arrived of the update before is seen by what the record held last.
+                    let (plan, key) = (&self.plan, values::key_of(self.plan.side(remote), &id));
+                    let (key, own) = (key.unwrap_or_default(), one.intent.key.clone());
+                    let (key, own) = (&*bump.alloc_slice_copy(&key), &*bump.alloc_slice_copy(&own));
+                    let offset = self.remote.as_ref().map_or(0, |state| state.clock_offset_ms);
+                    let half = Half::unread(remote.other(), own, one.intent.at);
+                    halves.push(Half { both: false, ..half });
+                    halves.push(transaction(|| {
+                        Ok(deleted_half(&bump, plan, remote, key, &record, offset))
+                    })?);
+                    again.push(one);
+                }
                 (None, _) => {
                     let done = if intent.op == Op::Delete { Done::Deleted } else { Done::Gone };
                     carried_out.push((one, Outcome { result: Ok(done), before: Before::NotRead }));
@@ -211,6 +235,7 @@ impl Sync {
         self.review(
             &doubtful,
             "more than one record could be the one that was created for the row",
+            Parked::InDoubt,
         )?;
         if there.is_empty() {
             return Ok(());
@@ -263,7 +288,12 @@ impl Sync {
     }
 
     /// Puts records before a person.
-    fn review(&mut self, sent: &[Sent], why: &str) -> Result<(), Failure> {
+    fn review(
+        &mut self,
+        sent: &[Sent],
+        why: &str,
+        parked: fn(Failure) -> Parked,
+    ) -> Result<(), Failure> {
         if sent.is_empty() {
             return Ok(());
         }
@@ -275,10 +305,10 @@ impl Sync {
                     sqlstate: "21000".into(),
                     message: why.into(),
                     detail: Some("Which one belongs to it is not for the sync to guess.".into()),
-                    hint: Some("Make the records distinguishable, or name an external-id field in \"identity\"; then retry the record.".into()),
+                    hint: Some("Make the records distinguishable, or name an external-id field in \"identity\"; then send the row with sync.push, or delete it if its record has come as a row of its own.".into()),
                 };
                 let (key, at) = (&one.intent.key, one.intent.at);
-                queue::park(plan, local, key, None, at, &Parked::Review(failure), queued);
+                queue::park(plan, local, key, None, at, &parked(failure), queued);
             }
             Ok(())
         });
@@ -387,7 +417,11 @@ impl Sync {
                 _ => doubtful.push(one),
             }
         }
-        self.review(&doubtful, "more than one record of the other system matches the row")?;
+        self.review(
+            &doubtful,
+            "more than one record of the other system matches the row",
+            Parked::Review,
+        )?;
         if !there.is_empty() {
             let pairs = self.pair_existing(shapes, &there, pairs)?;
             self.forget(&there, history::AGAIN)?;

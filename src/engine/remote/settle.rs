@@ -473,3 +473,20 @@ pub(super) fn remote_half<'b>(
 ) -> Half<'b> {
     Half { seen: Seen::Row(row), both: false, ..Half::unread(side, key, at) }
 }
+
+/// A record of the other system that was deleted; `offset_ms`: of its clock. Inside a transaction. Whatever is known of its own row is taken in with it.
+pub(super) fn deleted_half<'b>(
+    bump: &'b Bump,
+    plan: &Plan,
+    side: Side,
+    key: &'b [u8],
+    record: &connector::Record,
+    offset_ms: i64,
+) -> Half<'b> {
+    let at = values::moment(&record.version, offset_ms);
+    // One value that cannot be read leaves the rest untold; the delete stands.
+    let last = (!record.values.is_empty())
+        .then(|| values::row(bump, plan.side(side), &record.id, &record.values).ok())
+        .flatten();
+    Half { seen: Seen::Gone, left: true, both: false, last, ..Half::unread(side, key, at) }
+}

@@ -5,7 +5,7 @@ use crate::engine::apply;
 use crate::engine::classify::{Class, class};
 use crate::engine::collect::{Half, Seen};
 use crate::engine::plan::Plan;
-use crate::engine::queue::{self, Parked};
+use crate::engine::queue::{self, Marks, Parked};
 use crate::engine::remote::push;
 use crate::engine::resolve::{self, Record};
 use crate::engine::settle::{self, Origin};
@@ -215,6 +215,7 @@ impl Sync {
             };
             if let Some(state) = remote.as_ref() {
                 state.hold_taken(&mut records);
+                hold_doubtful(plan, queued, &mut records);
             }
             let decisions: Vec<Decision<'b>> =
                 records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
@@ -277,6 +278,21 @@ impl Sync {
     }
 }
 
+/// Rows that may have a record already of which nobody knows go to review again instead of being sent.
+fn hold_doubtful(plan: &Plan, queued: &Marks, records: &mut [Record<'_>]) {
+    let Some(local) = plan.remote_side().map(Side::other).filter(|_| !queued.is_empty()) else {
+        return;
+    };
+    for record in records.iter_mut().filter(|r| r.linked().is_none() && r.trouble.is_none()) {
+        if let (Some(key), Seen::Row(_)) =
+            (record.keys[local as usize], &record.seen[local as usize])
+            && queued.contains(queue::mark(local, key))
+        {
+            record.trouble = queue::doubt(plan, local, key);
+        }
+    }
+}
+
 fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool) -> Decision<'b> {
     let now = [record.now(plan, Side::Source), record.now(plan, Side::Target)];
     if record.trouble.is_some() || record.held {
@@ -298,13 +314,39 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
         // The delete stays where it was made; without a base the record is no longer linked.
         return Decision { write: Default::default(), conflicts: Vec::new(), base: None };
     }
-    let given = base.and_then(|base| without_given_key(plan, base, &now));
-    merge::merge(&plan.flows, given.as_ref().or(base), &now, record.at)
+    let given = base.and_then(|base| without_own_doing(plan, base, &now));
+    let held = given.as_ref().or(base).and_then(|base| with_last_held(plan, base, record, &now));
+    merge::merge(&plan.flows, held.as_ref().or(given.as_ref()).or(base), &now, record.at)
 }
 
-/// The agreement as it is to be seen where one side is gone: that the other side's row was given its
-/// key when we made it is no edit, by which it would outlive the delete.
-fn without_given_key<'b>(
+/// The agreement as it is to be seen where the other system's record is gone: what of our row it held when
+/// it was deleted had arrived there, also if we never heard so, and does not outlive the delete.
+fn with_last_held<'b>(
+    plan: &Plan,
+    base: &merge::Base<'b>,
+    record: &Record<'b>,
+    now: &[Now<'b>; 2],
+) -> Option<merge::Base<'b>> {
+    let (remote, last) = (plan.remote_side()?, record.last?);
+    let local = remote.other();
+    let (Now::Gone, Now::Row(row)) = (&now[remote as usize], &now[local as usize]) else {
+        return None;
+    };
+    let mut base = base.clone();
+    for (i, field) in plan.fields.iter().enumerate() {
+        let held = field.column[remote as usize].map(|c| last[c]);
+        if field.how[local as usize].is_some() && held == Some(row.sent[i]) {
+            let values = if local == Side::Source { &mut base.source } else { &mut base.target };
+            values[i] = row.own[i];
+        }
+    }
+    Some(base)
+}
+
+/// The agreement as it is to be seen where one side is gone: what nobody has edited is no edit by which the
+/// other side's row would outlive the delete. That it was given its key when we made it is none, nor is
+/// what another system computes by itself, such as the time of the last change.
+fn without_own_doing<'b>(
     plan: &Plan,
     base: &merge::Base<'b>,
     now: &[Now<'b>; 2],
@@ -317,9 +359,12 @@ fn without_given_key<'b>(
     let mut base = base.clone();
     let values = if side == Side::Source { &mut base.source } else { &mut base.target };
     for (i, field) in plan.fields.iter().enumerate() {
-        let key = field.column[side as usize].is_some_and(|c| plan.side(side).key.contains(&c));
+        let Some(c) = field.column[side as usize] else { continue };
+        let table = plan.side(side);
         // A key is never null but in what was agreed on before there was one.
-        if key && values[i] == Value::Null {
+        let given = table.key.contains(&c) && values[i] == Value::Null;
+        let computed = plan.is_remote(side) && table.columns[c].generated;
+        if given || computed {
             values[i] = row.own[i];
         }
     }

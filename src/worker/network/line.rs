@@ -1,5 +1,6 @@
 //! What a worker knows of a connection: its connector, how it is doing, what it waits for.
 
+use super::events::Listening;
 use crate::engine::remote::State;
 use crate::worker::governors::{Account, Meter};
 use connector::{Connector, Fault};
@@ -49,6 +50,8 @@ pub(super) struct Connection {
     pub(super) clock_offset_ms: i64,
     /// Calls wait for the account's allowance, and were said to go on at this time.
     pub(super) held_until: Option<Instant>,
+    /// The objects whose changes are told.
+    pub(super) listening: HashMap<String, Listening>,
     /// Objects to be described, and those that were, with when.
     pub(super) wanted: Vec<Wanted>,
     pub(super) described: HashMap<String, Instant>,
@@ -67,6 +70,7 @@ impl Connection {
             checking: false,
             clock_offset_ms: 0,
             held_until: None,
+            listening: HashMap::new(),
             wanted: Vec::new(),
             described: HashMap::new(),
         }

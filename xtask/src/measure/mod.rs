@@ -115,6 +115,11 @@ const MEASUREMENTS: &[Measurement] = &[
         measure: org::latency,
     },
     Measurement {
+        name: "events_org",
+        what: "from a change at a local org, told by an event, to the row",
+        measure: org::told,
+    },
+    Measurement {
         name: "drain_org",
         what: "draining a backlog to a local org, by a sync and by its client alone",
         measure: org::drain,

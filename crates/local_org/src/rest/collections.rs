@@ -4,6 +4,7 @@ use super::rows::key;
 use super::{body, known};
 use crate::exchange::{Answer, Request};
 use crate::org::{Caller, Org};
+use crate::schema::Field;
 use crate::{ApiError, id, soql};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -18,14 +19,14 @@ const MOST_REPEATS: usize = 12;
 type Record = Map<String, Value>;
 
 /// A record with the name of its object, or why it is none.
-type Given = Result<(String, Record), ApiError>;
+pub(crate) type Given = Result<(String, Record), ApiError>;
 
 /// What became of one record.
-struct Outcome {
+pub(crate) struct Outcome {
     /// Told with a failure too, where the caller had named it.
-    id: Option<String>,
-    created: Option<bool>,
-    error: Option<ApiError>,
+    pub(crate) id: Option<String>,
+    pub(crate) created: Option<bool>,
+    pub(crate) error: Option<ApiError>,
 }
 
 impl Outcome {
@@ -134,6 +135,13 @@ pub(super) fn create(
 ) -> Result<Answer, ApiError> {
     let (all_or_none, records) = records(org, request, None)?;
     let savepoint = org.savepoint();
+    let outcomes = create_all(org, caller, records);
+    let mut answer = answer(org, savepoint, all_or_none, outcomes);
+    without_created(&mut answer);
+    Ok(answer)
+}
+
+pub(crate) fn create_all(org: &mut Org, caller: &Caller, records: Vec<Given>) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for record in records {
         outcomes.push(
@@ -143,9 +151,7 @@ pub(super) fn create(
             },
         );
     }
-    let mut answer = answer(org, savepoint, all_or_none, outcomes);
-    without_created(&mut answer);
-    Ok(answer)
+    outcomes
 }
 
 /// Only upserts tell whether a record was created.
@@ -175,6 +181,11 @@ pub(super) fn update(
 ) -> Result<Answer, ApiError> {
     let (all_or_none, records) = records(org, request, None)?;
     let savepoint = org.savepoint();
+    let outcomes = update_all(org, caller, records);
+    Ok(answer(org, savepoint, all_or_none, outcomes))
+}
+
+pub(crate) fn update_all(org: &mut Org, caller: &Caller, records: Vec<Given>) -> Vec<Outcome> {
     let mut repeats: HashMap<String, usize> = HashMap::new();
     let mut outcomes = Vec::new();
     for record in records {
@@ -214,7 +225,7 @@ pub(super) fn update(
         let id = Some(id::long(&given).unwrap_or(given));
         outcomes.push(Outcome { id, created: None, error: result.err() });
     }
-    Ok(answer(org, savepoint, all_or_none, outcomes))
+    outcomes
 }
 
 /// Takes a field out of a record, whatever the case of its name.
@@ -234,6 +245,17 @@ pub(super) fn upsert(
     let key = key(org, &object, field)?.1.clone();
     let (all_or_none, records) = records(org, request, Some(&object))?;
     let savepoint = org.savepoint();
+    let outcomes = upsert_all(org, caller, &object, &key, records);
+    Ok(answer(org, savepoint, all_or_none, outcomes))
+}
+
+pub(crate) fn upsert_all(
+    org: &mut Org,
+    caller: &Caller,
+    object: &str,
+    key: &Field,
+    records: Vec<Given>,
+) -> Vec<Outcome> {
     // Records of one call with the same value all fail (SOAP API guide, upsert()).
     let mut counts: HashMap<String, usize> = HashMap::new();
     let folded = |value: &Value| match value {
@@ -259,7 +281,7 @@ pub(super) fn upsert(
             };
             if value.is_null() {
                 if key.name == "Id" {
-                    return org.create(caller, &object, &record).map(|id| (id, true));
+                    return org.create(caller, object, &record).map(|id| (id, true));
                 }
                 let message = format!("{} not specified", key.name);
                 return Err(ApiError::record("MISSING_ARGUMENT", message, &[&key.name]));
@@ -273,11 +295,11 @@ pub(super) fn upsert(
                 let id = existing(org, value.as_str().unwrap_or_default())?;
                 return org.update(caller, &id, &record).map(|()| (id, false));
             }
-            let schema = org.object(&object).ok_or_else(ApiError::not_found)?;
-            match org.with_key(schema, &key, &value)?.as_slice() {
+            let schema = org.object(object).ok_or_else(ApiError::not_found)?;
+            match org.with_key(schema, key, &value)?.as_slice() {
                 [] => {
                     record.insert(key.name.clone(), value);
-                    org.create(caller, &object, &record).map(|id| (id, true))
+                    org.create(caller, object, &record).map(|id| (id, true))
                 }
                 [id] => org.update(caller, id, &record).map(|()| (id.clone(), false)),
                 ids => {
@@ -295,7 +317,7 @@ pub(super) fn upsert(
             Err(error) => Outcome::failed(None, error),
         });
     }
-    Ok(answer(org, savepoint, all_or_none, outcomes))
+    outcomes
 }
 
 pub(super) fn delete(
@@ -314,13 +336,14 @@ pub(super) fn delete(
     }
     let all_or_none = request.parameter("allOrNone") == Some("true");
     let savepoint = org.savepoint();
-    let mut outcomes = Vec::new();
-    for given in ids {
-        let result = existing(org, given).and_then(|id| org.delete(caller, &id));
-        let id = Some(id::long(given).unwrap_or_else(|| given.to_owned()));
-        outcomes.push(Outcome { id, created: None, error: result.err() });
-    }
+    let outcomes = ids.into_iter().map(|id| delete_one(org, caller, id)).collect();
     Ok(answer(org, savepoint, all_or_none, outcomes))
+}
+
+pub(crate) fn delete_one(org: &mut Org, caller: &Caller, given: &str) -> Outcome {
+    let result = existing(org, given).and_then(|id| org.delete(caller, &id));
+    let id = Some(id::long(given).unwrap_or_else(|| given.to_owned()));
+    Outcome { id, created: None, error: result.err() }
 }
 
 /// The records with these ids in their order, null where there is none.

@@ -81,7 +81,7 @@ pub(super) fn carry_out(
         let headers = headers.map(|(n, v)| ((*n).to_owned(), Value::from(v.as_str()))).collect();
         let body = match answer.body {
             Body::Json(value) => value,
-            Body::Empty | Body::Html(_) | Body::Xml(_) => Value::Null,
+            Body::Empty | Body::Html(_) | Body::Xml(_) | Body::Csv(_) => Value::Null,
         };
         answers.push((part.reference.clone(), body.clone()));
         results.push((answer.status, body, headers));

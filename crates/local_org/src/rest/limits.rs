@@ -10,8 +10,8 @@ pub(super) fn limits(org: &Org) -> Answer {
         200,
         json!({
             "DailyApiRequests": {"Max": org.daily_limit, "Remaining": remaining},
-            "DailyBulkApiBatches": full(15_000),
-            "DailyBulkV2QueryJobs": full(10_000),
+            "DailyBulkApiBatches": org.jobs.batches(),
+            "DailyBulkV2QueryJobs": org.jobs.query_jobs(),
             "DailyBulkV2QueryFileStorageMB": full(976_562),
             "DailyAsyncApexExecutions": full(250_000),
             "DailyDeliveredPlatformEvents": full(10_000),

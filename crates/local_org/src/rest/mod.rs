@@ -13,9 +13,9 @@ mod replication;
 mod rows;
 mod tree;
 
-use crate::ApiError;
 use crate::exchange::{Answer, Request};
 use crate::org::{Caller, Org};
+use crate::{ApiError, bulk};
 use serde_json::{Value, json};
 
 /// Versions that the org speaks (REST API guide, API End-of-Life: those up to 30.0 are retired).
@@ -23,8 +23,7 @@ pub(crate) const OLDEST: u32 = 31;
 pub(crate) const NEWEST: u32 = 66;
 
 /// Parts of the API that a real org has and this one has not.
-const ELSEWHERE: [&str; 17] = [
-    "jobs",
+const ELSEWHERE: [&str; 16] = [
     "tooling",
     "search",
     "parameterizedSearch",
@@ -83,6 +82,9 @@ fn route(org: &mut Org, caller: &Caller, request: &Request) -> Result<Answer, Ap
         }
         _ => return Err(ApiError::not_found()),
     };
+    if let ["jobs", path @ ..] = path {
+        return bulk::serve(org, caller, request, path, &version);
+    }
     if !request.body.is_empty() {
         request.check_content_type()?;
     }
@@ -154,7 +156,7 @@ fn route(org: &mut Org, caller: &Caller, request: &Request) -> Result<Answer, Ap
 }
 
 /// What is not served says so, and is counted.
-fn unserved(org: &mut Org, request: &Request, what: &str) -> Result<Answer, ApiError> {
+pub(crate) fn unserved(org: &mut Org, request: &Request, what: &str) -> Result<Answer, ApiError> {
     org.count_unserved(format!("{} {what}", request.method));
     let first = what.split('/').next().unwrap_or_default();
     if ELSEWHERE.contains(&first) || what.starts_with("sobjects/*") {
@@ -169,6 +171,7 @@ fn resources(org: &Org, caller: &Caller, version: &str) -> Value {
     json!({
         "composite": path("composite"),
         "identity": format!("{}{}", org.url, oauth::identity_path(org, &caller.user)),
+        "jobs": path("jobs"),
         "limits": path("limits"),
         "query": path("query"),
         "queryAll": path("queryAll"),
@@ -182,7 +185,7 @@ fn known(org: &Org, object: &str) -> Result<String, ApiError> {
 }
 
 /// A body that has to be an object.
-fn body(request: &Request) -> Result<serde_json::Map<String, Value>, ApiError> {
+pub(crate) fn body(request: &Request) -> Result<serde_json::Map<String, Value>, ApiError> {
     match request.json()? {
         Value::Object(map) => Ok(map),
         _ => Err(ApiError::json("Unexpected character at [line:1, column:1]")),

@@ -16,13 +16,31 @@ pub(crate) struct Path {
     steps: Vec<(Field, String)>,
     /// The object of the field.
     object: String,
-    pub(super) field: Field,
+    pub(crate) field: Field,
 }
 
 impl Path {
     /// A field of the record itself.
     pub(super) fn is(&self, field: &str) -> bool {
         self.steps.is_empty() && self.field.name == field
+    }
+
+    /// As the header of a bulk query has it: `Account.Name`.
+    pub(crate) fn name(&self) -> String {
+        let steps = self.steps.iter().filter_map(|(step, _)| step.relationship.as_deref());
+        steps.chain([self.field.name.as_str()]).collect::<Vec<_>>().join(".")
+    }
+
+    /// What a record has there; null where a parent is missing.
+    pub(crate) fn value(&self, org: &Org, row: &Row) -> Value {
+        let mut row = row;
+        for (step, target) in &self.steps {
+            match org.table(target).and_then(|table| table.live(row.text(&step.name))) {
+                Some(parent) => row = parent,
+                None => return Value::Null,
+            }
+        }
+        org.object(&self.object).map_or(Value::Null, |object| org.value(object, row, &self.field))
     }
 
     /// A text of any length.

@@ -1,5 +1,7 @@
 //! The org over HTTP, with a plain client.
 
+mod bulk_ingest;
+mod bulk_query;
 mod client;
 mod collections;
 mod composite;

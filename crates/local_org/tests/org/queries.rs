@@ -223,7 +223,7 @@ fn what_a_real_org_would_answer_is_counted() {
         assert_eq!(client.org.unserved().get(what), Some(&1), "{:?}", client.org.unserved());
     }
     for (path, code, what) in [
-        ("/jobs/query", "FUNCTIONALITY_NOT_ENABLED", "GET jobs"),
+        ("/tooling/query", "FUNCTIONALITY_NOT_ENABLED", "GET tooling"),
         ("/search?q=x", "FUNCTIONALITY_NOT_ENABLED", "GET search"),
         ("/nothing/at/all", "NOT_FOUND", "GET nothing/at/all"),
     ] {

@@ -1,0 +1,146 @@
+//! Going through an object of the other system as a whole, and through the links to it.
+
+use super::pull::Work;
+use super::{Purpose, Request, values};
+use crate::engine::collect::{Half, Seen};
+use crate::engine::link;
+use crate::engine::load::{self, Kind, Load};
+use crate::engine::plan::Plan;
+use crate::engine::shapes::Shapes;
+use crate::engine::sync::Sync;
+use crate::worker::transaction::{Failure, transaction};
+use bumpalo::Bump;
+use connector::{Page, Record};
+use merge::Side;
+
+/// Links whose records are looked for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub ids: Vec<String>,
+    /// The last link's key, in the order of the load.
+    pub end: Option<Vec<u8>>,
+    pub complete: bool,
+}
+
+impl Sync {
+    pub(super) fn take_load_page(&mut self, page: Page, moment: u64) -> Result<(), Failure> {
+        let load = self.loads.first().filter(|l| self.plan.is_remote(l.side)).cloned();
+        let Some(state) = &mut self.remote else { return Ok(()) };
+        if load.is_some() {
+            let Page { records, more } = page;
+            state.work = Some(Work { records, place: 0, more, moment, load });
+        }
+        Ok(())
+    }
+
+    /// Works on the next piece of a load of the other system's side: asks for it. True when something
+    /// was asked or done.
+    pub fn load_remote(&mut self) -> Result<bool, Failure> {
+        let Some(load) = self.loads.first().cloned() else { return Ok(false) };
+        let Some((remote, _)) = self.plan.remote() else { return Ok(false) };
+        let Some(state) = &mut self.remote else { return Ok(false) };
+        let asked = |p: &Purpose| matches!(p, Purpose::Load | Purpose::LoadLinks(_));
+        if state.poll.at.is_empty() && self.plan.flows_from(remote) {
+            self.poll_if_due()?;
+            return Ok(true);
+        }
+        if state.work.is_some() || state.has(asked) {
+            return Ok(false);
+        }
+        let table = self.plan.side(remote);
+        match load.kind {
+            Kind::Rows => {
+                let after = load.last_key.as_deref().and_then(|k| values::id_of(table, k));
+                state.call(Request::List { after }, Purpose::Load);
+            }
+            Kind::Links => {
+                let limit = state.can.max_fetch;
+                let links = next_links(&self.plan, &load, limit)?;
+                if links.ids.is_empty() {
+                    load::finish_piece(self, &load, links.end, links.complete, 0)?;
+                    return Ok(true);
+                }
+                let request = Request::Fetch { ids: links.ids.clone() };
+                state.call(request, Purpose::LoadLinks(links));
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn end_load_page(&mut self, load: Load, work: &Work) -> Result<(), Failure> {
+        let Some((remote, _)) = self.plan.remote() else { return Ok(()) };
+        let last = work.records.last().and_then(|r| values::key_of(self.plan.side(remote), &r.id));
+        let last = last.or_else(|| load.last_key.clone());
+        load::finish_piece(self, &load, last, !work.more, work.records.len() as i64)
+    }
+
+    /// Links whose records were looked for: those that are gone over there.
+    pub(super) fn take_links(
+        &mut self,
+        epoch: i32,
+        shapes: &mut Shapes,
+        links: Asked,
+        records: &[Option<Record>],
+    ) -> Result<(), Failure> {
+        let Some(load) = self.loads.first().cloned() else { return Ok(()) };
+        let Some((remote, _)) = self.plan.remote() else { return Ok(()) };
+        let table = self.plan.side(remote);
+        let missing = links
+            .ids
+            .iter()
+            .zip(records)
+            .filter(|(_, record)| record.as_ref().is_none_or(|r| r.deleted))
+            .filter_map(|(id, _)| values::key_of(table, id));
+        let Some(state) = &mut self.remote else { return Ok(()) };
+        state.missing.extend(missing);
+        let count = links.ids.len() as i64;
+        // All of them are counted before the first is deleted.
+        if !load.confirmed && !load.discarded {
+            let (plan, missing) = (&self.plan, state.missing.len() as u64);
+            let limit = transaction(|| Ok(plan.delete_limit(link::estimate(plan))))?;
+            if missing > limit {
+                state.missing.clear();
+                return load::ask_about(plan, remote, missing, limit);
+            }
+        }
+        if !links.complete {
+            if let Some(first) = self.loads.first_mut() {
+                first.last_key = links.end;
+            }
+            return Ok(());
+        }
+        let bump = Bump::new();
+        let halves = std::mem::take(&mut state.missing)
+            .iter()
+            .filter(|key| !state.is_taken(remote, key))
+            .map(|key| {
+                let key = &*bump.alloc_slice_copy(key);
+                Half { seen: Seen::Gone, left: true, ..Half::unread(remote, key, i64::MIN) }
+            })
+            .collect();
+        self.loading = Some(load.clone());
+        let worked = self.merge_anew(epoch, shapes, &bump, halves);
+        self.loading = None;
+        worked?;
+        load::finish_piece(self, &load, links.end, true, count)
+    }
+}
+
+/// The next links of a load, in its order.
+fn next_links(plan: &Plan, load: &Load, limit: usize) -> Result<Asked, Failure> {
+    let Some((remote, _)) = plan.remote() else {
+        return Ok(Asked { ids: Vec::new(), end: None, complete: true });
+    };
+    let keys = link::after(plan, load.last_key.as_deref().unwrap_or_default(), limit)?;
+    let table = plan.side(remote);
+    Ok(Asked {
+        complete: keys.len() < limit,
+        end: keys.last().map(|k| k.0.clone()),
+        ids: keys
+            .iter()
+            .filter_map(|(source, target)| {
+                values::id_of(table, if remote == Side::Source { source } else { target })
+            })
+            .collect(),
+    })
+}

@@ -1,0 +1,260 @@
+//! Asking the other system for what has changed since a mark, page by page.
+
+use super::pull::Work;
+use super::recover::moment_text;
+use super::{Purpose, Request, Step, push, values};
+use crate::engine::link::{self, Links};
+use crate::engine::shapes::Shapes;
+use crate::engine::sync::Sync;
+use crate::sql::{self, Arg};
+use crate::worker::transaction::{Failure, transaction};
+use bumpalo::Bump;
+use connector::{Mark, Page, Record};
+use std::time::{Duration, Instant};
+
+/// How often the other system is asked for changes, unless the document says.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// What is asked for again and again: no page within so long after a request to hurry.
+const HURRY: Duration = Duration::from_millis(500);
+
+/// Where asking for changes stands.
+pub struct Poll {
+    /// Everything up to this moment of the other system's clock has been read; empty: not begun.
+    pub at: String,
+    due: Instant,
+    interval: Duration,
+    /// Somebody waits for a poll that begins from now on; the poll under way is the one.
+    wanted: bool,
+    answers: bool,
+    /// The latest version seen since the first page of the poll under way, and where it goes on.
+    latest: String,
+    next: Option<Mark>,
+    /// Linked records that the poll under way ends.
+    deletes: u64,
+}
+
+impl Poll {
+    pub fn new(at: String, interval: Option<Duration>) -> Self {
+        Self {
+            latest: at.clone(),
+            at,
+            due: Instant::now(),
+            interval: interval.unwrap_or(INTERVAL),
+            wanted: false,
+            answers: false,
+            next: None,
+            deletes: 0,
+        }
+    }
+
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Asks as often from now on.
+    pub fn ask_every(&mut self, interval: Duration) {
+        self.interval = interval;
+        self.due = self.due.min(Instant::now() + interval);
+    }
+
+    /// Asks soon.
+    fn hurry(&mut self) {
+        (self.wanted, self.answers) = (true, false);
+        self.due = self.due.min(Instant::now() + HURRY);
+    }
+
+    /// Does somebody wait for what it will say?
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+}
+
+/// Where a sync with another system stands in its changes.
+pub fn stored(sync: i32) -> String {
+    sql::one("SELECT p.at FROM sync._pull p WHERE p.sync = $1", &[Arg::Int4(sync)])
+        .unwrap_or_default()
+}
+
+fn store(sync: i32, at: &str) {
+    sql::as_extension(|| {
+        sql::query(
+            "INSERT INTO sync._pull AS p (sync, at) VALUES ($1, $2)
+             ON CONFLICT (sync) DO UPDATE SET at = EXCLUDED.at, polled_at = pg_catalog.clock_timestamp()",
+            &[Arg::Int4(sync), Arg::Text(at)],
+        )
+    });
+}
+
+impl Sync {
+    /// Records are not there any more: their changes tell whether they were deleted.
+    pub(super) fn hurry_poll(&mut self) {
+        if let Some((remote, _)) = self.plan.remote()
+            && self.plan.flows_from(remote)
+            && let Some(state) = &mut self.remote
+        {
+            state.poll.hurry();
+        }
+    }
+
+    /// Asks for changes when it is time.
+    pub(super) fn poll_if_due(&mut self) -> Result<Step, Failure> {
+        let flows = self.plan.remote_side().is_some_and(|side| self.plan.flows_from(side));
+        let id = self.plan.id;
+        let loading = self.loads.iter().any(|l| self.plan.is_remote(l.side));
+        let Some(state) = &mut self.remote else { return Ok(Step::Rest) };
+        if !flows {
+            return Ok(Step::Rest);
+        }
+        if state.poll.at.is_empty() {
+            // Whatever is changed from now on comes with the changes, and what there is with the load.
+            let now = push::unix_ms() + state.clock_offset_ms
+                - i64::from(state.can.overlap_seconds) * 1000;
+            let at = moment_text(now);
+            transaction(|| {
+                store(id, &at);
+                Ok(())
+            })?;
+            state.poll.at.clone_from(&at);
+            state.poll.latest = at;
+        }
+        if loading || state.poll.due > Instant::now() || state.has(|p| matches!(p, Purpose::Poll)) {
+            return Ok(Step::Rest);
+        }
+        let since = match &state.poll.next {
+            Some(next) => next.clone(),
+            None => {
+                // A record may become visible after one with a later mark has been read.
+                let overlap = i64::from(state.can.overlap_seconds);
+                let at = transaction(|| Ok(earlier(&state.poll.at, overlap)))?;
+                state.poll.deletes = 0;
+                state.poll.answers = state.poll.wanted;
+                Mark { at, id: String::new() }
+            }
+        };
+        state.call(Request::Changes { since }, Purpose::Poll);
+        Ok(Step::Done)
+    }
+
+    pub(super) fn take_poll_page(
+        &mut self,
+        shapes: &mut Shapes,
+        page: Page,
+        moment: u64,
+    ) -> Result<(), Failure> {
+        if self.asks_about_deletes(shapes, &page.records)? {
+            return Ok(());
+        }
+        let Some(state) = &mut self.remote else { return Ok(()) };
+        let Page { records, more } = page;
+        state.work = Some(Work { records, place: 0, more, moment, load: None });
+        Ok(())
+    }
+
+    /// Would these records end more linked ones than a poll may without asking? Then it has asked.
+    pub(super) fn asks_about_deletes(
+        &mut self,
+        shapes: &mut Shapes,
+        records: &[Record],
+    ) -> Result<bool, Failure> {
+        let Self { plan, places, remote: Some(state), verdict, .. } = self else {
+            return Ok(false);
+        };
+        if verdict.is_some() || !records.iter().any(|r| r.deleted) {
+            return Ok(false);
+        }
+        let Some((remote, _)) = plan.remote() else { return Ok(false) };
+        let bump = Bump::new();
+        let (gone, limit) = transaction(|| {
+            let mut links = Links::open(plan, places);
+            let gone = records
+                .iter()
+                .filter(|r| r.deleted)
+                .filter(|r| {
+                    values::key_of(plan.side(remote), &r.id).is_some_and(|key| {
+                        links.find(&bump, shapes, remote, &key).is_some_and(|l| !l.deleted)
+                    })
+                })
+                .count() as u64;
+            links.close();
+            Ok((gone, plan.delete_limit(link::estimate(plan))))
+        })?;
+        state.poll.deletes += gone;
+        if state.poll.deletes <= limit {
+            return Ok(false);
+        }
+        let sentence = format!(
+            "{} or more records were deleted in {}, more than the limit of {limit}; nothing of it has been deleted from {}",
+            state.poll.deletes,
+            plan.side(remote).name,
+            plan.side(remote.other()).name
+        );
+        let id = plan.id;
+        transaction(|| {
+            sql::query(
+                "UPDATE sync._sync SET state = 'needs decision', decision = 'pull', reason = $2, changed_at = pg_catalog.clock_timestamp()
+                  WHERE id = $1 AND state = 'running'",
+                &[Arg::Int4(id), Arg::Text(&sentence)],
+            );
+            Ok(())
+        })?;
+        // The page is read again once it has been decided.
+        state.poll.next = None;
+        crate::engine::mark_configuration_stale();
+        Ok(true)
+    }
+
+    pub(super) fn end_poll_page(&mut self, work: &Work) -> Result<(), Failure> {
+        let id = self.plan.id;
+        let decided = self.verdict.is_some();
+        let Some(state) = &mut self.remote else { return Ok(()) };
+        for record in &work.records {
+            if record.version > state.poll.latest {
+                state.poll.latest.clone_from(&record.version);
+            }
+        }
+        if work.more
+            && let Some(last) = work.records.last()
+        {
+            state.poll.next = Some(Mark { at: last.version.clone(), id: last.id.clone() });
+            state.poll.due = Instant::now();
+            return Ok(());
+        }
+        state.poll.next = None;
+        state.poll.due = Instant::now() + state.poll.interval;
+        if state.poll.answers {
+            state.poll.wanted = false;
+        } else if state.poll.wanted {
+            state.poll.due = Instant::now();
+        }
+        if state.poll.latest > state.poll.at || decided {
+            let at = state.poll.latest.clone();
+            transaction(|| {
+                store(id, &at);
+                if decided {
+                    sql::query(
+                        "UPDATE sync._sync SET decision = NULL WHERE id = $1 AND decision IN ('confirmed', 'discarded')",
+                        &[Arg::Int4(id)],
+                    );
+                }
+                Ok(())
+            })?;
+            state.poll.at = at;
+            self.verdict = None;
+        }
+        Ok(())
+    }
+}
+
+/// A moment of the other system's clock, so many seconds earlier.
+fn earlier(at: &str, seconds: i64) -> String {
+    sql::one(
+        "SELECT pg_catalog.to_char(($1::timestamptz - interval '1 second' * $2) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')",
+        &[Arg::Text(at), Arg::Int(seconds)],
+    )
+    .unwrap_or_else(|| at.to_owned())
+}

@@ -1,0 +1,102 @@
+//! What waits in the queue: rows of ours are taken up at once, records of the other system once they have
+//! been read.
+
+use super::{Purpose, Request, values};
+use crate::engine::collect::Half;
+use crate::engine::link::Links;
+use crate::engine::queue::{self, Due};
+use crate::engine::shapes::Shapes;
+use crate::engine::sync::Sync;
+use crate::worker::transaction::{Failure, transaction};
+use bumpalo::Bump;
+use connector::Record;
+use std::time::{Duration, Instant};
+
+impl Sync {
+    /// Takes up what is due in the queue: rows of ours at once, records of the other system once they
+    /// have been read. False when nothing of it can be taken up now.
+    pub(super) fn ask_queue(&mut self, epoch: i32, shapes: &mut Shapes) -> Result<bool, Failure> {
+        let Some((remote, _)) = self.plan.remote() else { return Ok(false) };
+        let id = self.plan.id;
+        let Some(state) = &mut self.remote else { return Ok(false) };
+        let limit = self.plan.config.batch_size as i32 + state.lanes.len().min(5_000) as i32;
+        let due = transaction(|| Ok(queue::due(id, limit, &mut self.queued)))?;
+        let first_create = state.creating.iter().min().copied().unwrap_or(i64::MAX);
+        state.maybe_ours.retain(|_, last| *last >= first_create);
+        let fetching = state.has(|p| matches!(p, Purpose::Queue(_)));
+        let (ours, theirs): (Vec<Due>, Vec<Due>) = due
+            .into_iter()
+            .filter(|d| {
+                let waits = state.is_taken(d.side, &d.key)
+                    || d.before.as_ref().is_some_and(|before| state.is_taken(d.side, before))
+                    || state.maybe_ours.contains_key(&queue::mark(d.side, &d.key))
+                    || d.side == remote && fetching;
+                !waits
+            })
+            .partition(|d| d.side != remote);
+        // What is taken comes back when its lane is free, what waits for a time when it is there.
+        let next = transaction(|| Ok(queue::next_later(id)))?;
+        self.next_due = next.map(|ms| Instant::now() + Duration::from_millis(ms.max(1)));
+        let theirs: Vec<Due> = theirs.into_iter().take(state.can.max_fetch).collect();
+        if ours.is_empty() && theirs.is_empty() {
+            return Ok(false);
+        }
+        if !theirs.is_empty() {
+            let table = self.plan.side(remote);
+            let ids = theirs.iter().filter_map(|d| values::id_of(table, &d.key)).collect();
+            state.call(Request::Fetch { ids }, Purpose::Queue(theirs));
+        }
+        if ours.is_empty() {
+            return Ok(true);
+        }
+        let bump = Bump::new();
+        let halves = ours
+            .iter()
+            .map(|d| {
+                let key = &*bump.alloc_slice_copy(&d.key);
+                let before = d.before.as_deref().map(|b| &*bump.alloc_slice_copy(b));
+                Half { before, both: false, ..Half::unread(d.side, key, d.changed_at) }
+            })
+            .collect();
+        self.next_due = Some(Instant::now());
+        self.merge_anew(epoch, shapes, &bump, halves)?;
+        Ok(true)
+    }
+
+    /// Records that waited in the queue have been read.
+    pub(super) fn take_fetched(
+        &mut self,
+        epoch: i32,
+        shapes: &mut Shapes,
+        due: Vec<Due>,
+        records: Vec<Option<Record>>,
+        moment: u64,
+    ) -> Result<(), Failure> {
+        let there: Vec<Record> = records.iter().flatten().cloned().collect();
+        if self.asks_about_deletes(shapes, &there)? {
+            return Ok(());
+        }
+        let Self { plan, places, queued, .. } = self;
+        let bump = Bump::new();
+        let done = transaction(|| {
+            let mut vanished = false;
+            let mut links = Links::open(plan, places);
+            for (due, record) in due.iter().zip(&records) {
+                if record.as_ref().is_none_or(|r| r.deleted) {
+                    queue::settled(plan, due.side, &due.key, queued);
+                    let link = links.find(&bump, shapes, due.side, &due.key);
+                    vanished |= record.is_none() && link.is_some_and(|l| !l.deleted);
+                }
+            }
+            links.close();
+            Ok(vanished)
+        });
+        queued.finish(done.is_ok());
+        if done? {
+            // It comes with the changes, as deleted.
+            self.hurry_poll();
+        }
+        self.next_due = Some(Instant::now());
+        self.take_read(epoch, shapes, &there, moment, true)
+    }
+}

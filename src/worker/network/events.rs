@@ -1,0 +1,137 @@
+//! Changes that another system tells as they are committed. What they name is read at once instead of with the next
+//! poll. They are hints: whatever is never told comes with the poll, and so nothing of where they stand is kept.
+
+use super::line::Health;
+use super::{Answer, Asked, side};
+use crate::connection::CLIENT;
+use crate::speech;
+use crate::worker::round::Worker;
+use crate::worker::transaction::Failure;
+use connector::{Event, Events, Fault, FaultKind, Place, Since};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// How long a request waits for something to happen.
+const WAIT: Duration = Duration::from_secs(20);
+/// When it is tried again to be told: after what passes by itself, and after what a person has to mend. Twice as
+/// long after each further failure.
+const AFTER_BREAK: Duration = Duration::from_secs(1);
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);
+const AGAIN_AT_MOST: Duration = Duration::from_secs(600);
+/// A stream that breaks is worth a word once it has broken so often.
+const BREAKS: u32 = 3;
+/// Requests of all objects together that may wait.
+pub(super) const MOST: usize = 64;
+
+/// How it is with being told of the changes of one object.
+#[derive(Default)]
+pub(super) struct Listening {
+    /// Where it goes on; `None`: it begins.
+    place: Option<Place>,
+    asked: bool,
+    not_before: Option<Instant>,
+    failures: u32,
+}
+
+impl Listening {
+    /// When it is tried again, after it failed.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.not_before.filter(|_| !self.asked)
+    }
+}
+
+impl Worker {
+    /// Asks to be told, for each object that some sync takes changes from, whichever.
+    pub(super) fn listen(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
+        for sync in self.syncs.values() {
+            if let Some((side, remote)) = sync.plan.remote()
+                && sync.plan.flows_from(side)
+                && sync.loads.is_empty()
+                && sync.remote.as_ref().is_some_and(|state| state.connector.serves_events())
+            {
+                wanted.insert((remote.connection.clone(), remote.object.clone()));
+            }
+        }
+        for (name, connection) in &mut self.network.connections {
+            connection
+                .listening
+                .retain(|o, l| l.asked || wanted.contains(&(name.clone(), o.clone())));
+        }
+        for (name, object) in wanted {
+            if self.network.listening() >= MOST {
+                break;
+            }
+            let Some(connection) = self.network.connections.get_mut(&name) else { continue };
+            let Some(line) = &connection.line else { continue };
+            if !connection.checked || connection.health != Health::Ok {
+                continue;
+            }
+            let listening = connection.listening.entry(object.clone()).or_default();
+            if listening.asked || listening.not_before.is_some_and(|at| at > now) {
+                continue;
+            }
+            listening.asked = true;
+            let since = listening.place.clone().map_or(Since::Now, Since::Place);
+            let connector = line.connector.clone();
+            let asked = Asked::Events(name, object.clone());
+            self.network.submit(asked, &connector, move |c| {
+                Box::pin(async move { Answer::Told(c.events(&object, &[], &since, WAIT).await) })
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn told(
+        &mut self,
+        name: &str,
+        object: &str,
+        told: Result<Events, Fault>,
+    ) -> Result<(), Failure> {
+        let Some(connection) = self.network.connections.get_mut(name) else { return Ok(()) };
+        let Some(listening) = connection.listening.get_mut(object) else { return Ok(()) };
+        listening.asked = false;
+        let (mut ids, mut missed) = (BTreeSet::new(), false);
+        match told {
+            Ok(Events::Next { events, place }) => {
+                // What happened before it began is not told.
+                missed = listening.place.is_none();
+                listening.place = place.or(listening.place.take());
+                (listening.failures, listening.not_before) = (0, None);
+                for event in events {
+                    match event {
+                        // What the other side made of our own writes comes with the poll.
+                        Event::Changed(change) if change.client.as_deref() == Some(CLIENT) => {}
+                        Event::Changed(change) => ids.extend(change.ids),
+                        Event::Unknown { ids: changed } => ids.extend(changed),
+                        Event::Everything { .. } => missed = true,
+                    }
+                }
+            }
+            Ok(Events::Lost { .. }) => listening.place = None,
+            Err(fault) => {
+                listening.failures += 1;
+                let breaks = matches!(fault.kind, FaultKind::Transient | FaultKind::Ambiguous);
+                let first = if breaks { AFTER_BREAK } else { AFTER_REFUSAL };
+                let pause = first.saturating_mul(1 << (listening.failures - 1).min(10));
+                listening.not_before = Some(Instant::now() + pause.min(AGAIN_AT_MOST));
+                if listening.failures == if breaks { BREAKS } else { 1 } {
+                    speech::log(format!(
+                        "changes of \"{object}\" of connection \"{name}\" are not told at once, and come with polling: {fault}"
+                    ));
+                }
+            }
+        }
+        let ids: Vec<String> = ids.into_iter().collect();
+        for sync in self.syncs.values_mut() {
+            let is_of = |(_, remote): (merge::Side, &side::Remote)| {
+                remote.connection == name && remote.object == object
+            };
+            if sync.plan.remote().is_some_and(is_of) {
+                sync.take_told(&ids, missed)?;
+            }
+        }
+        Ok(())
+    }
+}
