@@ -93,8 +93,7 @@ pub fn park(
     let empty = Failure::new("", "");
     let (failure, kind) = match why {
         Parked::Again => (&empty, "again"),
-        Parked::Review(f) => (f, "review"),
-        Parked::InDoubt(f) => (f, "in doubt"),
+        Parked::Review(f) | Parked::InDoubt(f) => (f, "review"),
         Parked::Parent(f) => (f, "parent"),
         Parked::Failed(f) => (
             f,
@@ -113,14 +112,14 @@ pub fn park(
         sql::query(
             "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, attempts, changed_at, next_at, sqlstate, message, detail, hint, before, in_doubt)
              SELECT $1, $2::int2, $3, $4,
-                    CASE WHEN $5 IN ('review', 'in doubt') OR ($5 = 'failed' AND $6 <= 1) THEN 'review'
+                    CASE WHEN $5 = 'review' OR ($5 = 'failed' AND $6 <= 1) THEN 'review'
                          WHEN $5 = 'parent' THEN 'waiting for parent'
                          WHEN $5 = 'again' THEN 'pending' ELSE 'retrying' END,
-                    CASE WHEN $5 IN ('failed', 'review', 'in doubt') THEN 1 ELSE 0 END,
+                    CASE WHEN $5 IN ('failed', 'review') THEN 1 ELSE 0 END,
                     COALESCE('2000-01-01 00:00:00+00'::timestamptz + ($7::float8 * interval '1 microsecond'), pg_catalog.clock_timestamp()),
                     pg_catalog.clock_timestamp() + interval '1 second' *
                         CASE $5 WHEN 'again' THEN 0 WHEN 'busy' THEN 0.05 WHEN 'parent' THEN 0.2 ELSE $8::float8 END,
-                    NULLIF($10, ''), NULLIF($11, ''), $12, $13, NULLIF($14, ''), $5 = 'in doubt'
+                    NULLIF($10, ''), NULLIF($11, ''), $12, $13, NULLIF($14, ''), $15
              ON CONFLICT (sync, side, key) DO UPDATE SET
                     attempts = q.attempts + EXCLUDED.attempts,
                     state = CASE WHEN EXCLUDED.state = 'retrying' AND $5 = 'failed'
@@ -155,6 +154,7 @@ pub fn park(
                 Arg::OptText(failure.detail.as_deref()),
                 Arg::OptText(failure.hint.as_deref()),
                 Arg::Bytes(before.unwrap_or_default()),
+                Arg::Bool(matches!(why, Parked::InDoubt(_))),
             ],
         );
         if !matches!(kind, "again" | "busy") {

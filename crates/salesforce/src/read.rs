@@ -104,14 +104,10 @@ impl Salesforce {
         ids: &[String],
     ) -> Result<Vec<Option<Record>>, Fault> {
         let mut found = self.living_records(object, columns, ids).await?;
-        let missing = |record: &&Option<Record>| record.is_none();
-        if !found.iter().any(|record| missing(&record)) {
-            return Ok(found);
-        }
         let lacking: Vec<String> = found
             .iter()
             .zip(ids)
-            .filter(|(record, id)| missing(record) && id::is_id(id))
+            .filter(|(record, id)| record.is_none() && id::is_id(id))
             .map(|(_, id)| id.clone())
             .collect();
         let mut deleted: HashMap<String, Record> = HashMap::new();

@@ -112,8 +112,9 @@ impl Sync {
             let Some((remote, _)) = self.plan.remote() else { return Ok(()) };
             let intent = &one.intent;
             let Some(id) = intent.id.clone() else { continue };
+            let gone = record.as_ref().is_none_or(|record| record.deleted);
             match (record, intent.op) {
-                (Some(Record { deleted: true, .. }), Op::Delete) => {
+                (_, Op::Delete) if gone => {
                     let result = Ok(Done::Deleted);
                     carried_out.push((one, Outcome { result, before: Before::NotRead }));
                 }
@@ -131,8 +132,8 @@ impl Sync {
                     again.push(one);
                 }
                 (None, _) => {
-                    let done = if intent.op == Op::Delete { Done::Deleted } else { Done::Gone };
-                    carried_out.push((one, Outcome { result: Ok(done), before: Before::NotRead }));
+                    let result = Ok(Done::Gone);
+                    carried_out.push((one, Outcome { result, before: Before::NotRead }));
                 }
                 (Some(record), op) => {
                     let table = self.plan.side(remote);

@@ -314,41 +314,18 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
         // The delete stays where it was made; without a base the record is no longer linked.
         return Decision { write: Default::default(), conflicts: Vec::new(), base: None };
     }
-    let given = base.and_then(|base| without_own_doing(plan, base, &now));
-    let held = given.as_ref().or(base).and_then(|base| with_last_held(plan, base, record, &now));
-    merge::merge(&plan.flows, held.as_ref().or(given.as_ref()).or(base), &now, record.at)
+    let seen = base.and_then(|base| under_a_delete(plan, base, record, &now));
+    merge::merge(&plan.flows, seen.as_ref().or(base), &now, record.at)
 }
 
-/// The agreement as it is to be seen where the other system's record is gone: what of our row it held when
-/// it was deleted had arrived there, also if we never heard so, and does not outlive the delete.
-fn with_last_held<'b>(
+/// The agreement as it is to be seen where one side is gone: what nobody has edited since is no edit by which the
+/// other side's row would outlive the delete. That it was given its key when we made it is none, nor is what
+/// another system computes by itself, such as the time of the last change, nor what of our row the other
+/// system's record held when it was deleted: that had arrived there, also if we never heard so.
+fn under_a_delete<'b>(
     plan: &Plan,
     base: &merge::Base<'b>,
     record: &Record<'b>,
-    now: &[Now<'b>; 2],
-) -> Option<merge::Base<'b>> {
-    let (remote, last) = (plan.remote_side()?, record.last?);
-    let local = remote.other();
-    let (Now::Gone, Now::Row(row)) = (&now[remote as usize], &now[local as usize]) else {
-        return None;
-    };
-    let mut base = base.clone();
-    for (i, field) in plan.fields.iter().enumerate() {
-        let held = field.column[remote as usize].map(|c| last[c]);
-        if field.how[local as usize].is_some() && held == Some(row.sent[i]) {
-            let values = if local == Side::Source { &mut base.source } else { &mut base.target };
-            values[i] = row.own[i];
-        }
-    }
-    Some(base)
-}
-
-/// The agreement as it is to be seen where one side is gone: what nobody has edited is no edit by which the
-/// other side's row would outlive the delete. That it was given its key when we made it is none, nor is
-/// what another system computes by itself, such as the time of the last change.
-fn without_own_doing<'b>(
-    plan: &Plan,
-    base: &merge::Base<'b>,
     now: &[Now<'b>; 2],
 ) -> Option<merge::Base<'b>> {
     let (side, row) = match now {
@@ -359,12 +336,15 @@ fn without_own_doing<'b>(
     let mut base = base.clone();
     let values = if side == Side::Source { &mut base.source } else { &mut base.target };
     for (i, field) in plan.fields.iter().enumerate() {
-        let Some(c) = field.column[side as usize] else { continue };
+        let [own, other] = [side, side.other()].map(|s| field.column[s as usize]);
         let table = plan.side(side);
         // A key is never null but in what was agreed on before there was one.
-        let given = table.key.contains(&c) && values[i] == Value::Null;
-        let computed = plan.is_remote(side) && table.columns[c].generated;
-        if given || computed {
+        let given = own.is_some_and(|c| table.key.contains(&c)) && values[i] == Value::Null;
+        let computed = own.is_some_and(|c| plan.is_remote(side) && table.columns[c].generated);
+        let held = record.last.filter(|_| plan.is_remote(side.other())).zip(other);
+        let arrived = field.how[side as usize].is_some()
+            && held.is_some_and(|(last, c)| last[c] == row.sent[i]);
+        if given || computed || arrived {
             values[i] = row.own[i];
         }
     }

@@ -44,39 +44,39 @@ impl Worker {
     /// Asks to be told, for each object that some sync takes changes from, whichever.
     pub(super) fn listen(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
-        for sync in self.syncs.values() {
-            if let Some((side, remote)) = sync.plan.remote()
-                && sync.plan.flows_from(side)
-                && sync.loads.is_empty()
-                && sync.remote.as_ref().is_some_and(|state| state.connector.serves_events())
-            {
-                wanted.insert((remote.connection.clone(), remote.object.clone()));
-            }
-        }
-        for (name, connection) in &mut self.network.connections {
+        let Self { syncs, network, .. } = self;
+        let wanted: BTreeSet<(&str, &str)> = syncs
+            .values()
+            .filter(|sync| sync.loads.is_empty())
+            .filter(|sync| sync.remote.as_ref().is_some_and(|s| s.connector.serves_events()))
+            .filter_map(|sync| sync.plan.remote().filter(|(side, _)| sync.plan.flows_from(*side)))
+            .map(|(_, remote)| (remote.connection.as_str(), remote.object.as_str()))
+            .collect();
+        for (name, connection) in &mut network.connections {
             connection
                 .listening
-                .retain(|o, l| l.asked || wanted.contains(&(name.clone(), o.clone())));
+                .retain(|object, l| l.asked || wanted.contains(&(name.as_str(), object.as_str())));
         }
         for (name, object) in wanted {
-            if self.network.listening() >= MOST {
+            if network.listening() >= MOST {
                 break;
             }
-            let Some(connection) = self.network.connections.get_mut(&name) else { continue };
+            let Some(connection) = network.connections.get_mut(name) else { continue };
             let Some(line) = &connection.line else { continue };
             if !connection.checked || connection.health != Health::Ok {
                 continue;
             }
-            let listening = connection.listening.entry(object.clone()).or_default();
+            if !connection.listening.contains_key(object) {
+                connection.listening.insert(object.to_owned(), Listening::default());
+            }
+            let Some(listening) = connection.listening.get_mut(object) else { continue };
             if listening.asked || listening.not_before.is_some_and(|at| at > now) {
                 continue;
             }
             listening.asked = true;
             let since = listening.place.clone().map_or(Since::Now, Since::Place);
-            let connector = line.connector.clone();
-            let asked = Asked::Events(name, object.clone());
-            self.network.submit(asked, &connector, move |c| {
+            let (connector, object) = (line.connector.clone(), object.to_owned());
+            network.submit(Asked::Events(name.to_owned(), object.clone()), &connector, |c| {
                 Box::pin(async move { Answer::Told(c.events(&object, &[], &since, WAIT).await) })
             })?;
         }
