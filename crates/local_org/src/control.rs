@@ -118,6 +118,14 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
             org.rules.clear();
             done
         }
+        ("POST", ["duplicate_rules"]) => {
+            org.add_duplicate_rule(parse(request)?)?;
+            done
+        }
+        ("DELETE", ["duplicate_rules"]) => {
+            org.clear_duplicate_rules();
+            done
+        }
         ("POST", ["commit"]) => {
             org.settle(true);
             done

@@ -3,6 +3,7 @@
 
 use crate::ApiError;
 use crate::calls::Call;
+use crate::duplicates::Insistence;
 use crate::events::Author;
 use crate::exchange::{Answer, Request};
 use crate::faults::Fault;
@@ -152,8 +153,13 @@ fn serve(org: &mut Org, request: &Request, counted: &mut bool) -> Answer {
     org.used += 1;
     *counted = true;
     org.events.author = Some(Author::of_request(&user, request));
-    let caller =
-        Caller { user, api: true, method: request.method.clone(), path: request.path.clone() };
+    let caller = Caller {
+        user,
+        api: true,
+        method: request.method.clone(),
+        path: request.path.clone(),
+        insistence: Insistence::of(request),
+    };
     rest::serve(org, &caller, request)
 }
 

@@ -14,6 +14,7 @@
 //! value      what becomes of a value that is written
 //! table      the records of one object with their indexes
 //! events     change data capture, and the Pub/Sub API on a port of its own
+//! duplicates which records are taken for one that is there
 //! faults     what goes wrong; rules what triggers do; calls what was asked; history what was edited
 //! control    the endpoint below
 //! ```
@@ -61,6 +62,8 @@
 //! | `POST /control/objects/X/fields/F/access` | `{"visible", "editable"}` for the user that logs in |
 //! | `POST /control/rules` | a [`Rule`]: `{"object", "action", …}` with `upper_case` (`field`), `set` (`field`, `to`), `reject` or `throw` (`field`, `value`, `message`) |
 //! | `DELETE /control/rules` | ends all rules |
+//! | `POST /control/duplicate_rules` | a [`DuplicateRule`]: `{"object", "fields"}`, and `name`, `block`, `message` as wanted |
+//! | `DELETE /control/duplicate_rules` | ends all of them |
 //! | `GET /control/records/X` | all records of an object, deleted ones too |
 //! | `GET /control/records/ID` | one record |
 //! | `POST /control/records/X` | inserts a record or an array of them, all or none; answers `ids` |
@@ -120,6 +123,7 @@ mod calls;
 mod certificate;
 mod control;
 mod describe;
+mod duplicates;
 mod error;
 mod events;
 mod exchange;
@@ -147,6 +151,7 @@ mod wire;
 
 pub use bulk::BulkManners;
 pub use calls::Call;
+pub use duplicates::DuplicateRule;
 pub use error::ApiError;
 pub use events::{EventFault, EventFaultRule, EventSettings};
 pub use faults::{Campaign, Fault, FaultRule, Match};

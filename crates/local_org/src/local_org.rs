@@ -1,5 +1,6 @@
 use crate::bulk::{self, BulkManners};
 use crate::calls::Call;
+use crate::duplicates::DuplicateRule;
 use crate::events::{self, Authority, EventFaultRule, EventSettings};
 use crate::faults::{Campaign, FaultRule};
 use crate::history::Edit;
@@ -308,6 +309,15 @@ impl LocalOrg {
 
     pub fn clear_rules(&self) {
         self.shared.lock().rules.clear();
+    }
+
+    /// A kind of record that may not be there twice from now on.
+    pub fn add_duplicate_rule(&self, rule: DuplicateRule) -> Result<(), ApiError> {
+        self.shared.lock().add_duplicate_rule(rule)
+    }
+
+    pub fn clear_duplicate_rules(&self) {
+        self.shared.lock().clear_duplicate_rules();
     }
 
     pub fn set_manners(&self, manners: Manners) {

@@ -1,3 +1,4 @@
+use crate::duplicates::DuplicateRule;
 use crate::schema::{Field, Object};
 use crate::value::Manners;
 
@@ -21,6 +22,8 @@ pub struct Options {
     pub objects: Vec<Object>,
     /// Fields more, with the object that each belongs to.
     pub fields: Vec<(String, Field)>,
+    /// When a new record is taken for one that is there.
+    pub duplicate_rules: Vec<DuplicateRule>,
     pub manners: Manners,
     /// The port of the event bus on 127.0.0.1; 0 takes a free one.
     pub events_port: u16,
@@ -43,6 +46,7 @@ impl Default for Options {
             external_id: true,
             objects: Vec::new(),
             fields: Vec::new(),
+            duplicate_rules: Vec::new(),
             manners: Manners::default(),
             events_port: 0,
             change_events: Vec::new(),

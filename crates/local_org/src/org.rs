@@ -2,6 +2,7 @@
 
 use crate::bulk::Jobs;
 use crate::calls::Calls;
+use crate::duplicates::{DuplicateRule, Insistence};
 use crate::events::{Author, Bus};
 use crate::faults::Faults;
 use crate::history::{self, Edit};
@@ -26,6 +27,7 @@ pub(crate) struct Caller {
     pub(crate) api: bool,
     pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) insistence: Insistence,
 }
 
 /// A write by somebody else that is not committed yet.
@@ -55,6 +57,7 @@ pub(crate) struct Org {
     pub(crate) calls: Calls,
     pub(crate) faults: Faults,
     pub(crate) rules: Vec<Rule>,
+    pub(crate) duplicate_rules: Vec<DuplicateRule>,
     pub(crate) cursors: Cursors,
     pub(crate) jobs: Jobs,
     pub(crate) pending: Vec<Pending>,
@@ -89,6 +92,7 @@ impl Org {
             calls: Calls::default(),
             faults: Faults::default(),
             rules: Vec::new(),
+            duplicate_rules: Vec::new(),
             cursors: Cursors::default(),
             jobs: Jobs::default(),
             pending: Vec::new(),
@@ -118,6 +122,9 @@ impl Org {
         }
         for (object, field) in options.fields {
             org.define_field(&object, field)?;
+        }
+        for rule in options.duplicate_rules {
+            org.add_duplicate_rule(rule)?;
         }
         org.add_user("Integration", "integration@example.com")?;
         org.add_user("Somebody Else", "somebody@example.com")?;
@@ -168,7 +175,13 @@ impl Org {
     }
 
     pub(crate) fn system(&self, user: String) -> Caller {
-        Caller { user, api: false, method: String::new(), path: String::new() }
+        Caller {
+            user,
+            api: false,
+            method: String::new(),
+            path: String::new(),
+            insistence: Insistence::default(),
+        }
     }
 
     /// Adds an object, or replaces the one of its name and keeps its records.
@@ -211,9 +224,15 @@ impl Org {
         let next = self.schema_changed.div_euclid(1000) * 1000 + 1000;
         self.schema_changed = self.clock.now().max(next);
         self.events.schema_changed(object);
-        if let Some(object) = self.objects.iter().find(|o| o.name == object) {
-            self.tables.entry(object.name.clone()).or_default().index(object);
-        }
+        self.index(object);
+    }
+
+    /// Fits the indexes of an object's records to what they are looked up by.
+    pub(crate) fn index(&mut self, object: &str) {
+        let Some(object) = self.objects.iter().find(|o| o.name == object) else { return };
+        let rules = self.duplicate_rules.iter().filter(|rule| rule.object == object.name);
+        let compared = rules.flat_map(|rule| &rule.fields).map(String::as_str);
+        self.tables.entry(object.name.clone()).or_default().index(object, compared);
     }
 
     pub(crate) fn object(&self, name: &str) -> Option<&Object> {

@@ -39,6 +39,7 @@ impl Org {
             values.insert("OwnerId".into(), caller.user.clone().into());
         }
         self.finish(&object, &mut values, None)?;
+        self.check_duplicates(caller, &object, &values, None)?;
         for field in &object.fields {
             if let Some(format) = &field.auto_number {
                 let serial = self.next_serial(&object.name);
@@ -91,6 +92,7 @@ impl Org {
         self.strike(caller, &object, Some(id))?;
         row.values.extend(given);
         self.finish(&object, &mut row.values, Some(id))?;
+        self.check_duplicates(caller, &object, &row.values, self.row(id))?;
         let now = self.now();
         touch(&mut row.values, &now, &caller.user);
         Ok(row)

@@ -89,10 +89,14 @@ impl Table {
         old
     }
 
-    /// Fits the indexes to the fields that the object has now.
-    pub(crate) fn index(&mut self, object: &Object) {
-        let fields = object.fields.iter().filter(|f| f.indexed());
-        let wanted: BTreeSet<String> = fields.map(|f| f.name.clone()).collect();
+    /// Fits the indexes to the fields that the object has now, and to those that are compared besides its keys.
+    pub(crate) fn index<'a>(
+        &mut self,
+        object: &'a Object,
+        compared: impl Iterator<Item = &'a str>,
+    ) {
+        let fields = object.fields.iter().filter(|f| f.indexed()).map(|f| f.name.as_str());
+        let wanted: BTreeSet<String> = fields.chain(compared).map(str::to_owned).collect();
         self.keys.retain(|field, _| wanted.contains(field));
         for field in wanted {
             if self.keys.contains_key(&field) {
@@ -108,6 +112,12 @@ impl Table {
         }
     }
 
+    /// How many rows [`Self::with_key`] would tell.
+    pub(crate) fn sharing(&self, field: &str, value: &Value) -> usize {
+        let ids = self.keys.get(field).and_then(|values| values.get(&key(value)?));
+        ids.map_or(0, BTreeSet::len)
+    }
+
     /// The ids of the rows, deleted ones too, whose field has this value but for its case; nothing where
     /// there is no index.
     pub(crate) fn with_key(&self, field: &str, value: &Value) -> Option<Vec<&str>> {
@@ -117,7 +127,8 @@ impl Table {
     }
 }
 
-fn key(value: &Value) -> Option<String> {
+/// Under which values are looked up; nothing under null.
+pub(crate) fn key(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::String(text) => Some(text.to_lowercase()),

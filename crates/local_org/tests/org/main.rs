@@ -6,6 +6,7 @@ mod client;
 mod collections;
 mod composite;
 mod control;
+mod duplicates;
 mod family;
 mod faults;
 mod login;
