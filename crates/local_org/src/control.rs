@@ -88,11 +88,12 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
         }
         ("POST", ["objects"]) => {
             let object: Object = parse(request)?;
-            org.define_object(object);
+            org.define_object(object)?;
             done
         }
         ("DELETE", ["objects", object]) => {
             org.objects.retain(|o| !o.name.eq_ignore_ascii_case(object));
+            org.stale.watch(&org.objects);
             done
         }
         ("POST", ["objects", object, "fields"]) => {

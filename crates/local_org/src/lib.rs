@@ -9,9 +9,9 @@
 //! rest       which path leads where; one file for each part of the REST API
 //! bulk       Bulk API 2.0: jobs that read and write many records in CSV
 //! soql       queries: lexer, parser, plan, evaluation
-//! org        the state; save is how records are written, late what commits late
-//! schema     objects and fields; standard those that are there from the start; describe how they are told
-//! value      what becomes of a value that is written
+//! org        the state; save is how records are written, recycle how they go, late what commits late
+//! schema     objects, field their fields; standard those that are there from the start; describe how they are told
+//! value      what becomes of a value that is written; formula and rollup what the org computes
 //! table      the records of one object with their indexes
 //! events     change data capture, and the Pub/Sub API on a port of its own
 //! duplicates which records are taken for one that is there
@@ -128,6 +128,8 @@ mod error;
 mod events;
 mod exchange;
 mod faults;
+mod field;
+mod formula;
 mod gate;
 mod history;
 mod id;
@@ -136,7 +138,9 @@ mod local_org;
 mod moment;
 mod options;
 mod org;
+mod recycle;
 mod rest;
+mod rollup;
 mod rules;
 mod save;
 mod schema;
@@ -158,6 +162,7 @@ pub use faults::{Campaign, Fault, FaultRule, Match};
 pub use history::{Deed, Edit};
 pub use local_org::LocalOrg;
 pub use options::Options;
+pub use rollup::{Operation, Summary};
 pub use rules::{Rule, RuleAction};
 pub use schema::{Field, FieldType, Object};
 pub use standard::specimen;

@@ -251,8 +251,15 @@ impl LocalOrg {
     }
 
     /// Adds an object, or replaces the one of its name and keeps its records.
+    ///
+    /// # Panics
+    ///
+    /// If a formula or a roll-up summary of it makes no sense.
     pub fn define_object(&self, object: Object) {
-        self.shared.lock().define_object(object);
+        let name = object.name.clone();
+        if let Err(error) = self.shared.lock().define_object(object) {
+            panic!("{name}: {error}");
+        }
     }
 
     /// Adds a field, or replaces the one of its name and keeps its values.

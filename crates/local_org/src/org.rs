@@ -5,10 +5,12 @@ use crate::calls::Calls;
 use crate::duplicates::{DuplicateRule, Insistence};
 use crate::events::{Author, Bus};
 use crate::faults::Faults;
+use crate::formula::Expression;
 use crate::history::{self, Edit};
 use crate::moment::{self, Clock};
 use crate::options::Options;
 use crate::rest::query::Cursors;
+use crate::rollup::Stale;
 use crate::rules::Rule;
 use crate::schema::{Field, Object};
 use crate::session::Sessions;
@@ -58,6 +60,7 @@ pub(crate) struct Org {
     pub(crate) faults: Faults,
     pub(crate) rules: Vec<Rule>,
     pub(crate) duplicate_rules: Vec<DuplicateRule>,
+    pub(crate) stale: Stale,
     pub(crate) cursors: Cursors,
     pub(crate) jobs: Jobs,
     pub(crate) pending: Vec<Pending>,
@@ -93,6 +96,7 @@ impl Org {
             faults: Faults::default(),
             rules: Vec::new(),
             duplicate_rules: Vec::new(),
+            stale: Stale::default(),
             cursors: Cursors::default(),
             jobs: Jobs::default(),
             pending: Vec::new(),
@@ -115,10 +119,10 @@ impl Org {
         }
         org.sessions.passwords.insert(org.integration_user.clone(), options.password);
         for object in standard::objects(options.external_id) {
-            org.define_object(object);
+            org.define_object(object)?;
         }
         for object in options.objects {
-            org.define_object(object);
+            org.define_object(object)?;
         }
         for (object, field) in options.fields {
             org.define_field(&object, field)?;
@@ -185,8 +189,9 @@ impl Org {
     }
 
     /// Adds an object, or replaces the one of its name and keeps its records.
-    pub(crate) fn define_object(&mut self, mut object: Object) {
+    pub(crate) fn define_object(&mut self, mut object: Object) -> Result<(), ApiError> {
         object.complete();
+        self.check_fields(&object)?;
         if object.key_prefix.len() != 3 {
             let mut numbers = 1..;
             let taken = |prefix: &String| self.objects.iter().any(|o| o.key_prefix == *prefix);
@@ -200,13 +205,45 @@ impl Org {
             None => self.objects.push(object),
         }
         self.schema_touched(&name);
+        Ok(())
     }
 
     pub(crate) fn define_field(&mut self, object: &str, field: Field) -> Result<(), ApiError> {
-        let object = self.object_mut(object)?;
+        let mut object = self.object(object).ok_or_else(ApiError::not_found)?.clone();
+        let summary = field.summary.clone();
+        let (name, field_name) = (object.name.clone(), field.name.clone());
         object.put(field);
-        let name = object.name.clone();
+        self.check_fields(&object)?;
+        *self.object_mut(&name)? = object;
         self.schema_touched(&name);
+        if let Some(summary) = summary {
+            self.summarise(&name, &summary, &field_name);
+        }
+        Ok(())
+    }
+
+    /// Refuses formulas and summaries that say nothing.
+    fn check_fields(&self, object: &Object) -> Result<(), ApiError> {
+        let wrong = |message| Err(ApiError::new(400, "FIELD_INTEGRITY_EXCEPTION", message));
+        for field in &object.fields {
+            self.check_summary(object, field)?;
+            let Some(formula) = &field.formula else { continue };
+            let expression = match Expression::parse(formula) {
+                Ok(expression) => expression,
+                Err(reason) => return wrong(format!("Formula {}: {reason}", field.name)),
+            };
+            let unknown =
+                |name: &&str| object.field(name).is_none() && object.relationship(name).is_none();
+            if let Some(name) = expression.names().into_iter().find(unknown) {
+                return wrong(format!(
+                    "Formula {}: Field {name} does not exist. Check spelling.",
+                    field.name
+                ));
+            }
+            if expression.comes_back_to(&field.name, object) {
+                return wrong(format!("Formula {}: it refers to itself", field.name));
+            }
+        }
         Ok(())
     }
 
@@ -224,6 +261,7 @@ impl Org {
         let next = self.schema_changed.div_euclid(1000) * 1000 + 1000;
         self.schema_changed = self.clock.now().max(next);
         self.events.schema_changed(object);
+        self.stale.watch(&self.objects);
         self.index(object);
     }
 
@@ -289,6 +327,7 @@ impl Org {
     pub(crate) fn put(&mut self, object: &str, id: &str, row: Option<Row>) {
         let table = self.tables.entry(object.to_owned()).or_default();
         let old = table.replace(id, row);
+        self.stale.note(object, old.as_ref(), table.get(id));
         self.journal.push((object.to_owned(), id.to_owned(), old));
     }
 
@@ -306,6 +345,7 @@ impl Org {
     }
 
     pub(crate) fn commit(&mut self) {
+        self.roll_up();
         let journal = std::mem::take(&mut self.journal);
         self.publish(&journal);
         self.note_purged(&journal);
@@ -340,13 +380,18 @@ impl Org {
                 let Pending { object, row, .. } = self.pending.remove(index);
                 let id = row.id.clone();
                 let author = Author::person(row.text("LastModifiedById"));
-                let old = self.tables.entry(object.clone()).or_default().replace(&id, Some(row));
+                let table = self.tables.entry(object.clone()).or_default();
+                let old = table.replace(&id, Some(row));
+                self.stale.note(&object, old.as_ref(), table.get(&id));
                 let running = self.events.author.replace(author);
                 self.publish(&[(object, id, old)]);
                 self.events.author = running;
             } else {
                 index += 1;
             }
+        }
+        if !self.stale.is_empty() {
+            self.commit();
         }
     }
 
@@ -362,8 +407,8 @@ impl Org {
 
     /// A stored or computed value of a row.
     pub(crate) fn value(&self, object: &Object, row: &Row, field: &Field) -> Value {
-        if let Some(formula) = &field.formula {
-            return formula_text(object, row, formula);
+        if let Some(expression) = &field.expression {
+            return expression.value(self, object, row, field);
         }
         if field.kind == crate::FieldType::Address {
             return address(object, row, field);
@@ -393,24 +438,6 @@ impl Org {
     pub(crate) fn attributes(&self, object: &str, id: &str, version: &str) -> Value {
         json!({"type": object, "url": format!("/services/data/v{version}/sobjects/{object}/{id}")})
     }
-}
-
-fn formula_text(object: &Object, row: &Row, formula: &str) -> Value {
-    let mut text = String::new();
-    let mut rest = formula;
-    while let Some((before, behind)) = rest.split_once('{') {
-        text.push_str(before);
-        let (name, behind) = behind.split_once('}').unwrap_or((behind, ""));
-        let name = object.field(name).map_or(name, |f| f.name.as_str());
-        match row.get(name) {
-            Value::Null => {}
-            Value::String(value) => text.push_str(value),
-            other => text.push_str(&other.to_string()),
-        }
-        rest = behind;
-    }
-    text.push_str(rest);
-    if text.is_empty() { Value::Null } else { text.into() }
 }
 
 /// An address of its parts; null where all of them are (Object reference, Address Compound Fields).

@@ -11,6 +11,17 @@ pub(crate) struct Row {
     pub(crate) values: Map<String, Value>,
     /// In the recycle bin.
     pub(crate) deleted: bool,
+    /// How it came there.
+    pub(crate) bin: Option<Box<Bin>>,
+}
+
+/// What has to be known of a record in the recycle bin to bring it back as it was.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Bin {
+    /// The record that it went with.
+    pub(crate) with: Option<String>,
+    /// References of others to it that were emptied: their ids and fields.
+    pub(crate) loosened: Vec<(String, String)>,
 }
 
 impl Row {

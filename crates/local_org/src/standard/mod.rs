@@ -227,7 +227,7 @@ pub fn specimen() -> Object {
         .with(Field::new("Colour__c", Picklist).values(&["Red", "Green", "Blue"]).restricted())
         .with(Field::new("Tags__c", MultiPicklist).values(&["One", "Two", "Three"]).restricted())
         .with(Field::new("Notes__c", TextArea).length(131_072))
-        .with(Field::new("Title__c", String).formula("{Name}/{Code__c}"))
+        .with(Field::new("Title__c", String).formula(r#"Name & "/" & Code__c"#))
         .with(Field::new("Serial__c", String).length(30).auto_number("S-{0000}"))
         .with(Field::new("Account__c", Reference).references(&["Account"]))
 }

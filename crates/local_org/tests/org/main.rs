@@ -10,6 +10,7 @@ mod duplicates;
 mod family;
 mod faults;
 mod login;
+mod masters;
 mod program;
 mod queries;
 mod replication;
