@@ -196,6 +196,12 @@ fn records(org: &mut Org, request: &Request, path: &[&str]) -> Result<Value, Api
             org.undelete(&caller, id)?;
             Ok(json!({}))
         }
+        ("POST", [id, "merge"]) => {
+            let merge: Merge = parse(request)?;
+            let losers = merge.losers.iter().map(|given| id::long(given));
+            let losers = losers.collect::<Option<Vec<_>>>().ok_or_else(ApiError::not_found)?;
+            Ok(json!({"updated": org.merge(&caller, id, &losers, &merge.values)?}))
+        }
         ("POST", [id, "purge"]) => {
             org.purge(id)?;
             Ok(json!({}))
@@ -226,6 +232,14 @@ fn state(org: &mut Org) -> Value {
         "pending": org.pending.len(),
         "unserved": org.unserved,
     })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Merge {
+    losers: Vec<String>,
+    #[serde(default)]
+    values: Map<String, Value>,
 }
 
 #[derive(Deserialize)]

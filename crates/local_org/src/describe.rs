@@ -1,5 +1,6 @@
 //! What the org tells about its objects: all keys that real answers have (REST API guide, sObject Describe).
 
+use crate::merging::is_mergeable;
 use crate::schema::{Field, FieldType, Object, plural};
 use serde_json::{Map, Value, json};
 
@@ -128,7 +129,7 @@ pub(crate) fn summary(object: &Object, version: &str) -> Map<String, Value> {
         "label": object.label,
         "labelPlural": plural(&object.label),
         "layoutable": true,
-        "mergeable": matches!(object.name.as_str(), "Account" | "Contact" | "Lead"),
+        "mergeable": is_mergeable(&object.name),
         "mruEnabled": true,
         "name": object.name,
         "queryable": object.queryable,

@@ -170,8 +170,11 @@ fn bearer(request: &Request) -> Option<&str> {
         .then(|| token.trim())
 }
 
+/// What is said when the calls of a day are used up.
+pub(crate) const TOTAL_LIMIT: &str = "TotalRequests Limit exceeded.";
+
 pub(crate) fn limit_exceeded() -> Answer {
-    ApiError::new(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.").into()
+    ApiError::new(403, "REQUEST_LIMIT_EXCEEDED", TOTAL_LIMIT).into()
 }
 
 /// The headers that real answers have.

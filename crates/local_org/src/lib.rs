@@ -9,7 +9,7 @@
 //! rest       which path leads where; one file for each part of the REST API
 //! bulk       Bulk API 2.0: jobs that read and write many records in CSV
 //! soql       queries: lexer, parser, plan, evaluation
-//! org        the state; save is how records are written, recycle how they go, late what commits late
+//! org        the state; save is how records are written, recycle and merging how they go, late what commits late
 //! schema     objects, field their fields; standard those that are there from the start; describe how they are told
 //! value      what becomes of a value that is written; formula and rollup what the org computes
 //! table      the records of one object with their indexes
@@ -70,6 +70,7 @@
 //! | `PATCH /control/records/ID` | changes fields |
 //! | `DELETE /control/records/ID` | into the recycle bin |
 //! | `POST /control/records/ID/undelete` | out of it |
+//! | `POST /control/records/ID/merge` | `{"losers": [ids], "values"}`: they go into the bin with this one's id, and it takes their children; answers those as `updated` |
 //! | `POST /control/records/ID/purge` | gone for good |
 //! | `POST /control/commit` | commits what waits |
 //! | `GET /control/events` | the event bus: address, the authority of its certificate, and how it behaves |
@@ -135,6 +136,7 @@ mod history;
 mod id;
 mod late;
 mod local_org;
+mod merging;
 mod moment;
 mod options;
 mod org;

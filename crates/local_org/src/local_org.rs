@@ -180,6 +180,16 @@ impl LocalOrg {
         })
     }
 
+    /// Makes records of one object into one, by another user: `losers` go into the recycle bin, the master takes their
+    /// children and these values.
+    pub fn merge(&self, master: &str, losers: &[&str], values: Value) -> Result<(), ApiError> {
+        self.write(|org| {
+            let caller = org.system(org.other_user.clone());
+            let losers = losers.iter().map(|id| long(id)).collect::<Result<Vec<_>, _>>()?;
+            org.merge(&caller, &long(master)?, &losers, &map(values)?).map(|_| ())
+        })
+    }
+
     /// Gone for good, as if the recycle bin had been emptied.
     pub fn purge(&self, id: &str) -> Result<(), ApiError> {
         self.write(|org| org.purge(&long(id)?))

@@ -117,6 +117,7 @@ impl Org {
         let now = self.now();
         let bin = row.bin.take().unwrap_or_default();
         row.deleted = false;
+        row.values.remove("MasterRecordId");
         touch(&mut row.values, &now, &caller.user);
         self.put(&object.name, id, Some(row));
         for id in self.gone_along(&object.name, id, top) {

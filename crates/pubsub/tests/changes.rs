@@ -52,6 +52,34 @@ async fn every_way_of_changing_a_record_becomes_an_event() {
 }
 
 #[tokio::test]
+async fn a_merge_is_told_as_what_became_of_each_record() {
+    let org = org();
+    let account = |name: &str| org.insert("Account", json!({"Name": name})).expect("an account");
+    let (master, loser) = (account("a"), account("b"));
+    let values = json!({"LastName": "King", "AccountId": loser});
+    let contact = org.insert("Contact", values).expect("a contact");
+    let mut stream =
+        try_subscribe(&org, "/data/ChangeEvents", Start::Latest).await.expect("a stream");
+    org.merge(&master, &[&loser], json!({"Industry": "Energy"})).expect("merged");
+    let moved = change(&mut stream).await;
+    assert_eq!((moved.change, &moved.ids), (ChangeType::Updated, &vec![contact]));
+    assert_eq!(told(&moved, "AccountId"), Some(&text(&master)));
+    let gone = change(&mut stream).await;
+    assert_eq!(
+        (gone.change, &gone.ids, gone.fields.len()),
+        (ChangeType::Deleted, &vec![loser.clone()], 0)
+    );
+    let changed = change(&mut stream).await;
+    assert_eq!((changed.change, &changed.ids), (ChangeType::Updated, &vec![master]));
+    assert_eq!(told(&changed, "Industry"), Some(&text("Energy")));
+    assert!(moved.transaction == gone.transaction && gone.transaction == changed.transaction);
+    org.undelete(&loser).expect("undeleted");
+    let back = change(&mut stream).await;
+    assert_eq!((back.change, &back.ids), (ChangeType::Undeleted, &vec![loser]));
+    assert_eq!(told(&back, "Name"), Some(&text("b")));
+}
+
+#[tokio::test]
 async fn every_kind_of_field_is_told() {
     let org = org();
     let topic = "/data/Specimen__ChangeEvent";

@@ -87,9 +87,11 @@ pub(super) fn event_name(object: &str) -> String {
     }
 }
 
-/// Formulas are not captured, the id is in the header, and of stamps that of the system is left out.
+/// Formulas are not captured, the id is in the header, of stamps that of the system is left out, and what only deleted
+/// records have is told of none.
 fn slot(object: &Object, field: &Field) -> Option<Slot> {
-    let left_out = ["Id", "IsDeleted", "SystemModstamp"].contains(&field.name.as_str());
+    let left_out =
+        ["Id", "IsDeleted", "MasterRecordId", "SystemModstamp"].contains(&field.name.as_str());
     if left_out || field.formula.is_some() || field.compound.is_some() {
         return None;
     }

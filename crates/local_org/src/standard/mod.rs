@@ -77,8 +77,17 @@ fn person(object: &mut Object) {
     object.put(text("Name", "Full Name", 121).required().read_only().name_field());
 }
 
+/// What a record that was merged has become part of.
+fn master_record(object: &str) -> Field {
+    Field::new("MasterRecordId", Reference)
+        .label("Master Record ID")
+        .references(&[object])
+        .read_only()
+}
+
 fn account() -> Object {
     let mut account = Object::new("Account", "001")
+        .with(master_record("Account"))
         .with(text("Name", "Account Name", 255).required().name_field())
         .with(Field::new("Type", Picklist).label("Account Type").values(&[
             "Prospect",
@@ -112,6 +121,7 @@ fn account() -> Object {
 
 fn contact() -> Object {
     let mut contact = Object::new("Contact", "003")
+        .with(master_record("Contact"))
         .with(
             Field::new("AccountId", Reference)
                 .label("Account ID")
@@ -137,6 +147,7 @@ fn contact() -> Object {
 
 fn lead() -> Object {
     let mut lead = Object::new("Lead", "00Q")
+        .with(master_record("Lead"))
         .with(text("Title", "Title", 128))
         .with(text("Company", "Company", 255).required())
         .with(Field::new("Phone", Phone).label("Phone"))

@@ -1,6 +1,6 @@
 //! Cases, activities, campaigns and products (Object reference: Case, Task, Campaign, Product2).
 
-use super::text;
+use super::{master_record, text};
 use crate::schema::{Field, FieldType, Object};
 use FieldType::{
     Boolean, Currency, Date, DateTime, Double, Email, Percent, Phone, Picklist, Reference,
@@ -22,6 +22,7 @@ fn lookup(name: &str, label: &str, objects: &[&str]) -> Field {
 /// Neither an account nor a contact can be deleted while it has cases.
 fn case() -> Object {
     Object::new("Case", "500")
+        .with(master_record("Case"))
         .with(text("CaseNumber", "Case Number", 30).auto_number("{00000000}").name_field())
         .with(lookup("ContactId", "Contact ID", &["Contact"]).children("Cases").restrict())
         .with(lookup("AccountId", "Account ID", &["Account"]).children("Cases").restrict())

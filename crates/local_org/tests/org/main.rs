@@ -11,6 +11,7 @@ mod family;
 mod faults;
 mod login;
 mod masters;
+mod merging;
 mod program;
 mod queries;
 mod replication;

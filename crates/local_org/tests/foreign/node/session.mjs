@@ -81,6 +81,17 @@ assert.deepEqual((await leads.updated(start, end)).ids, [lead.id]);
 assert.deepEqual((await leads.deleted(start, end)).deletedRecords.map((record) => record.id), [lost.id]);
 await refused('INVALID_REPLICATION_DATE', () => leads.deleted(end, start));
 
+// What only SOAP does: back from the bin, two records made one, out of the bin for good.
+assert.deepEqual(await conn.soap.undelete([lost.id]), [{ id: lost.id, success: true, errors: [] }]);
+const merged = await conn.soap.merge({ masterRecord: { type: 'Lead', Id: lead.id, Phone: '1' }, recordToMergeIds: [lost.id] });
+assert.deepEqual([merged.success, merged.id, merged.mergedRecordIds], [true, lead.id, [lost.id]]);
+assert.equal((await leads.retrieve(lead.id)).Phone, '1');
+const loser = await conn.query(`SELECT MasterRecordId FROM Lead WHERE Id = '${lost.id}'`, { scanAll: true });
+assert.equal(loser.records[0].MasterRecordId, lead.id);
+const [kept] = await conn.soap.undelete([lead.id]);
+assert.deepEqual([kept.success, kept.errors[0].statusCode], [false, 'UNDELETE_FAILED']);
+assert.equal((await conn.soap.emptyRecycleBin([lost.id]))[0].success, true);
+
 // Errors.
 await refused('MALFORMED_QUERY', () => conn.query('SELECT Id FROM'));
 await refused('INVALID_FIELD', () => conn.query('SELECT Nothing__c FROM Account'));
