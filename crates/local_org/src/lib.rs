@@ -11,6 +11,7 @@
 //! soql       queries: lexer, parser, plan, evaluation
 //! org        the state; save is how records are written, recycle and merging how they go, late what commits late
 //! schema     objects, field their fields; standard those that are there from the start; describe how they are told
+//! person     accounts that are persons, and their contacts
 //! value      what becomes of a value that is written; formula and rollup what the org computes
 //! table      the records of one object with their indexes
 //! events     change data capture, and the Pub/Sub API on a port of its own
@@ -140,6 +141,7 @@ mod merging;
 mod moment;
 mod options;
 mod org;
+mod person;
 mod recycle;
 mod rest;
 mod rollup;

@@ -6,7 +6,7 @@ use std::io::Write;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-const USAGE: &str = "usage: local-org [--port N] [--client-id ID] [--client-secret SECRET] [--events-port N] [--change-events OBJECT,…] [--until-stdin-closes]";
+const USAGE: &str = "usage: local-org [--port N] [--client-id ID] [--client-secret SECRET] [--events-port N] [--change-events OBJECT,…] [--person-accounts] [--until-stdin-closes]";
 
 fn main() -> anyhow::Result<()> {
     let mut options = Options::default();
@@ -24,6 +24,7 @@ fn main() -> anyhow::Result<()> {
             "--change-events" => {
                 options.change_events = value()?.split(',').map(str::to_owned).collect();
             }
+            "--person-accounts" => options.person_accounts = true,
             "--until-stdin-closes" => until_stdin_closes = true,
             "--help" => {
                 println!("{USAGE}");

@@ -1,9 +1,9 @@
 //! Two or three records that are the same made one (SOAP API guide, merge()).
 
-use crate::ApiError;
 use crate::org::{Caller, Org};
 use crate::save::touch;
 use crate::table::Bin;
+use crate::{ApiError, person};
 use serde_json::{Map, Value};
 
 /// What can be merged, and how many records can go into one at a time.
@@ -71,6 +71,11 @@ impl Org {
         let mut row = self.row(loser).cloned().ok_or_else(ApiError::not_found)?;
         if row.deleted {
             return Err(ApiError::deleted());
+        }
+        if person::is_person(&row) {
+            self.count_unserved("merge of person accounts");
+            let message = "person accounts can't be merged here";
+            return Err(ApiError::record("INVALID_OPERATION", message, &[]));
         }
         self.strike(caller, &schema, Some(loser))?;
         let now = self.now();

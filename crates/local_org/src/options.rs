@@ -18,6 +18,8 @@ pub struct Options {
     pub daily_limit: u64,
     /// Whether Account has `External_Id__c`.
     pub external_id: bool,
+    /// Whether accounts can be persons.
+    pub person_accounts: bool,
     /// Objects more than the standard ones, or in their place.
     pub objects: Vec<Object>,
     /// Fields more, with the object that each belongs to.
@@ -44,6 +46,7 @@ impl Default for Options {
             security_token: "local-org-token".into(),
             daily_limit: 15_000,
             external_id: true,
+            person_accounts: false,
             objects: Vec::new(),
             fields: Vec::new(),
             duplicate_rules: Vec::new(),

@@ -16,7 +16,7 @@ use crate::schema::{Field, Object};
 use crate::session::Sessions;
 use crate::table::{Row, Table};
 use crate::value::Manners;
-use crate::{ApiError, id, standard};
+use crate::{ApiError, id, person, standard};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
@@ -118,7 +118,11 @@ impl Org {
             org.set_certificate(&options.client_id, certificate)?;
         }
         org.sessions.passwords.insert(org.integration_user.clone(), options.password);
-        for object in standard::objects(options.external_id) {
+        let mut objects = standard::objects(options.external_id);
+        if options.person_accounts {
+            person::enable(&mut objects);
+        }
+        for object in objects {
             org.define_object(object)?;
         }
         for object in options.objects {
@@ -130,23 +134,47 @@ impl Org {
         for rule in options.duplicate_rules {
             org.add_duplicate_rule(rule)?;
         }
-        org.add_user("Integration", "integration@example.com")?;
-        org.add_user("Somebody Else", "somebody@example.com")?;
+        let administrator = org.set_up()?;
+        org.add_user("Integration", "integration@example.com", &administrator)?;
+        org.add_user("Somebody Else", "somebody@example.com", &administrator)?;
         org.commit();
         org.select(&options.change_events)?;
         Ok(org)
     }
 
-    fn add_user(&mut self, name: &str, username: &str) -> Result<(), ApiError> {
+    /// The records that every org has; tells the id of the administrators' profile.
+    fn set_up(&mut self) -> Result<String, ApiError> {
+        let system = self.system(self.integration_user.clone());
+        let mut profiles = Vec::new();
+        for (object, values) in standard::records() {
+            let id = self.create(&system, object, &values)?;
+            if object == "Profile" {
+                let set = standard::of_profile(&id, profiles.is_empty());
+                self.create(&system, "PermissionSet", &set)?;
+                profiles.push(id);
+            }
+        }
+        profiles.into_iter().next().ok_or_else(ApiError::not_found)
+    }
+
+    fn add_user(&mut self, name: &str, username: &str, profile: &str) -> Result<(), ApiError> {
         let (first, last) = name.split_once(' ').unwrap_or(("", name));
         let first = if first.is_empty() { Value::Null } else { first.into() };
         let body = json!({
             "Username": username, "Email": username, "Alias": last.get(..5).unwrap_or(last),
-            "IsActive": true, "FirstName": first, "LastName": last,
+            "IsActive": true, "FirstName": first, "LastName": last, "ProfileId": profile,
         });
         if let Value::Object(body) = body {
-            let user = self.integration_user.clone();
-            self.create(&self.system(user), "User", &body)?;
+            let system = self.system(self.integration_user.clone());
+            let user = self.create(&system, "User", &body)?;
+            let sets = self.table("PermissionSet").into_iter().flat_map(|table| table.rows());
+            let set = sets.filter(|row| row.text("ProfileId") == profile).map(|row| row.id.clone());
+            let set = set.last().map_or(Value::Null, Value::from);
+            let assigned = Map::from_iter([
+                ("AssigneeId".to_owned(), user.into()),
+                ("PermissionSetId".to_owned(), set),
+            ]);
+            self.create(&system, "PermissionSetAssignment", &assigned)?;
         }
         Ok(())
     }

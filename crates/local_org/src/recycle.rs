@@ -38,6 +38,7 @@ impl Org {
         if row.deleted {
             return Err(ApiError::deleted());
         }
+        self.check_half(caller, &object, &row)?;
         self.strike(caller, &object, Some(id))?;
         self.check_restricted(&object, &row)?;
         let now = self.now();

@@ -4,7 +4,7 @@ use crate::org::{Caller, Org};
 use crate::schema::{Field, Object};
 use crate::table::Row;
 use crate::value::{normalise, wrong_id};
-use crate::{ApiError, id};
+use crate::{ApiError, id, person};
 use serde_json::{Map, Value};
 
 /// Whether a record is new.
@@ -39,6 +39,8 @@ impl Org {
             return Err(no_access());
         }
         let given = self.read(caller, &object, body, Purpose::Create)?;
+        let person = person::is_wanted(&object, &given);
+        person::check_fields(&object, &given, person)?;
         self.strike(caller, &object, None)?;
         let mut values = Map::new();
         for field in &object.fields {
@@ -52,6 +54,9 @@ impl Org {
             }
         }
         values.extend(given);
+        if person {
+            values.insert("IsPersonAccount".into(), true.into());
+        }
         if values.get("OwnerId").is_none_or(Value::is_null) && object.field("OwnerId").is_some() {
             values.insert("OwnerId".into(), caller.user.clone().into());
         }
@@ -73,7 +78,9 @@ impl Org {
         values.insert("CreatedById".into(), caller.user.clone().into());
         touch(&mut values, &now, &caller.user);
         let row = Row { id: id.clone(), values, deleted: false, bin: None };
+        let savepoint = self.savepoint();
         self.put(&object.name, &id, Some(row));
+        self.mirror(caller, &id).inspect_err(|_| self.roll_back(savepoint))?;
         Ok(id)
     }
 
@@ -86,8 +93,9 @@ impl Org {
     ) -> Result<(), ApiError> {
         let row = self.changed(caller, id, body)?;
         let object = self.object_of(id).map(|o| o.name.clone()).unwrap_or_default();
+        let savepoint = self.savepoint();
         self.put(&object, id, Some(row));
-        Ok(())
+        self.mirror(caller, id).inspect_err(|_| self.roll_back(savepoint))
     }
 
     /// The record as an update would leave it.
@@ -106,6 +114,8 @@ impl Org {
         if row.deleted {
             return Err(ApiError::deleted());
         }
+        self.check_half(caller, &object, &row)?;
+        person::check_fields(&object, &given, person::is_person(&row))?;
         self.strike(caller, &object, Some(id))?;
         row.values.extend(given);
         self.finish(&object, &mut row.values, Some(id))?;
@@ -216,11 +226,7 @@ impl Org {
             }
         }
         if !closed.is_empty() {
-            let message = format!(
-                "Unable to create/update fields: {}. Please check the security settings of this field and verify that it is read/write for your profile or permission set.",
-                closed.join(", ")
-            );
-            return Err(ApiError::record("INVALID_FIELD_FOR_INSERT_UPDATE", message, &closed));
+            return Err(closed_fields(&closed));
         }
         refused.map_or(Ok(values), Err)
     }
@@ -297,7 +303,9 @@ impl Org {
         for rule in self.rules.iter().filter(|r| r.object.eq_ignore_ascii_case(&object.name)) {
             rule.apply(values)?;
         }
-        if object.field("LastName").is_some() {
+        let person = values.get("IsPersonAccount") == Some(&Value::Bool(true));
+        let named = object.field("LastName").filter(|_| object.name != "Account" || person);
+        if named.is_some() {
             let parts =
                 ["FirstName", "LastName"].map(|name| values.get(name).and_then(Value::as_str));
             let name: Vec<&str> = parts.into_iter().flatten().collect();
@@ -307,7 +315,8 @@ impl Org {
             .fields
             .iter()
             .filter(|f| {
-                f.required && f.createable && values.get(&f.name).is_none_or(Value::is_null)
+                (f.required && f.createable || person && f.name == "LastName")
+                    && values.get(&f.name).is_none_or(Value::is_null)
             })
             .map(|f| f.name.as_str())
             .collect();
@@ -371,6 +380,15 @@ pub(crate) fn touch(values: &mut Map<String, Value>, now: &str, user: &str) {
     values.insert("LastModifiedDate".into(), now.into());
     values.insert("LastModifiedById".into(), user.into());
     values.insert("SystemModstamp".into(), now.into());
+}
+
+/// These fields can't be written.
+pub(crate) fn closed_fields(names: &[&str]) -> ApiError {
+    let message = format!(
+        "Unable to create/update fields: {}. Please check the security settings of this field and verify that it is read/write for your profile or permission set.",
+        names.join(", ")
+    );
+    ApiError::record("INVALID_FIELD_FOR_INSERT_UPDATE", message, names)
 }
 
 pub(crate) fn no_access() -> ApiError {

@@ -5,6 +5,20 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::field::{Field, FieldType};
 
+/// Standard objects whose records belong to nobody, and those whose records can't be deleted.
+const UNOWNED: [&str; 8] = [
+    "Organization",
+    "PermissionSet",
+    "PermissionSetAssignment",
+    "Pricebook2",
+    "PricebookEntry",
+    "Product2",
+    "Profile",
+    "User",
+];
+const KEPT: [&str; 5] =
+    ["Organization", "PermissionSet", "PermissionSetAssignment", "Profile", "User"];
+
 /// An object with its fields.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,7 +103,7 @@ impl Object {
         if self.name.ends_with("__c") {
             fields.push(Field::new("Name", String).label("Name").length(80).name_field());
         }
-        if self.name != "User" {
+        if !UNOWNED.contains(&self.name.as_str()) {
             fields.push(owner);
         }
         fields.extend([
@@ -99,7 +113,7 @@ impl Object {
             user("LastModifiedById", "Last Modified By ID"),
             moment("SystemModstamp", "System Modstamp"),
         ]);
-        if self.name == "User" {
+        if KEPT.contains(&self.name.as_str()) {
             fields.retain(|field| field.name != "IsDeleted");
         }
         for mut field in std::mem::take(&mut self.fields) {

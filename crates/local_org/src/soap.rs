@@ -72,6 +72,8 @@ fn login(org: &mut Org, call: Node<'_, '_>, api: &str, version: u32) -> Answer {
     let of_user = |field: &str| {
         escape(org.row(&user).map(|row| row.text(field).to_owned()).unwrap_or_default())
     };
+    let account = org.object("Account");
+    let persons = account.is_some_and(|o| o.field("IsPersonAccount").is_some());
     let (url, short) = (&org.url, id::short(&org.org_id));
     // Clients are known that find the elements by their place, so the order is that of a real answer.
     let elements = [
@@ -90,7 +92,7 @@ fn login(org: &mut Org, call: Node<'_, '_>, api: &str, version: u32) -> Answer {
         ("orgDefaultCurrencyIsoCode", "USD".into()),
         ("orgDefaultCurrencyLocale", "en_US".into()),
         ("orgDisallowHtmlAttachments", "false".into()),
-        ("orgHasPersonAccounts", "false".into()),
+        ("orgHasPersonAccounts", persons.to_string()),
         ("organizationId", org.org_id.clone()),
         ("organizationMultiCurrency", "false".into()),
         ("organizationName", "Local Org".into()),

@@ -3,7 +3,7 @@
 mod against;
 
 use against::{ACCOUNTS, change, identity, names, next, org, subscribe, text, told, try_subscribe};
-use local_org::EventSettings;
+use local_org::{EventSettings, LocalOrg, Options};
 use pubsub::{ChangeType, Kind, Start, Value};
 use serde_json::json;
 
@@ -132,6 +132,29 @@ async fn parts_of_compound_fields_are_told_by_themselves() {
     assert!(updated.untold.is_empty());
     assert_eq!(told(&updated, "MailingStreet"), Some(&Value::Null));
     assert_eq!(told(&updated, "MailingCity"), Some(&Value::Null));
+}
+
+#[tokio::test]
+async fn the_name_of_a_person_account_is_told_by_its_parts() {
+    let options = Options {
+        person_accounts: true,
+        change_events: vec!["Account".into(), "Contact".into()],
+        ..Options::default()
+    };
+    let org = LocalOrg::start(options).expect("an org");
+    let mut stream = subscribe(&org, Start::Latest).await;
+    let id =
+        org.insert("Account", json!({"FirstName": "Ada", "LastName": "King"})).expect("a person");
+    let created = change(&mut stream).await;
+    assert_eq!((created.change, &created.ids), (ChangeType::Created, &vec![id.clone()]));
+    assert_eq!(told(&created, "LastName"), Some(&text("King")));
+    org.edit(&id, json!({"LastName": "Lovelace"})).expect("edited");
+    let updated = change(&mut stream).await;
+    assert_eq!(told(&updated, "LastName"), Some(&text("Lovelace")));
+    assert_eq!(told(&updated, "FirstName"), None);
+    // A business beside it has a name in one piece.
+    org.insert("Account", json!({"Name": "Acme"})).expect("an account");
+    assert_eq!(told(&change(&mut stream).await, "Name"), Some(&text("Acme")));
 }
 
 #[tokio::test]

@@ -34,8 +34,8 @@ pub(super) enum Slot {
         kind: Type,
         /// May the user that logs in see it? What it may not see is never told.
         visible: bool,
-        /// `["null", "string", record]`: the name of an object whose records can be persons.
-        switchable: bool,
+        /// `["null", "string", record]`: the name of an object whose records can be persons, and its parts.
+        switchable: Option<Vec<Part>>,
     },
     Compound {
         name: String,
@@ -115,7 +115,10 @@ fn slot(object: &Object, field: &Field) -> Option<Slot> {
             parts: parts(&ADDRESS, stem),
         });
     }
-    if object.fields.iter().any(|f| f.compound.as_deref() == Some(field.name.as_str())) {
+    let switchable = object.name == "Account" && field.name == "Name";
+    let made_of_parts =
+        object.fields.iter().any(|f| f.compound.as_deref() == Some(field.name.as_str()));
+    if made_of_parts && !switchable {
         return Some(Slot::Compound {
             name: field.name.clone(),
             record: "PersonName",
@@ -126,7 +129,7 @@ fn slot(object: &Object, field: &Field) -> Option<Slot> {
         field: field.name.clone(),
         kind: kind(field.kind),
         visible: field.visible,
-        switchable: object.name == "Account" && field.name == "Name",
+        switchable: switchable.then(|| parts(&PERSON, "")),
     })
 }
 
@@ -151,7 +154,7 @@ fn describe(object: &Object, slot: &Slot, defined: &mut Vec<&'static str>) -> Va
         json!({"type": "record", "name": name, "fields": fields})
     };
     match slot {
-        Slot::Plain { field, switchable: true, .. } => {
+        Slot::Plain { field, switchable: Some(_), .. } => {
             let person = record("Switchable_PersonName", &PERSON);
             json!({"name": field, "type": ["null", "string", person], "doc": "Data:SwitchablePersonName", "default": null})
         }

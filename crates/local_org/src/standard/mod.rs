@@ -1,13 +1,16 @@
 //! The objects that are there from the start, with the fields of a Developer Edition that a sync is
-//! likely to meet (Object reference: Account, Contact, Lead, Opportunity, User; service has further ones).
+//! likely to meet (Object reference: Account, Contact, Lead, Opportunity, User; the modules have further ones).
 
+mod sales;
 mod service;
+mod setup;
 
 use crate::schema::{Field, FieldType, Object};
 use FieldType::{
     Address, Boolean, Currency, Date, DateTime, Double, Email, Int, MultiPicklist, Percent, Phone,
     Picklist, Reference, String, TextArea, Url,
 };
+pub(crate) use setup::{of_profile, records};
 
 const INDUSTRIES: [&str; 12] = [
     "Agriculture",
@@ -39,11 +42,21 @@ pub(crate) fn objects(external_id: bool) -> Vec<Object> {
     }
     let mut objects = vec![account, contact(), lead(), opportunity(), user()];
     objects.extend(service::objects());
+    objects.extend(sales::objects());
+    objects.extend(setup::objects());
     objects
 }
 
 fn text(name: &str, label: &str, length: u32) -> Field {
     Field::new(name, String).label(label).length(length)
+}
+
+fn list(name: &str, label: &str, values: &[&str]) -> Field {
+    Field::new(name, Picklist).label(label).values(values)
+}
+
+fn lookup(name: &str, label: &str, objects: &[&str]) -> Field {
+    Field::new(name, Reference).label(label).references(objects)
 }
 
 fn address(object: &mut Object, stem: &str, prefix: &str) {
@@ -218,6 +231,7 @@ fn user() -> Object {
         .with(Field::new("Email", Email).label("Email").length(128).required())
         .with(text("Alias", "Alias", 8).required())
         .with(Field::new("IsActive", Boolean).label("Active"))
+        .with(lookup("ProfileId", "Profile ID", &["Profile"]).required())
         .with(Field::new("LastLoginDate", DateTime).label("Last Login").read_only());
     person(&mut user);
     user.fields.retain(|field| field.name != "Salutation");

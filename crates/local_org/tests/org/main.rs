@@ -17,3 +17,4 @@ mod queries;
 mod replication;
 mod rows;
 mod schema;
+mod standard;
