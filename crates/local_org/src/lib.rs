@@ -10,6 +10,7 @@
 //! bulk       Bulk API 2.0: jobs that read and write many records in CSV
 //! soql       queries: lexer, parser, plan, evaluation
 //! org        the state; save is how records are written, recycle and merging how they go, late what commits late
+//! seed       records of a new Developer Edition
 //! schema     objects, field their fields; standard those that are there from the start; describe how they are told
 //! person     accounts that are persons, and their contacts
 //! value      what becomes of a value that is written; formula and rollup what the org computes
@@ -148,6 +149,7 @@ mod rollup;
 mod rules;
 mod save;
 mod schema;
+mod seed;
 mod serve;
 mod session;
 mod soap;

@@ -6,7 +6,7 @@ use std::io::Write;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-const USAGE: &str = "usage: local-org [--port N] [--client-id ID] [--client-secret SECRET] [--events-port N] [--change-events OBJECT,…] [--person-accounts] [--until-stdin-closes]";
+const USAGE: &str = "usage: local-org [--port N] [--client-id ID] [--client-secret SECRET] [--events-port N] [--change-events OBJECT,…] [--person-accounts] [--seed-data] [--until-stdin-closes]";
 
 fn main() -> anyhow::Result<()> {
     let mut options = Options::default();
@@ -25,6 +25,7 @@ fn main() -> anyhow::Result<()> {
                 options.change_events = value()?.split(',').map(str::to_owned).collect();
             }
             "--person-accounts" => options.person_accounts = true,
+            "--seed-data" => options.seed_data = true,
             "--until-stdin-closes" => until_stdin_closes = true,
             "--help" => {
                 println!("{USAGE}");

@@ -20,6 +20,8 @@ pub struct Options {
     pub external_id: bool,
     /// Whether accounts can be persons.
     pub person_accounts: bool,
+    /// Whether the sample records of a new Developer Edition are there.
+    pub seed_data: bool,
     /// Objects more than the standard ones, or in their place.
     pub objects: Vec<Object>,
     /// Fields more, with the object that each belongs to.
@@ -47,6 +49,7 @@ impl Default for Options {
             daily_limit: 15_000,
             external_id: true,
             person_accounts: false,
+            seed_data: false,
             objects: Vec::new(),
             fields: Vec::new(),
             duplicate_rules: Vec::new(),

@@ -137,6 +137,9 @@ impl Org {
         let administrator = org.set_up()?;
         org.add_user("Integration", "integration@example.com", &administrator)?;
         org.add_user("Somebody Else", "somebody@example.com", &administrator)?;
+        if options.seed_data {
+            org.plant()?;
+        }
         org.commit();
         org.select(&options.change_events)?;
         Ok(org)

@@ -12,19 +12,39 @@ use FieldType::{
 };
 pub(crate) use setup::{of_profile, records};
 
-const INDUSTRIES: [&str; 12] = [
+const INDUSTRIES: [&str; 32] = [
     "Agriculture",
     "Apparel",
     "Banking",
     "Biotechnology",
+    "Chemicals",
+    "Communications",
     "Construction",
     "Consulting",
     "Education",
     "Electronics",
     "Energy",
     "Engineering",
+    "Entertainment",
+    "Environmental",
     "Finance",
+    "Food & Beverage",
+    "Government",
+    "Healthcare",
+    "Hospitality",
+    "Insurance",
+    "Machinery",
+    "Manufacturing",
+    "Media",
+    "Not For Profit",
+    "Recreation",
+    "Retail",
+    "Shipping",
     "Technology",
+    "Telecommunications",
+    "Transportation",
+    "Utilities",
+    "Other",
 ];
 const SOURCES: [&str; 5] = ["Web", "Phone Inquiry", "Partner Referral", "Purchased List", "Other"];
 
@@ -206,7 +226,11 @@ fn opportunity() -> Object {
                     "Prospecting",
                     "Qualification",
                     "Needs Analysis",
+                    "Value Proposition",
+                    "Id. Decision Makers",
+                    "Perception Analysis",
                     "Proposal/Price Quote",
+                    "Negotiation/Review",
                     "Closed Won",
                     "Closed Lost",
                 ])

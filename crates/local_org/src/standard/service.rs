@@ -25,7 +25,19 @@ fn case() -> Object {
             list("Status", "Status", &["New", "Working", "Escalated", "Closed"])
                 .default_value("New"),
         )
-        .with(list("Reason", "Case Reason", &["Installation", "Performance", "Breakdown", "Other"]))
+        .with(list(
+            "Reason",
+            "Case Reason",
+            &[
+                "Installation",
+                "Equipment Complexity",
+                "Performance",
+                "Breakdown",
+                "Equipment Design",
+                "Feedback",
+                "Other",
+            ],
+        ))
         .with(list("Origin", "Case Origin", &["Phone", "Email", "Web"]))
         .with(list("Priority", "Priority", &["High", "Medium", "Low"]).default_value("Medium"))
         .with(text("Subject", "Subject", 255))

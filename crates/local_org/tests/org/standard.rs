@@ -166,3 +166,47 @@ fn products_have_prices_and_days_have_events() {
         assert_eq!(reply.code(), "INVALID_FIELD", "{object}");
     }
 }
+
+#[test]
+fn the_sample_data_of_a_developer_edition_is_there_on_wish() {
+    let client =
+        Client::with(Options { seed_data: true, person_accounts: true, ..Options::default() });
+    let count = |object: &str| client.org.count(object);
+    assert_eq!(
+        ["Account", "Contact", "Opportunity", "Case", "Lead"].map(count),
+        [12, 20, 27, 18, 20]
+    );
+    for name in
+        ["Edge Communications", "Burlington Textiles Corp of America", "Pyramid Construction Inc."]
+    {
+        assert_eq!(
+            client.found(&format!("SELECT Name FROM Account WHERE Name = '{name}'")).len(),
+            1
+        );
+    }
+    let soql = "SELECT AnnualRevenue FROM Account WHERE Name = 'United Oil & Gas Corp.'";
+    assert_eq!(client.found(soql), [json!(5_600_000_000.0)]);
+    let soql = "SELECT Id FROM Contact WHERE Account.Parent.Name = 'United Oil & Gas Corp.'";
+    assert_eq!(client.found(soql).len(), 3);
+    let soql = "SELECT CaseNumber FROM Case WHERE Contact.Email = 'rose@edge.com' AND Account.Phone = '(512) 757-6000'";
+    assert_eq!(client.found(soql), [json!("00000001")]);
+    // What is planted is data like any other: every value fits its list.
+    for (object, field) in [
+        ("Account", "Industry"),
+        ("Opportunity", "StageName"),
+        ("Case", "Reason"),
+        ("Lead", "Industry"),
+    ] {
+        let fields = client.get(&format!("/sobjects/{object}/describe")).json()["fields"].clone();
+        let list = fields.as_array().into_iter().flatten().find(|f| f["name"] == field).cloned();
+        let list = list.expect("a field")["picklistValues"].clone();
+        let values: Vec<&Value> =
+            list.as_array().into_iter().flatten().map(|value| &value["value"]).collect();
+        for record in client.org.records(object) {
+            assert!(record[field].is_null() || values.contains(&&record[field]), "{record}");
+        }
+    }
+    assert_eq!(client.org.count("Account"), 12);
+    let plain = Client::start();
+    assert_eq!(plain.org.count("Account"), 0);
+}
