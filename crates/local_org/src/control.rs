@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn control(org: &mut Org, request: &Request) -> Answer {
     org.settle(false);
+    org.changes += u64::from(request.method != "GET");
     let answer = match act(org, request) {
         Ok(body) => {
             org.commit();

@@ -18,6 +18,7 @@
 //! events     change data capture, and the Pub/Sub API on a port of its own
 //! duplicates which records are taken for one that is there
 //! faults     what goes wrong; rules what triggers do; calls what was asked; history what was edited
+//! persist    what outlives the program, in a file
 //! control    the endpoint below
 //! ```
 //!
@@ -142,6 +143,7 @@ mod merging;
 mod moment;
 mod options;
 mod org;
+mod persist;
 mod person;
 mod recycle;
 mod rest;

@@ -6,6 +6,7 @@ use crate::faults::{Campaign, FaultRule};
 use crate::history::Edit;
 use crate::options::Options;
 use crate::org::Org;
+use crate::persist::{Saver, Store};
 use crate::rules::Rule;
 use crate::schema::{Field, Object};
 use crate::serve::{self, Shared};
@@ -30,12 +31,12 @@ pub struct LocalOrg {
     client_secret: String,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
+    saver: Option<Saver>,
 }
 
 impl LocalOrg {
     /// Binds a port on 127.0.0.1 and serves it on a thread of its own.
     pub fn start(options: Options) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))
             .with_context(|| format!("cannot listen on port {}", options.port))?;
         listener.set_nonblocking(true)?;
@@ -46,12 +47,19 @@ impl LocalOrg {
         let events_address = bus.local_addr()?.to_string();
         let authority = Arc::new(Authority::new()?);
         let (client_id, client_secret) = (options.client_id.clone(), options.client_secret.clone());
+        let store = options.persist.as_deref().map(Store::open).transpose()?;
         let mut org = Org::new(url.clone(), options)?;
+        if let Some(store) = &store {
+            store.load(&mut org)?;
+        }
         (org.events.address, org.events.ca_pem) = (events_address.clone(), authority.pem.clone());
         let shared = Shared::new(org);
+        // Not before all else that can fail: a runtime must not be dropped inside of another, which the caller may have.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
         let (served, subscribed, issuer) = (shared.clone(), shared.clone(), Arc::clone(&authority));
         let bus_stopped = stopped.clone();
+        let saver = store.map(|store| store.follow(shared.clone())).transpose()?;
         let thread = std::thread::Builder::new().name("local org".into()).spawn(move || {
             // The socket is there and listens; what could fail here is only a lack of memory.
             let _ = runtime.block_on(async {
@@ -68,7 +76,21 @@ impl LocalOrg {
             client_secret,
             stop,
             thread: Some(thread),
+            saver,
         })
+    }
+
+    /// Ends it, and saves it if it is kept in a file; the error is that it can't be saved.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.saver.take().map_or(Ok(()), Saver::stop)
     }
 
     /// `http://127.0.0.1:12345`: the login host, and the instance that logins name.
@@ -397,10 +419,8 @@ impl LocalOrg {
 
 impl Drop for LocalOrg {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        // Who wants to know of an org that can't be saved asks `stop`.
+        let _ = self.end();
     }
 }
 

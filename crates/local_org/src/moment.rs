@@ -164,6 +164,16 @@ impl Clock {
         *self = Self { skew, last: Millis::MIN };
     }
 
+    /// The latest that was told.
+    pub(crate) fn last(&self) -> Millis {
+        self.last
+    }
+
+    /// Goes on from a moment that was told before, never from an earlier one.
+    pub(crate) fn go_on_from(&mut self, last: Millis, skew: Millis) {
+        *self = Self { skew, last };
+    }
+
     pub(crate) fn skew(&self) -> Millis {
         self.skew
     }

@@ -1,6 +1,7 @@
 use crate::duplicates::DuplicateRule;
 use crate::schema::{Field, Object};
 use crate::value::Manners;
+use std::path::PathBuf;
 
 /// How to start an org.
 #[derive(Clone, Debug)]
@@ -33,6 +34,9 @@ pub struct Options {
     pub events_port: u16,
     /// The objects whose changes become events; an org selects none by itself.
     pub change_events: Vec<String>,
+    /// The file in which the org outlives its program. Where it is there, it says what the org is, and the options that
+    /// shape a new one (objects, fields, duplicate rules, person accounts, sample data) say nothing.
+    pub persist: Option<PathBuf>,
     /// Whether every edit is kept, for [`crate::LocalOrg::history`].
     pub history: bool,
 }
@@ -56,6 +60,7 @@ impl Default for Options {
             manners: Manners::default(),
             events_port: 0,
             change_events: Vec::new(),
+            persist: None,
             history: false,
         }
     }

@@ -17,6 +17,7 @@ use crate::session::Sessions;
 use crate::table::{Row, Table};
 use crate::value::Manners;
 use crate::{ApiError, id, person, standard};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
@@ -41,7 +42,7 @@ pub(crate) struct Pending {
 }
 
 /// A record that is gone for good, and when it was deleted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Purged {
     pub(crate) object: String,
     pub(crate) id: String,
@@ -61,6 +62,8 @@ pub(crate) struct Org {
     pub(crate) rules: Vec<Rule>,
     pub(crate) duplicate_rules: Vec<DuplicateRule>,
     pub(crate) stale: Stale,
+    /// How often something changed that outlives the program.
+    pub(crate) changes: u64,
     pub(crate) cursors: Cursors,
     pub(crate) jobs: Jobs,
     pub(crate) pending: Vec<Pending>,
@@ -97,6 +100,7 @@ impl Org {
             rules: Vec::new(),
             duplicate_rules: Vec::new(),
             stale: Stale::default(),
+            changes: 0,
             cursors: Cursors::default(),
             jobs: Jobs::default(),
             pending: Vec::new(),
@@ -291,6 +295,7 @@ impl Org {
         // since then, and headers know no fractions, is not told that there was none.
         let next = self.schema_changed.div_euclid(1000) * 1000 + 1000;
         self.schema_changed = self.clock.now().max(next);
+        self.changes += 1;
         self.events.schema_changed(object);
         self.stale.watch(&self.objects);
         self.index(object);
@@ -378,6 +383,7 @@ impl Org {
     pub(crate) fn commit(&mut self) {
         self.roll_up();
         let journal = std::mem::take(&mut self.journal);
+        self.changes += u64::from(!journal.is_empty());
         self.publish(&journal);
         self.note_purged(&journal);
         let Some(kept) = &mut self.history else { return };
@@ -409,6 +415,7 @@ impl Org {
         while index < self.pending.len() {
             if all || self.pending[index].due <= now {
                 let Pending { object, row, .. } = self.pending.remove(index);
+                self.changes += 1;
                 let id = row.id.clone();
                 let author = Author::person(row.text("LastModifiedById"));
                 let table = self.tables.entry(object.clone()).or_default();

@@ -1,11 +1,12 @@
 //! The records of one object, and the indexes that make large ones quick to ask.
 
 use crate::schema::Object;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A record: a value for each field that is stored, by the field's name.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) values: Map<String, Value>,
@@ -16,7 +17,7 @@ pub(crate) struct Row {
 }
 
 /// What has to be known of a record in the recycle bin to bring it back as it was.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Bin {
     /// The record that it went with.
     pub(crate) with: Option<String>,

@@ -4,7 +4,7 @@ mod against;
 
 use against::{ACCOUNTS, change, identity, names, next, org, subscribe, text, told, try_subscribe};
 use local_org::{EventSettings, LocalOrg, Options};
-use pubsub::{ChangeType, Kind, Start, Value};
+use pubsub::{ChangeType, Kind, Start, Trouble, Value};
 use serde_json::json;
 
 #[tokio::test]
@@ -287,4 +287,59 @@ async fn more_objects_than_allowed_are_not_selected() {
     let refused = org.set_events(EventSettings { objects, ..EventSettings::default() });
     assert_eq!(refused.expect_err("refused").code, "LIMIT_EXCEEDED");
     assert!(try_subscribe(&org, ACCOUNTS, Start::Latest).await.is_ok(), "the old ones stay");
+}
+
+#[tokio::test]
+async fn a_subscriber_goes_on_behind_a_restart_of_an_org_in_a_file() {
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("pubsub-restart");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("org.state");
+    let start = || {
+        LocalOrg::start(Options {
+            change_events: vec!["Account".into()],
+            persist: Some(file.clone()),
+            ..Options::default()
+        })
+        .expect("an org")
+    };
+    let org = start();
+    let mut stream = subscribe(&org, Start::Latest).await;
+    org.insert("Account", json!({"Name": "seen"})).expect("an account");
+    let seen = next(&mut stream).await.expect("an event").replay_id;
+    org.insert("Account", json!({"Name": "unseen"})).expect("an account");
+    let last = next(&mut stream).await.expect("an event").replay_id;
+    // As it was while it ran: what comes after this copy is lost to it.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let running = loop {
+        let text = std::fs::read_to_string(&file).expect("a state");
+        if text.contains("unseen") {
+            break text;
+        }
+        assert!(std::time::Instant::now() < until, "it is not saved");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    org.insert("Account", json!({"Name": "lost"})).expect("an account");
+    let lost = next(&mut stream).await.expect("an event").replay_id;
+    drop(org);
+
+    // Stopped as it should be, it has all of them.
+    let org = start();
+    let mut stream = subscribe(&org, Start::After(seen.clone())).await;
+    assert_eq!(told(&change(&mut stream).await, "Name"), Some(&text("unseen")));
+    assert_eq!(told(&change(&mut stream).await, "Name"), Some(&text("lost")));
+    org.insert("Account", json!({"Name": "new"})).expect("an account");
+    assert_eq!(told(&change(&mut stream).await, "Name"), Some(&text("new")));
+    drop(org);
+
+    // Out of the copy, it knows the ids up to it, and refuses that of an event that it has no more.
+    std::fs::write(&file, running).expect("written");
+    let org = start();
+    org.insert("Account", json!({"Name": "after"})).expect("an account");
+    let mut stream = subscribe(&org, Start::After(last)).await;
+    assert_eq!(told(&change(&mut stream).await, "Name"), Some(&text("after")));
+    let refused = try_subscribe(&org, ACCOUNTS, Start::After(lost)).await;
+    assert!(matches!(refused, Err(Trouble::Lost(_))));
+    drop(org);
+    let _ = std::fs::remove_dir_all(&folder);
 }

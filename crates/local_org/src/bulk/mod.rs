@@ -51,7 +51,8 @@ impl Default for BulkManners {
 pub(crate) struct Jobs {
     pub(crate) manners: BulkManners,
     list: BTreeMap<String, Job>,
-    last: u64,
+    /// How many there were.
+    pub(crate) last: u64,
     query_jobs: u64,
     batches: u64,
 }

@@ -12,6 +12,7 @@ mod faults;
 mod login;
 mod masters;
 mod merging;
+mod persist;
 mod program;
 mod queries;
 mod replication;

@@ -2,7 +2,7 @@ use crate::client::agent;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-fn start(arguments: &[&str]) -> (Child, String) {
+pub(crate) fn start(arguments: &[&str]) -> (Child, String) {
     let mut program = Command::new(env!("CARGO_BIN_EXE_local-org"))
         .args(arguments)
         .stdin(Stdio::piped())
