@@ -1,5 +1,7 @@
 //! The control endpoint; its requests are listed in the documentation of the crate.
 
+use crate::clock::Move;
+use crate::errors::{self, Order};
 use crate::events::{self, Author};
 use crate::exchange::{Answer, Request};
 use crate::faults::{Campaign, FaultRule};
@@ -73,6 +75,15 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
         ("DELETE", ["campaign"]) => {
             org.faults.campaign(None);
             done
+        }
+        ("GET", ["errors"]) => Ok(errors::list()),
+        ("POST", ["errors", code]) => {
+            let order = if request.body.is_empty() { Order::default() } else { parse(request)? };
+            Ok(json!({"number": org.faults.add(order.rule(code)?)}))
+        }
+        ("POST", ["clock"]) => {
+            let order: Move = parse(request)?;
+            org.move_clock(&order)
         }
         ("POST", ["settings"]) => settings(org, parse(request)?),
         ("DELETE", ["sessions"]) => {

@@ -127,6 +127,7 @@ fn serve(org: &mut Org, request: &Request, counted: &mut bool) -> Answer {
     if uri + headers > LONGEST {
         return Answer::html(431, "Request Header Fields Too Large");
     }
+    org.renew_quota();
     let path = request.path.trim_end_matches('/');
     match path {
         "/services/oauth2/token" => return oauth::token(org, request),

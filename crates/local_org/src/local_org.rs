@@ -1,5 +1,6 @@
 use crate::bulk::{self, BulkManners};
 use crate::calls::Call;
+use crate::clock::Move;
 use crate::duplicates::DuplicateRule;
 use crate::events::{self, Authority, EventFaultRule, EventSettings};
 use crate::faults::{Campaign, FaultRule};
@@ -379,6 +380,12 @@ impl LocalOrg {
     /// The org's clock minus this machine's. Otherwise it never runs backwards.
     pub fn set_clock_skew_ms(&self, skew: i64) {
         self.shared.lock().clock.set_skew(skew);
+    }
+
+    /// Moves the org's clock on. What lay in the recycle bin too long is gone, and the calls of a day that is over are
+    /// free again.
+    pub fn advance(&self, by: Duration) -> Result<(), ApiError> {
+        self.write(|org| org.move_clock(&Move::AdvanceMs(by.as_millis() as i64)).map(|_| ()))
     }
 
     /// The org's time, as records have it but with milliseconds.

@@ -145,6 +145,12 @@ pub(crate) fn time(text: &str) -> Option<String> {
     Some(format!("{}Z", &self::text(millis)[11..23]))
 }
 
+/// What this machine's clock shows.
+pub(crate) fn system() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as Millis
+}
+
 /// The org's clock: that of this machine and a skew, and never running backwards by itself.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
@@ -154,8 +160,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn now(&mut self) -> Millis {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last = self.last.max(since.as_millis() as Millis + self.skew);
+        self.last = self.last.max(system() + self.skew);
         self.last
     }
 

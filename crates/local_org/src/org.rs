@@ -71,6 +71,8 @@ pub(crate) struct Org {
     /// The calls of a day, and how many are used.
     pub(crate) daily_limit: u64,
     pub(crate) used: u64,
+    /// When the day began of which they are.
+    pub(crate) day_began: moment::Millis,
     /// What was asked for and is not served, by name.
     pub(crate) unserved: BTreeMap<String, u64>,
     pub(crate) org_id: String,
@@ -107,6 +109,7 @@ impl Org {
             manners: options.manners,
             daily_limit: options.daily_limit,
             used: 0,
+            day_began: moment::system(),
             unserved: BTreeMap::new(),
             org_id: id::numbered("00D", 1),
             integration_user: id::numbered("005", 1),

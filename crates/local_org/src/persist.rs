@@ -48,6 +48,7 @@ struct State<'a> {
     tables: BTreeMap<Cow<'a, str>, Records<'a>>,
     purged: Cow<'a, [Purged]>,
     used: u64,
+    day_began: Millis,
     apps: Cow<'a, BTreeMap<String, App>>,
     grants: Cow<'a, BTreeMap<String, Grant>>,
     rotating: bool,
@@ -88,6 +89,7 @@ impl Org {
             tables: tables.map(|(name, t)| (Cow::Borrowed(name.as_str()), records(t))).collect(),
             purged: Cow::Borrowed(&self.purged),
             used: self.used,
+            day_began: self.day_began,
             apps: Cow::Borrowed(&self.sessions.apps),
             grants: Cow::Borrowed(&self.sessions.grants),
             rotating: self.sessions.rotating,
@@ -131,7 +133,7 @@ impl Org {
         }
         self.stale.watch(&self.objects);
         self.purged = state.purged.into_owned();
-        self.used = state.used;
+        (self.used, self.day_began) = (state.used, state.day_began);
         let apps = state.apps.into_owned().into_iter();
         let new = apps.filter(|(client, _)| !self.sessions.apps.contains_key(client));
         let new: Vec<(String, App)> = new.collect();
@@ -184,6 +186,8 @@ impl Store {
                 let state = decode(&bytes)
                     .with_context(|| format!("{path} can't be taken for the state of an org"))?;
                 org.load(state);
+                org.empty_old_bin();
+                org.commit();
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot read {path}")),
