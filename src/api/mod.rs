@@ -6,6 +6,7 @@ mod connections;
 mod image;
 mod inspect;
 mod lifecycle;
+mod map_field;
 mod one_record;
 mod register;
 mod syncs;

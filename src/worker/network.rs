@@ -5,6 +5,7 @@
 mod care;
 mod events;
 mod line;
+mod polls;
 
 use self::line::{Connection, Health, refused_pause, urgency};
 use super::round::Worker;
@@ -13,7 +14,7 @@ use crate::connection;
 use crate::engine;
 use crate::engine::plan::{Connected, Plan, Stored};
 use crate::engine::remote::poll::{self, Poll};
-use crate::engine::remote::{Reply, Request, State, side};
+use crate::engine::remote::{Reply, Request, State, bulk, side};
 use crate::speech;
 use crate::sql::{self, Arg};
 use bridge::{Bridge, Outcome};
@@ -32,6 +33,7 @@ enum Answer {
     Described(Result<Object, Fault>),
     Replied(Result<Reply, Fault>),
     Told(Result<connector::Events, Fault>),
+    Together(Result<Vec<Result<connector::Page, Fault>>, Fault>),
 }
 
 /// What was asked.
@@ -42,6 +44,8 @@ enum Asked {
     Describe(String, String),
     /// A call of a sync, by its number there.
     Call(i32, u64, String),
+    /// Several syncs' questions for changes.
+    Together(Vec<polls::OfSync>, String),
     /// What happened to the records of an object.
     Events(String, String),
 }
@@ -94,7 +98,11 @@ impl Network {
     /// Calls of a sync that are still on their way, though the sync no longer waits for them.
     fn orphans(&self, sync: i32, state: &State) -> bool {
         state.in_flight() == 0
-            && self.asked.values().any(|a| matches!(a, Asked::Call(id, ..) if *id == sync))
+            && self.asked.values().any(|a| match a {
+                Asked::Call(id, ..) => *id == sync,
+                Asked::Together(of, _) => of.iter().any(|(id, _)| *id == sync),
+                _ => false,
+            })
     }
 }
 
@@ -157,6 +165,7 @@ impl Worker {
         }
         let came = self.take_answers()?;
         self.look_after_connections()?;
+        self.let_polls_out()?;
         self.let_out()?;
         self.listen()?;
         Ok(came)
@@ -195,6 +204,12 @@ impl Worker {
                     self.told(&name, &object, told)?;
                 }
                 (Asked::Events(name, object), _) => self.told(&name, &object, Err(lost()))?,
+                (Asked::Together(of, name), Outcome::Done(Answer::Together(result))) => {
+                    self.replied_together(&of, &name, result)?;
+                }
+                (Asked::Together(of, name), _) => {
+                    self.replied_together(&of, &name, Err(lost()))?;
+                }
                 (Asked::Call(sync, call, name), Outcome::Done(Answer::Replied(result))) => {
                     self.replied(sync, call, &name, result)?;
                 }
@@ -325,7 +340,13 @@ impl Worker {
         name: &str,
         result: Result<Reply, Fault>,
     ) -> Result<(), Failure> {
-        match &result {
+        self.heard(name, &result)?;
+        self.deliver(sync, call, name, result)
+    }
+
+    /// What an answer says of the connection.
+    fn heard(&mut self, name: &str, result: &Result<Reply, Fault>) -> Result<(), Failure> {
+        match result {
             Ok(reply) => match worst(reply) {
                 Some(fault) => self.went_wrong(name, fault)?,
                 None => self.went_well(name)?,
@@ -337,6 +358,17 @@ impl Worker {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Hands an answer to the sync that waits for it.
+    fn deliver(
+        &mut self,
+        sync: i32,
+        call: u64,
+        name: &str,
+        result: Result<Reply, Fault>,
+    ) -> Result<(), Failure> {
         let Some(served) = self.syncs.get_mut(&sync) else { return Ok(()) };
         let object = served.plan.remote().map(|(_, remote)| remote.object.clone());
         let Some(state) = served.remote.as_mut() else { return Ok(()) };
@@ -489,5 +521,6 @@ async fn carry_out(
             connector.created_since(object, columns, &at).await.map(Reply::Found)
         }
         Request::Write(batch) => connector.write(&batch).await.map(Reply::Written),
+        Request::Job(ask) => bulk::carry_out(connector, object, columns, ask).await.map(Reply::Job),
     }
 }

@@ -2,6 +2,7 @@
 
 mod allowance;
 mod both_ways;
+mod bulk;
 mod campaign;
 mod events;
 mod fencing;
@@ -10,6 +11,8 @@ mod mending;
 mod one_record;
 mod reckoning;
 mod registering;
+mod schema_changes;
+mod several;
 mod trouble;
 mod unanswered;
 

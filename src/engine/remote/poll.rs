@@ -10,6 +10,7 @@ use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use connector::{Mark, Page, Record};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How often the other system is asked for changes, unless the document says.
@@ -151,7 +152,7 @@ impl Sync {
         }
         let Some(state) = &mut self.remote else { return Ok(()) };
         let Page { records, more } = page;
-        state.work = Some(Work { records, place: 0, more, moment, load: None });
+        state.work = Some(Work::listed(records, more, moment, None));
         Ok(())
     }
 
@@ -225,7 +226,7 @@ impl Sync {
             return Ok(());
         }
         state.poll.next = None;
-        state.poll.due = Instant::now() + state.poll.interval;
+        state.poll.due = next_turn(state.poll.interval);
         if state.poll.answers {
             state.poll.wanted = false;
         } else if state.poll.wanted {
@@ -246,8 +247,19 @@ impl Sync {
             state.poll.at = at;
             self.verdict = None;
         }
-        Ok(())
+        self.reconcile_if_due()
     }
+}
+
+/// When it is time again. Syncs of the same interval have the same turns, so that their questions leave together.
+fn next_turn(interval: Duration) -> Instant {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let first = *FIRST.get_or_init(Instant::now);
+    let turns = first.elapsed().as_nanos() / interval.as_nanos().max(1) + 1;
+    let next = interval.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX));
+    let turn = first.checked_add(next).unwrap_or_else(|| Instant::now() + interval);
+    // Not at once after the last one.
+    if turn < Instant::now() + interval / 2 { turn + interval } else { turn }
 }
 
 /// A moment of the other system's clock, so many seconds earlier.
