@@ -40,13 +40,13 @@
 //!
 //! # The program
 //!
-//! `local-org` prints its URL when it is ready, and ends by SIGTERM, SIGINT, or with `--until-stdin-closes` when its
-//! input does. `--person-accounts` and `--seed-data` (the sample records of a Developer Edition) shape a new org. With
-//! `--persist FILE` the org outlives the program: it is saved every few seconds in which it changed and at the end, and
-//! where the file is there, it says what the org is. After a kill, what was done since it was last saved is lost, but no
-//! id, token or replay id that may have been seen is given out a second time: replay ids of lost events are refused.
-//! Sessions, bulk jobs, cursors, faults and what waits to be committed do not outlive the program, and the event bus has
-//! a new certificate.
+//! `local-org` prints its URL and, on a second line, that of its event bus when it is ready, and ends by SIGTERM,
+//! SIGINT, or with `--until-stdin-closes` when its input does. `--person-accounts` and `--seed-data` (the sample
+//! records of a Developer Edition) shape a new org. With `--persist FILE` the org outlives the program: it is saved
+//! every few seconds in which it changed and at the end, and where the file is there, it says what the org is. After a
+//! kill, what was done since it was last saved is lost, but no id, token or replay id that may have been seen is given
+//! out a second time: replay ids of lost events are refused. Sessions, bulk jobs, cursors, faults and what waits to be
+//! committed do not outlive the program, and the event bus has a new certificate.
 //!
 //! # The control endpoint
 //!
