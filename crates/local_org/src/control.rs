@@ -1,5 +1,7 @@
 //! The control endpoint; its requests are listed in the documentation of the crate.
 
+use crate::clock::Move;
+use crate::errors::{self, Order};
 use crate::events::{self, Author};
 use crate::exchange::{Answer, Request};
 use crate::faults::{Campaign, FaultRule};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn control(org: &mut Org, request: &Request) -> Answer {
     org.settle(false);
+    org.changes += u64::from(request.method != "GET");
     let answer = match act(org, request) {
         Ok(body) => {
             org.commit();
@@ -73,6 +76,15 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
             org.faults.campaign(None);
             done
         }
+        ("GET", ["errors"]) => Ok(errors::list()),
+        ("POST", ["errors", code]) => {
+            let order = if request.body.is_empty() { Order::default() } else { parse(request)? };
+            Ok(json!({"number": org.faults.add(order.rule(code)?)}))
+        }
+        ("POST", ["clock"]) => {
+            let order: Move = parse(request)?;
+            org.move_clock(&order)
+        }
         ("POST", ["settings"]) => settings(org, parse(request)?),
         ("DELETE", ["sessions"]) => {
             org.sessions.close_all();
@@ -88,11 +100,12 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
         }
         ("POST", ["objects"]) => {
             let object: Object = parse(request)?;
-            org.define_object(object);
+            org.define_object(object)?;
             done
         }
         ("DELETE", ["objects", object]) => {
             org.objects.retain(|o| !o.name.eq_ignore_ascii_case(object));
+            org.stale.watch(&org.objects);
             done
         }
         ("POST", ["objects", object, "fields"]) => {
@@ -116,6 +129,14 @@ fn act(org: &mut Org, request: &Request) -> Result<Value, ApiError> {
         }
         ("DELETE", ["rules"]) => {
             org.rules.clear();
+            done
+        }
+        ("POST", ["duplicate_rules"]) => {
+            org.add_duplicate_rule(parse(request)?)?;
+            done
+        }
+        ("DELETE", ["duplicate_rules"]) => {
+            org.clear_duplicate_rules();
             done
         }
         ("POST", ["commit"]) => {
@@ -187,6 +208,12 @@ fn records(org: &mut Org, request: &Request, path: &[&str]) -> Result<Value, Api
             org.undelete(&caller, id)?;
             Ok(json!({}))
         }
+        ("POST", [id, "merge"]) => {
+            let merge: Merge = parse(request)?;
+            let losers = merge.losers.iter().map(|given| id::long(given));
+            let losers = losers.collect::<Option<Vec<_>>>().ok_or_else(ApiError::not_found)?;
+            Ok(json!({"updated": org.merge(&caller, id, &losers, &merge.values)?}))
+        }
         ("POST", [id, "purge"]) => {
             org.purge(id)?;
             Ok(json!({}))
@@ -217,6 +244,14 @@ fn state(org: &mut Org) -> Value {
         "pending": org.pending.len(),
         "unserved": org.unserved,
     })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Merge {
+    losers: Vec<String>,
+    #[serde(default)]
+    values: Map<String, Value>,
 }
 
 #[derive(Deserialize)]

@@ -1,5 +1,6 @@
 //! What the org tells about its objects: all keys that real answers have (REST API guide, sObject Describe).
 
+use crate::merging::is_mergeable;
 use crate::schema::{Field, FieldType, Object, plural};
 use serde_json::{Map, Value, json};
 
@@ -33,7 +34,7 @@ fn field(field: &Field) -> Value {
         "aiPredictionField": false,
         "autoNumber": field.auto_number.is_some(),
         "byteLength": if kind == FieldType::Id || kind == Reference { 18 } else { field.length * 3 },
-        "calculated": field.formula.is_some(),
+        "calculated": field.calculated(),
         "calculatedFormula": field.formula,
         "cascadeDelete": field.cascade,
         "caseSensitive": field.case_sensitive,
@@ -67,7 +68,7 @@ fn field(field: &Field) -> Value {
         "nameField": field.name_field,
         "namePointing": field.reference_to.len() > 1,
         "nillable": !field.required && kind != Boolean,
-        "permissionable": (field.createable || field.formula.is_some()) && !field.required,
+        "permissionable": (field.createable || field.calculated()) && !field.required,
         "picklistValues": choices,
         "polymorphicForeignKey": field.reference_to.len() > 1,
         "precision": if numeric && !whole { field.precision } else { 0 },
@@ -75,7 +76,7 @@ fn field(field: &Field) -> Value {
         "referenceTargetField": null,
         "referenceTo": field.reference_to,
         "relationshipName": field.relationship,
-        "relationshipOrder": null,
+        "relationshipOrder": field.master_detail.then_some(0),
         "restrictedDelete": field.restrict,
         "restrictedPicklist": field.restricted && matches!(kind, Picklist | MultiPicklist),
         "scale": if numeric { field.scale } else { 0 },
@@ -128,7 +129,7 @@ pub(crate) fn summary(object: &Object, version: &str) -> Map<String, Value> {
         "label": object.label,
         "labelPlural": plural(&object.label),
         "layoutable": true,
-        "mergeable": matches!(object.name.as_str(), "Account" | "Contact" | "Lead"),
+        "mergeable": is_mergeable(&object.name),
         "mruEnabled": true,
         "name": object.name,
         "queryable": object.queryable,

@@ -1,4 +1,4 @@
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::fmt;
 
 /// An error as the REST API tells it: a status, and a code with its message.
@@ -11,12 +11,21 @@ pub struct ApiError {
     pub fields: Option<Vec<String>>,
     /// Found while the body was read, before any record was looked at: the whole request is refused.
     pub(crate) parsing: bool,
+    /// What a duplicate rule found, as `duplicateResult` tells it.
+    pub(crate) duplicates: Option<Box<Value>>,
 }
 
 impl ApiError {
     /// An error of a request.
     pub fn new(status: u16, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { status, code: code.into(), message: message.into(), fields: None, parsing: false }
+        Self {
+            status,
+            code: code.into(),
+            message: message.into(),
+            fields: None,
+            parsing: false,
+            duplicates: None,
+        }
     }
 
     /// An error of a record, with the fields that it names.
@@ -51,6 +60,7 @@ impl ApiError {
     /// As an element of the array that is the body of a refused request.
     pub(crate) fn body(&self) -> Value {
         let mut map = Map::new();
+        self.tell_duplicates(&mut map);
         map.insert("message".into(), self.message.clone().into());
         map.insert("errorCode".into(), self.code.clone().into());
         if let Some(fields) = &self.fields {
@@ -61,7 +71,18 @@ impl ApiError {
 
     /// As an element of `errors` in the result of one record.
     pub(crate) fn entry(&self) -> Value {
-        json!({"statusCode": self.code, "message": self.message, "fields": self.fields.clone().unwrap_or_default()})
+        let mut map = Map::new();
+        self.tell_duplicates(&mut map);
+        map.insert("statusCode".into(), self.code.clone().into());
+        map.insert("message".into(), self.message.clone().into());
+        map.insert("fields".into(), self.fields.clone().unwrap_or_default().into());
+        Value::Object(map)
+    }
+
+    fn tell_duplicates(&self, map: &mut Map<String, Value>) {
+        if let Some(result) = &self.duplicates {
+            map.insert("duplicateResult".into(), (**result).clone());
+        }
     }
 }
 

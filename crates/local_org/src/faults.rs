@@ -1,7 +1,7 @@
 //! What goes wrong on demand.
 
-use crate::ApiError;
 use crate::exchange::Request;
+use crate::{ApiError, errors};
 use serde::{Deserialize, Serialize};
 
 /// Which requests a fault is for. What is left open matches all.
@@ -87,6 +87,12 @@ fn certain() -> f64 {
 }
 
 impl FaultRule {
+    /// Strikes once with the error of this code, with the words that Salesforce has for it: a request, or a record that
+    /// is written. Nothing where the code is none of those that the control endpoint lists under `/control/errors`.
+    pub fn named(code: &str) -> Option<Self> {
+        errors::named(code).map(Self::once)
+    }
+
     /// Strikes the next request, once.
     pub fn once(fault: Fault) -> Self {
         Self { times: Some(1), ..Self::always(fault) }

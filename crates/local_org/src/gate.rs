@@ -3,6 +3,7 @@
 
 use crate::ApiError;
 use crate::calls::Call;
+use crate::duplicates::Insistence;
 use crate::events::Author;
 use crate::exchange::{Answer, Request};
 use crate::faults::Fault;
@@ -126,6 +127,7 @@ fn serve(org: &mut Org, request: &Request, counted: &mut bool) -> Answer {
     if uri + headers > LONGEST {
         return Answer::html(431, "Request Header Fields Too Large");
     }
+    org.renew_quota();
     let path = request.path.trim_end_matches('/');
     match path {
         "/services/oauth2/token" => return oauth::token(org, request),
@@ -152,8 +154,13 @@ fn serve(org: &mut Org, request: &Request, counted: &mut bool) -> Answer {
     org.used += 1;
     *counted = true;
     org.events.author = Some(Author::of_request(&user, request));
-    let caller =
-        Caller { user, api: true, method: request.method.clone(), path: request.path.clone() };
+    let caller = Caller {
+        user,
+        api: true,
+        method: request.method.clone(),
+        path: request.path.clone(),
+        insistence: Insistence::of(request),
+    };
     rest::serve(org, &caller, request)
 }
 
@@ -164,8 +171,11 @@ fn bearer(request: &Request) -> Option<&str> {
         .then(|| token.trim())
 }
 
+/// What is said when the calls of a day are used up.
+pub(crate) const TOTAL_LIMIT: &str = "TotalRequests Limit exceeded.";
+
 pub(crate) fn limit_exceeded() -> Answer {
-    ApiError::new(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.").into()
+    ApiError::new(403, "REQUEST_LIMIT_EXCEEDED", TOTAL_LIMIT).into()
 }
 
 /// The headers that real answers have.

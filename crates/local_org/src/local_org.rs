@@ -1,10 +1,13 @@
 use crate::bulk::{self, BulkManners};
 use crate::calls::Call;
+use crate::clock::Move;
+use crate::duplicates::DuplicateRule;
 use crate::events::{self, Authority, EventFaultRule, EventSettings};
 use crate::faults::{Campaign, FaultRule};
 use crate::history::Edit;
 use crate::options::Options;
 use crate::org::Org;
+use crate::persist::{Saver, Store};
 use crate::rules::Rule;
 use crate::schema::{Field, Object};
 use crate::serve::{self, Shared};
@@ -29,12 +32,12 @@ pub struct LocalOrg {
     client_secret: String,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
+    saver: Option<Saver>,
 }
 
 impl LocalOrg {
     /// Binds a port on 127.0.0.1 and serves it on a thread of its own.
     pub fn start(options: Options) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))
             .with_context(|| format!("cannot listen on port {}", options.port))?;
         listener.set_nonblocking(true)?;
@@ -45,12 +48,19 @@ impl LocalOrg {
         let events_address = bus.local_addr()?.to_string();
         let authority = Arc::new(Authority::new()?);
         let (client_id, client_secret) = (options.client_id.clone(), options.client_secret.clone());
+        let store = options.persist.as_deref().map(Store::open).transpose()?;
         let mut org = Org::new(url.clone(), options)?;
+        if let Some(store) = &store {
+            store.load(&mut org)?;
+        }
         (org.events.address, org.events.ca_pem) = (events_address.clone(), authority.pem.clone());
         let shared = Shared::new(org);
+        // Not before all else that can fail: a runtime must not be dropped inside of another, which the caller may have.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
         let (served, subscribed, issuer) = (shared.clone(), shared.clone(), Arc::clone(&authority));
         let bus_stopped = stopped.clone();
+        let saver = store.map(|store| store.follow(shared.clone())).transpose()?;
         let thread = std::thread::Builder::new().name("local org".into()).spawn(move || {
             // The socket is there and listens; what could fail here is only a lack of memory.
             let _ = runtime.block_on(async {
@@ -67,7 +77,21 @@ impl LocalOrg {
             client_secret,
             stop,
             thread: Some(thread),
+            saver,
         })
+    }
+
+    /// Ends it, and saves it if it is kept in a file; the error is that it can't be saved.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.saver.take().map_or(Ok(()), Saver::stop)
     }
 
     /// `http://127.0.0.1:12345`: the login host, and the instance that logins name.
@@ -179,6 +203,16 @@ impl LocalOrg {
         })
     }
 
+    /// Makes records of one object into one, by another user: `losers` go into the recycle bin, the master takes their
+    /// children and these values.
+    pub fn merge(&self, master: &str, losers: &[&str], values: Value) -> Result<(), ApiError> {
+        self.write(|org| {
+            let caller = org.system(org.other_user.clone());
+            let losers = losers.iter().map(|id| long(id)).collect::<Result<Vec<_>, _>>()?;
+            org.merge(&caller, &long(master)?, &losers, &map(values)?).map(|_| ())
+        })
+    }
+
     /// Gone for good, as if the recycle bin had been emptied.
     pub fn purge(&self, id: &str) -> Result<(), ApiError> {
         self.write(|org| org.purge(&long(id)?))
@@ -250,8 +284,15 @@ impl LocalOrg {
     }
 
     /// Adds an object, or replaces the one of its name and keeps its records.
+    ///
+    /// # Panics
+    ///
+    /// If a formula or a roll-up summary of it makes no sense.
     pub fn define_object(&self, object: Object) {
-        self.shared.lock().define_object(object);
+        let name = object.name.clone();
+        if let Err(error) = self.shared.lock().define_object(object) {
+            panic!("{name}: {error}");
+        }
     }
 
     /// Adds a field, or replaces the one of its name and keeps its values.
@@ -310,6 +351,15 @@ impl LocalOrg {
         self.shared.lock().rules.clear();
     }
 
+    /// A kind of record that may not be there twice from now on.
+    pub fn add_duplicate_rule(&self, rule: DuplicateRule) -> Result<(), ApiError> {
+        self.shared.lock().add_duplicate_rule(rule)
+    }
+
+    pub fn clear_duplicate_rules(&self) {
+        self.shared.lock().clear_duplicate_rules();
+    }
+
     pub fn set_manners(&self, manners: Manners) {
         self.shared.lock().manners = manners;
     }
@@ -330,6 +380,12 @@ impl LocalOrg {
     /// The org's clock minus this machine's. Otherwise it never runs backwards.
     pub fn set_clock_skew_ms(&self, skew: i64) {
         self.shared.lock().clock.set_skew(skew);
+    }
+
+    /// Moves the org's clock on. What lay in the recycle bin too long is gone, and the calls of a day that is over are
+    /// free again.
+    pub fn advance(&self, by: Duration) -> Result<(), ApiError> {
+        self.write(|org| org.move_clock(&Move::AdvanceMs(by.as_millis() as i64)).map(|_| ()))
     }
 
     /// The org's time, as records have it but with milliseconds.
@@ -370,10 +426,8 @@ impl LocalOrg {
 
 impl Drop for LocalOrg {
     fn drop(&mut self) {
-        let _ = self.stop.send(true);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        // Who wants to know of an org that can't be saved asks `stop`.
+        let _ = self.end();
     }
 }
 

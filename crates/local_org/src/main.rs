@@ -6,7 +6,7 @@ use std::io::Write;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-const USAGE: &str = "usage: local-org [--port N] [--client-id ID] [--client-secret SECRET] [--events-port N] [--change-events OBJECT,…] [--until-stdin-closes]";
+const USAGE: &str = "usage: local-org [--port N] [--client-id ID] [--client-secret SECRET] [--events-port N] [--change-events OBJECT,…] [--person-accounts] [--seed-data] [--persist FILE] [--until-stdin-closes]";
 
 fn main() -> anyhow::Result<()> {
     let mut options = Options::default();
@@ -24,6 +24,9 @@ fn main() -> anyhow::Result<()> {
             "--change-events" => {
                 options.change_events = value()?.split(',').map(str::to_owned).collect();
             }
+            "--person-accounts" => options.person_accounts = true,
+            "--seed-data" => options.seed_data = true,
+            "--persist" => options.persist = Some(value()?.into()),
             "--until-stdin-closes" => until_stdin_closes = true,
             "--help" => {
                 println!("{USAGE}");
@@ -46,9 +49,12 @@ fn main() -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
             () = stdin_closes(), if until_stdin_closes => {}
         }
-        drop(org);
+        let ended = org.stop();
+        if let Err(error) = &ended {
+            eprintln!("Error: {error:#}");
+        }
         // A read of standard input that is under way would hold the end up.
-        std::process::exit(0)
+        std::process::exit(i32::from(ended.is_err()))
     })
 }
 

@@ -145,6 +145,12 @@ pub(crate) fn time(text: &str) -> Option<String> {
     Some(format!("{}Z", &self::text(millis)[11..23]))
 }
 
+/// What this machine's clock shows.
+pub(crate) fn system() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as Millis
+}
+
 /// The org's clock: that of this machine and a skew, and never running backwards by itself.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
@@ -154,14 +160,23 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn now(&mut self) -> Millis {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last = self.last.max(since.as_millis() as Millis + self.skew);
+        self.last = self.last.max(system() + self.skew);
         self.last
     }
 
     /// Changing the skew is the one way in which the clock can go back.
     pub(crate) fn set_skew(&mut self, skew: Millis) {
         *self = Self { skew, last: Millis::MIN };
+    }
+
+    /// The latest that was told.
+    pub(crate) fn last(&self) -> Millis {
+        self.last
+    }
+
+    /// Goes on from a moment that was told before, never from an earlier one.
+    pub(crate) fn go_on_from(&mut self, last: Millis, skew: Millis) {
+        *self = Self { skew, last };
     }
 
     pub(crate) fn skew(&self) -> Millis {

@@ -2,18 +2,22 @@
 
 use crate::bulk::Jobs;
 use crate::calls::Calls;
+use crate::duplicates::{DuplicateRule, Insistence};
 use crate::events::{Author, Bus};
 use crate::faults::Faults;
+use crate::formula::Expression;
 use crate::history::{self, Edit};
 use crate::moment::{self, Clock};
 use crate::options::Options;
 use crate::rest::query::Cursors;
+use crate::rollup::Stale;
 use crate::rules::Rule;
 use crate::schema::{Field, Object};
 use crate::session::Sessions;
 use crate::table::{Row, Table};
 use crate::value::Manners;
-use crate::{ApiError, id, standard};
+use crate::{ApiError, id, person, standard};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
@@ -26,6 +30,7 @@ pub(crate) struct Caller {
     pub(crate) api: bool,
     pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) insistence: Insistence,
 }
 
 /// A write by somebody else that is not committed yet.
@@ -37,7 +42,7 @@ pub(crate) struct Pending {
 }
 
 /// A record that is gone for good, and when it was deleted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Purged {
     pub(crate) object: String,
     pub(crate) id: String,
@@ -55,6 +60,10 @@ pub(crate) struct Org {
     pub(crate) calls: Calls,
     pub(crate) faults: Faults,
     pub(crate) rules: Vec<Rule>,
+    pub(crate) duplicate_rules: Vec<DuplicateRule>,
+    pub(crate) stale: Stale,
+    /// How often something changed that outlives the program.
+    pub(crate) changes: u64,
     pub(crate) cursors: Cursors,
     pub(crate) jobs: Jobs,
     pub(crate) pending: Vec<Pending>,
@@ -62,6 +71,8 @@ pub(crate) struct Org {
     /// The calls of a day, and how many are used.
     pub(crate) daily_limit: u64,
     pub(crate) used: u64,
+    /// When the day began of which they are.
+    pub(crate) day_began: moment::Millis,
     /// What was asked for and is not served, by name.
     pub(crate) unserved: BTreeMap<String, u64>,
     pub(crate) org_id: String,
@@ -89,12 +100,16 @@ impl Org {
             calls: Calls::default(),
             faults: Faults::default(),
             rules: Vec::new(),
+            duplicate_rules: Vec::new(),
+            stale: Stale::default(),
+            changes: 0,
             cursors: Cursors::default(),
             jobs: Jobs::default(),
             pending: Vec::new(),
             manners: options.manners,
             daily_limit: options.daily_limit,
             used: 0,
+            day_began: moment::system(),
             unserved: BTreeMap::new(),
             org_id: id::numbered("00D", 1),
             integration_user: id::numbered("005", 1),
@@ -110,32 +125,66 @@ impl Org {
             org.set_certificate(&options.client_id, certificate)?;
         }
         org.sessions.passwords.insert(org.integration_user.clone(), options.password);
-        for object in standard::objects(options.external_id) {
-            org.define_object(object);
+        let mut objects = standard::objects(options.external_id);
+        if options.person_accounts {
+            person::enable(&mut objects);
+        }
+        for object in objects {
+            org.define_object(object)?;
         }
         for object in options.objects {
-            org.define_object(object);
+            org.define_object(object)?;
         }
         for (object, field) in options.fields {
             org.define_field(&object, field)?;
         }
-        org.add_user("Integration", "integration@example.com")?;
-        org.add_user("Somebody Else", "somebody@example.com")?;
+        for rule in options.duplicate_rules {
+            org.add_duplicate_rule(rule)?;
+        }
+        let administrator = org.set_up()?;
+        org.add_user("Integration", "integration@example.com", &administrator)?;
+        org.add_user("Somebody Else", "somebody@example.com", &administrator)?;
+        if options.seed_data {
+            org.plant()?;
+        }
         org.commit();
         org.select(&options.change_events)?;
         Ok(org)
     }
 
-    fn add_user(&mut self, name: &str, username: &str) -> Result<(), ApiError> {
+    /// The records that every org has; tells the id of the administrators' profile.
+    fn set_up(&mut self) -> Result<String, ApiError> {
+        let system = self.system(self.integration_user.clone());
+        let mut profiles = Vec::new();
+        for (object, values) in standard::records() {
+            let id = self.create(&system, object, &values)?;
+            if object == "Profile" {
+                let set = standard::of_profile(&id, profiles.is_empty());
+                self.create(&system, "PermissionSet", &set)?;
+                profiles.push(id);
+            }
+        }
+        profiles.into_iter().next().ok_or_else(ApiError::not_found)
+    }
+
+    fn add_user(&mut self, name: &str, username: &str, profile: &str) -> Result<(), ApiError> {
         let (first, last) = name.split_once(' ').unwrap_or(("", name));
         let first = if first.is_empty() { Value::Null } else { first.into() };
         let body = json!({
             "Username": username, "Email": username, "Alias": last.get(..5).unwrap_or(last),
-            "IsActive": true, "FirstName": first, "LastName": last,
+            "IsActive": true, "FirstName": first, "LastName": last, "ProfileId": profile,
         });
         if let Value::Object(body) = body {
-            let user = self.integration_user.clone();
-            self.create(&self.system(user), "User", &body)?;
+            let system = self.system(self.integration_user.clone());
+            let user = self.create(&system, "User", &body)?;
+            let sets = self.table("PermissionSet").into_iter().flat_map(|table| table.rows());
+            let set = sets.filter(|row| row.text("ProfileId") == profile).map(|row| row.id.clone());
+            let set = set.last().map_or(Value::Null, Value::from);
+            let assigned = Map::from_iter([
+                ("AssigneeId".to_owned(), user.into()),
+                ("PermissionSetId".to_owned(), set),
+            ]);
+            self.create(&system, "PermissionSetAssignment", &assigned)?;
         }
         Ok(())
     }
@@ -168,12 +217,19 @@ impl Org {
     }
 
     pub(crate) fn system(&self, user: String) -> Caller {
-        Caller { user, api: false, method: String::new(), path: String::new() }
+        Caller {
+            user,
+            api: false,
+            method: String::new(),
+            path: String::new(),
+            insistence: Insistence::default(),
+        }
     }
 
     /// Adds an object, or replaces the one of its name and keeps its records.
-    pub(crate) fn define_object(&mut self, mut object: Object) {
+    pub(crate) fn define_object(&mut self, mut object: Object) -> Result<(), ApiError> {
         object.complete();
+        self.check_fields(&object)?;
         if object.key_prefix.len() != 3 {
             let mut numbers = 1..;
             let taken = |prefix: &String| self.objects.iter().any(|o| o.key_prefix == *prefix);
@@ -187,13 +243,45 @@ impl Org {
             None => self.objects.push(object),
         }
         self.schema_touched(&name);
+        Ok(())
     }
 
     pub(crate) fn define_field(&mut self, object: &str, field: Field) -> Result<(), ApiError> {
-        let object = self.object_mut(object)?;
+        let mut object = self.object(object).ok_or_else(ApiError::not_found)?.clone();
+        let summary = field.summary.clone();
+        let (name, field_name) = (object.name.clone(), field.name.clone());
         object.put(field);
-        let name = object.name.clone();
+        self.check_fields(&object)?;
+        *self.object_mut(&name)? = object;
         self.schema_touched(&name);
+        if let Some(summary) = summary {
+            self.summarise(&name, &summary, &field_name);
+        }
+        Ok(())
+    }
+
+    /// Refuses formulas and summaries that say nothing.
+    fn check_fields(&self, object: &Object) -> Result<(), ApiError> {
+        let wrong = |message| Err(ApiError::new(400, "FIELD_INTEGRITY_EXCEPTION", message));
+        for field in &object.fields {
+            self.check_summary(object, field)?;
+            let Some(formula) = &field.formula else { continue };
+            let expression = match Expression::parse(formula) {
+                Ok(expression) => expression,
+                Err(reason) => return wrong(format!("Formula {}: {reason}", field.name)),
+            };
+            let unknown =
+                |name: &&str| object.field(name).is_none() && object.relationship(name).is_none();
+            if let Some(name) = expression.names().into_iter().find(unknown) {
+                return wrong(format!(
+                    "Formula {}: Field {name} does not exist. Check spelling.",
+                    field.name
+                ));
+            }
+            if expression.comes_back_to(&field.name, object) {
+                return wrong(format!("Formula {}: it refers to itself", field.name));
+            }
+        }
         Ok(())
     }
 
@@ -210,10 +298,18 @@ impl Org {
         // since then, and headers know no fractions, is not told that there was none.
         let next = self.schema_changed.div_euclid(1000) * 1000 + 1000;
         self.schema_changed = self.clock.now().max(next);
+        self.changes += 1;
         self.events.schema_changed(object);
-        if let Some(object) = self.objects.iter().find(|o| o.name == object) {
-            self.tables.entry(object.name.clone()).or_default().index(object);
-        }
+        self.stale.watch(&self.objects);
+        self.index(object);
+    }
+
+    /// Fits the indexes of an object's records to what they are looked up by.
+    pub(crate) fn index(&mut self, object: &str) {
+        let Some(object) = self.objects.iter().find(|o| o.name == object) else { return };
+        let rules = self.duplicate_rules.iter().filter(|rule| rule.object == object.name);
+        let compared = rules.flat_map(|rule| &rule.fields).map(String::as_str);
+        self.tables.entry(object.name.clone()).or_default().index(object, compared);
     }
 
     pub(crate) fn object(&self, name: &str) -> Option<&Object> {
@@ -270,6 +366,7 @@ impl Org {
     pub(crate) fn put(&mut self, object: &str, id: &str, row: Option<Row>) {
         let table = self.tables.entry(object.to_owned()).or_default();
         let old = table.replace(id, row);
+        self.stale.note(object, old.as_ref(), table.get(id));
         self.journal.push((object.to_owned(), id.to_owned(), old));
     }
 
@@ -287,7 +384,9 @@ impl Org {
     }
 
     pub(crate) fn commit(&mut self) {
+        self.roll_up();
         let journal = std::mem::take(&mut self.journal);
+        self.changes += u64::from(!journal.is_empty());
         self.publish(&journal);
         self.note_purged(&journal);
         let Some(kept) = &mut self.history else { return };
@@ -319,15 +418,21 @@ impl Org {
         while index < self.pending.len() {
             if all || self.pending[index].due <= now {
                 let Pending { object, row, .. } = self.pending.remove(index);
+                self.changes += 1;
                 let id = row.id.clone();
                 let author = Author::person(row.text("LastModifiedById"));
-                let old = self.tables.entry(object.clone()).or_default().replace(&id, Some(row));
+                let table = self.tables.entry(object.clone()).or_default();
+                let old = table.replace(&id, Some(row));
+                self.stale.note(&object, old.as_ref(), table.get(&id));
                 let running = self.events.author.replace(author);
                 self.publish(&[(object, id, old)]);
                 self.events.author = running;
             } else {
                 index += 1;
             }
+        }
+        if !self.stale.is_empty() {
+            self.commit();
         }
     }
 
@@ -343,8 +448,8 @@ impl Org {
 
     /// A stored or computed value of a row.
     pub(crate) fn value(&self, object: &Object, row: &Row, field: &Field) -> Value {
-        if let Some(formula) = &field.formula {
-            return formula_text(object, row, formula);
+        if let Some(expression) = &field.expression {
+            return expression.value(self, object, row, field);
         }
         if field.kind == crate::FieldType::Address {
             return address(object, row, field);
@@ -374,24 +479,6 @@ impl Org {
     pub(crate) fn attributes(&self, object: &str, id: &str, version: &str) -> Value {
         json!({"type": object, "url": format!("/services/data/v{version}/sobjects/{object}/{id}")})
     }
-}
-
-fn formula_text(object: &Object, row: &Row, formula: &str) -> Value {
-    let mut text = String::new();
-    let mut rest = formula;
-    while let Some((before, behind)) = rest.split_once('{') {
-        text.push_str(before);
-        let (name, behind) = behind.split_once('}').unwrap_or((behind, ""));
-        let name = object.field(name).map_or(name, |f| f.name.as_str());
-        match row.get(name) {
-            Value::Null => {}
-            Value::String(value) => text.push_str(value),
-            other => text.push_str(&other.to_string()),
-        }
-        rest = behind;
-    }
-    text.push_str(rest);
-    if text.is_empty() { Value::Null } else { text.into() }
 }
 
 /// An address of its parts; null where all of them are (Object reference, Address Compound Fields).

@@ -1,10 +1,10 @@
-//! Creating, changing and deleting records, with all that an org does to them on the way.
+//! Creating and changing records, with all that an org does to them on the way.
 
 use crate::org::{Caller, Org};
-use crate::schema::{Field, Object, plural};
+use crate::schema::{Field, Object};
 use crate::table::Row;
 use crate::value::{normalise, wrong_id};
-use crate::{ApiError, id};
+use crate::{ApiError, id, person};
 use serde_json::{Map, Value};
 
 /// Whether a record is new.
@@ -12,6 +12,18 @@ use serde_json::{Map, Value};
 enum Purpose {
     Create,
     Update,
+}
+
+impl Caller {
+    /// Others than the API are above field-level security, but a detail that stays with its master does so for all.
+    fn may_write(&self, field: &Field, purpose: Purpose) -> bool {
+        let open = match purpose {
+            Purpose::Create => field.createable,
+            Purpose::Update => field.updateable,
+        };
+        let bound = field.master_detail && !field.reparentable && purpose == Purpose::Update;
+        if self.api { open && field.editable } else { !bound && !field.calculated() }
+    }
 }
 
 impl Org {
@@ -27,6 +39,8 @@ impl Org {
             return Err(no_access());
         }
         let given = self.read(caller, &object, body, Purpose::Create)?;
+        let person = person::is_wanted(&object, &given);
+        person::check_fields(&object, &given, person)?;
         self.strike(caller, &object, None)?;
         let mut values = Map::new();
         for field in &object.fields {
@@ -34,11 +48,20 @@ impl Org {
                 values.insert(field.name.clone(), normalise(field, default, self.manners)?);
             }
         }
+        for field in &object.fields {
+            if let Some(summary) = &field.summary {
+                values.insert(field.name.clone(), summary.of_none());
+            }
+        }
         values.extend(given);
+        if person {
+            values.insert("IsPersonAccount".into(), true.into());
+        }
         if values.get("OwnerId").is_none_or(Value::is_null) && object.field("OwnerId").is_some() {
             values.insert("OwnerId".into(), caller.user.clone().into());
         }
         self.finish(&object, &mut values, None)?;
+        self.check_duplicates(caller, &object, &values, None)?;
         for field in &object.fields {
             if let Some(format) = &field.auto_number {
                 let serial = self.next_serial(&object.name);
@@ -54,8 +77,10 @@ impl Org {
         values.insert("CreatedDate".into(), now.clone().into());
         values.insert("CreatedById".into(), caller.user.clone().into());
         touch(&mut values, &now, &caller.user);
-        let row = Row { id: id.clone(), values, deleted: false };
+        let row = Row { id: id.clone(), values, deleted: false, bin: None };
+        let savepoint = self.savepoint();
         self.put(&object.name, &id, Some(row));
+        self.mirror(caller, &id).inspect_err(|_| self.roll_back(savepoint))?;
         Ok(id)
     }
 
@@ -68,8 +93,9 @@ impl Org {
     ) -> Result<(), ApiError> {
         let row = self.changed(caller, id, body)?;
         let object = self.object_of(id).map(|o| o.name.clone()).unwrap_or_default();
+        let savepoint = self.savepoint();
         self.put(&object, id, Some(row));
-        Ok(())
+        self.mirror(caller, id).inspect_err(|_| self.roll_back(savepoint))
     }
 
     /// The record as an update would leave it.
@@ -88,142 +114,31 @@ impl Org {
         if row.deleted {
             return Err(ApiError::deleted());
         }
+        self.check_half(caller, &object, &row)?;
+        person::check_fields(&object, &given, person::is_person(&row))?;
         self.strike(caller, &object, Some(id))?;
         row.values.extend(given);
         self.finish(&object, &mut row.values, Some(id))?;
+        self.check_duplicates(caller, &object, &row.values, self.row(id))?;
         let now = self.now();
         touch(&mut row.values, &now, &caller.user);
         Ok(row)
     }
 
-    /// Into the recycle bin, with those that go when their parent goes; all of them or none.
-    pub(crate) fn delete(&mut self, caller: &Caller, id: &str) -> Result<(), ApiError> {
-        let savepoint = self.savepoint();
-        self.delete_with_children(caller, id).inspect_err(|_| self.roll_back(savepoint))
-    }
-
-    fn delete_with_children(&mut self, caller: &Caller, id: &str) -> Result<(), ApiError> {
-        let object = self.object_of(id).ok_or_else(ApiError::not_found)?.clone();
-        if caller.api && !object.deletable {
-            return Err(no_access());
-        }
-        let mut row = self.row(id).cloned().ok_or_else(ApiError::not_found)?;
-        if row.deleted {
-            return Err(ApiError::deleted());
-        }
-        self.strike(caller, &object, Some(id))?;
-        self.check_restricted(&object, &row)?;
-        let now = self.now();
-        row.deleted = true;
-        touch(&mut row.values, &now, &caller.user);
-        self.put(&object.name, id, Some(row));
-        for (child, field, mut row) in self.children(&object.name, id) {
-            let cascade =
-                self.object(&child).and_then(|o| o.field(&field)).is_some_and(|f| f.cascade);
-            if cascade {
-                self.delete(&Caller { api: false, ..caller.clone() }, &row.id.clone())?;
-            } else {
-                // The org's own work: LastModifiedDate stays.
-                row.values.insert(field, Value::Null);
-                row.values.insert("SystemModstamp".into(), now.clone().into());
-                let id = row.id.clone();
-                self.put(&child, &id, Some(row));
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses to let a record go that others hold.
-    fn check_restricted(&self, object: &Object, row: &Row) -> Result<(), ApiError> {
-        let restricting = self.objects.iter().flat_map(|child| {
-            let fields = child.fields.iter();
-            fields
-                .filter(|f| f.restrict && f.reference_to.contains(&object.name))
-                .map(move |f| (child, f))
-        });
-        for (child, field) in restricting {
-            let name = |object: &Object, row: &Row| {
-                let field = object.fields.iter().find(|f| f.name_field);
-                field.map_or_else(|| row.id.clone(), |f| row.text(&f.name).to_owned())
-            };
-            let holding = self.pointing(&child.name, &field.name, &row.id).filter(|r| !r.deleted);
-            let holding: Vec<String> = holding.map(|r| name(child, r)).collect();
-            if !holding.is_empty() {
-                let message = format!(
-                    "Your attempt to delete {} could not be completed because it is associated with the following {}.: {}\n",
-                    name(object, row),
-                    plural(&child.label).to_lowercase(),
-                    holding.join(", ")
-                );
-                return Err(ApiError::record("DELETE_FAILED", message, &[]));
-            }
-        }
-        Ok(())
-    }
-
-    /// Out of the recycle bin, with those that went along.
-    pub(crate) fn undelete(&mut self, caller: &Caller, id: &str) -> Result<(), ApiError> {
-        let object = self.object_of(id).ok_or_else(ApiError::not_found)?.clone();
-        let mut row = self.row(id).cloned().ok_or_else(ApiError::not_found)?;
-        if !row.deleted {
-            let message = "Entity is not in the recycle bin";
-            return Err(ApiError::record("UNDELETE_FAILED", message, &[]));
-        }
-        self.check_unique(&object, &row.values, Some(id))?;
-        let now = self.now();
-        let left = row.stamp().to_owned();
-        row.deleted = false;
-        touch(&mut row.values, &now, &caller.user);
-        self.put(&object.name, id, Some(row));
-        for child in self.objects.clone() {
-            for field in
-                child.fields.iter().filter(|f| f.cascade && f.reference_to.contains(&object.name))
-            {
-                let rows: Vec<String> = self
-                    .pointing(&child.name, &field.name, id)
-                    .filter(|r| r.deleted && r.stamp() == left)
-                    .map(|r| r.id.clone())
-                    .collect();
-                for id in rows {
-                    self.undelete(caller, &id)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Gone for good, without a trace that a query could find.
-    pub(crate) fn purge(&mut self, id: &str) -> Result<(), ApiError> {
-        let object = self.object_of(id).ok_or_else(ApiError::not_found)?.name.clone();
-        self.row(id).ok_or_else(ApiError::not_found)?;
-        self.put(&object, id, None);
-        Ok(())
-    }
-
-    /// The live records that point to this one.
-    fn children(&self, object: &str, id: &str) -> Vec<(String, String, Row)> {
-        let mut children = Vec::new();
-        for child in &self.objects {
-            let pointing =
-                child.fields.iter().filter(|f| f.reference_to.iter().any(|o| o == object));
-            // Users are never deleted, and every record points to them.
-            for field in pointing.filter(|_| object != "User") {
-                let rows = self.pointing(&child.name, &field.name, id).filter(|r| !r.deleted);
-                children.extend(rows.map(|r| (child.name.clone(), field.name.clone(), r.clone())));
-            }
-        }
-        children
-    }
-
     /// The records, deleted ones too, of which a reference holds this id.
-    fn pointing(&self, object: &str, field: &str, id: &str) -> impl Iterator<Item = &Row> {
+    pub(crate) fn pointing(
+        &self,
+        object: &str,
+        field: &str,
+        id: &str,
+    ) -> impl Iterator<Item = &Row> {
         let table = self.table(object);
         let ids = table.and_then(|table| table.with_key(field, &Value::from(id)));
         ids.into_iter().flatten().filter_map(move |id| table?.get(id))
     }
 
     /// A fault that was ordered for this record, or a lock that somebody else holds.
-    fn strike(
+    pub(crate) fn strike(
         &mut self,
         caller: &Caller,
         object: &Object,
@@ -278,7 +193,11 @@ impl Org {
             if let Value::Object(parent) = value
                 && let Some(field) = object.relationship(name).filter(|f| f.visible || !caller.api)
             {
-                values.insert(field.name.clone(), self.parent(field, parent)?.into());
+                if caller.may_write(field, purpose) {
+                    values.insert(field.name.clone(), self.parent(field, parent)?.into());
+                } else {
+                    closed.push(&field.name);
+                }
                 continue;
             }
             let field =
@@ -294,11 +213,7 @@ impl Org {
                 let message = "cannot specify Id in an insert call";
                 return Err(ApiError::record("INVALID_FIELD_FOR_INSERT_UPDATE", message, &["Id"]));
             }
-            let open = match purpose {
-                Purpose::Create => field.createable,
-                Purpose::Update => field.updateable,
-            };
-            if caller.api && !(open && field.editable) {
+            if !caller.may_write(field, purpose) {
                 closed.push(&field.name);
                 continue;
             }
@@ -311,11 +226,7 @@ impl Org {
             }
         }
         if !closed.is_empty() {
-            let message = format!(
-                "Unable to create/update fields: {}. Please check the security settings of this field and verify that it is read/write for your profile or permission set.",
-                closed.join(", ")
-            );
-            return Err(ApiError::record("INVALID_FIELD_FOR_INSERT_UPDATE", message, &closed));
+            return Err(closed_fields(&closed));
         }
         refused.map_or(Ok(values), Err)
     }
@@ -392,7 +303,9 @@ impl Org {
         for rule in self.rules.iter().filter(|r| r.object.eq_ignore_ascii_case(&object.name)) {
             rule.apply(values)?;
         }
-        if object.field("LastName").is_some() {
+        let person = values.get("IsPersonAccount") == Some(&Value::Bool(true));
+        let named = object.field("LastName").filter(|_| object.name != "Account" || person);
+        if named.is_some() {
             let parts =
                 ["FirstName", "LastName"].map(|name| values.get(name).and_then(Value::as_str));
             let name: Vec<&str> = parts.into_iter().flatten().collect();
@@ -402,7 +315,8 @@ impl Org {
             .fields
             .iter()
             .filter(|f| {
-                f.required && f.createable && values.get(&f.name).is_none_or(Value::is_null)
+                (f.required && f.createable || person && f.name == "LastName")
+                    && values.get(&f.name).is_none_or(Value::is_null)
             })
             .map(|f| f.name.as_str())
             .collect();
@@ -434,7 +348,7 @@ impl Org {
         self.check_unique(object, values, id)
     }
 
-    fn check_unique(
+    pub(crate) fn check_unique(
         &self,
         object: &Object,
         values: &Map<String, Value>,
@@ -462,13 +376,22 @@ impl Org {
     }
 }
 
-fn touch(values: &mut Map<String, Value>, now: &str, user: &str) {
+pub(crate) fn touch(values: &mut Map<String, Value>, now: &str, user: &str) {
     values.insert("LastModifiedDate".into(), now.into());
     values.insert("LastModifiedById".into(), user.into());
     values.insert("SystemModstamp".into(), now.into());
 }
 
-fn no_access() -> ApiError {
+/// These fields can't be written.
+pub(crate) fn closed_fields(names: &[&str]) -> ApiError {
+    let message = format!(
+        "Unable to create/update fields: {}. Please check the security settings of this field and verify that it is read/write for your profile or permission set.",
+        names.join(", ")
+    );
+    ApiError::record("INVALID_FIELD_FOR_INSERT_UPDATE", message, names)
+}
+
+pub(crate) fn no_access() -> ApiError {
     let message = "insufficient access rights on object id";
     ApiError { status: 403, ..ApiError::record("INSUFFICIENT_ACCESS_OR_READONLY", message, &[]) }
 }

@@ -1,365 +1,23 @@
-//! Objects and their fields.
+//! Objects.
 
+use crate::field::yes;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-/// A field's type (REST API guide, sObject Describe; the names on the wire are these in lower case).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FieldType {
-    Id,
-    Reference,
-    String,
-    TextArea,
-    Picklist,
-    MultiPicklist,
-    Combobox,
-    Boolean,
-    Int,
-    Double,
-    Currency,
-    Percent,
-    Date,
-    DateTime,
-    Time,
-    Phone,
-    Url,
-    Email,
-    /// Made of the fields that name it as their compound; read-only.
-    Address,
-}
+pub use crate::field::{Field, FieldType};
 
-impl FieldType {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::Reference => "reference",
-            Self::String => "string",
-            Self::TextArea => "textarea",
-            Self::Picklist => "picklist",
-            Self::MultiPicklist => "multipicklist",
-            Self::Combobox => "combobox",
-            Self::Boolean => "boolean",
-            Self::Int => "int",
-            Self::Double => "double",
-            Self::Currency => "currency",
-            Self::Percent => "percent",
-            Self::Date => "date",
-            Self::DateTime => "datetime",
-            Self::Time => "time",
-            Self::Phone => "phone",
-            Self::Url => "url",
-            Self::Email => "email",
-            Self::Address => "address",
-        }
-    }
-
-    pub(crate) fn is_number(self) -> bool {
-        matches!(self, Self::Int | Self::Double | Self::Currency | Self::Percent)
-    }
-
-    /// Its values are quoted in a query.
-    pub(crate) fn is_text(self) -> bool {
-        !self.is_number()
-            && !matches!(self, Self::Boolean | Self::Date | Self::DateTime | Self::Time)
-    }
-}
-
-/// A field of an object. Made with [`Field::new`] and the methods that return it changed, or read from JSON, where only
-/// `name` and `type` are needed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Field {
-    pub name: String,
-    #[serde(default)]
-    pub label: String,
-    #[serde(rename = "type")]
-    pub kind: FieldType,
-    /// Longest text in characters.
-    #[serde(default)]
-    pub length: u32,
-    /// Digits in all, and behind the point, of a number.
-    #[serde(default)]
-    pub precision: u32,
-    #[serde(default)]
-    pub scale: u32,
-    /// Null is refused.
-    #[serde(default)]
-    pub required: bool,
-    #[serde(default = "yes")]
-    pub createable: bool,
-    #[serde(default = "yes")]
-    pub updateable: bool,
-    #[serde(default)]
-    pub external_id: bool,
-    #[serde(default)]
-    pub unique: bool,
-    /// Of a unique field: `ABC` and `abc` are two values.
-    #[serde(default)]
-    pub case_sensitive: bool,
-    /// Can be the key of an upsert though it is no external id.
-    #[serde(default)]
-    pub id_lookup: bool,
-    /// The values of a list, in its order.
-    #[serde(default)]
-    pub values: Vec<String>,
-    /// Other values than these are refused.
-    #[serde(default)]
-    pub restricted: bool,
-    /// Taken where a create says nothing.
-    #[serde(default)]
-    pub default: Option<Value>,
-    #[serde(default)]
-    pub reference_to: Vec<String>,
-    #[serde(default)]
-    pub relationship: Option<String>,
-    /// Of a reference: the name that the parent has for these records, as `Contacts`.
-    #[serde(default)]
-    pub children: Option<String>,
-    /// Of a reference: the record goes when its parent goes.
-    #[serde(default)]
-    pub cascade: bool,
-    /// Of a reference: the parent can't be deleted while this record is there.
-    #[serde(default)]
-    pub restrict: bool,
-    /// A text with names of fields of the same record in braces, computed when it is read: `{Name} ({Industry})`.
-    #[serde(default)]
-    pub formula: Option<String>,
-    /// How the number of a record is written, with the number of digits in braces: `A-{0000}`.
-    #[serde(default)]
-    pub auto_number: Option<String>,
-    /// The compound field that it is a part of.
-    #[serde(default)]
-    pub compound: Option<String>,
-    /// Holds the record's name.
-    #[serde(default)]
-    pub name_field: bool,
-    /// Field-level security of the integration user (Salesforce help, Field-Level Security).
-    #[serde(default = "yes")]
-    pub visible: bool,
-    #[serde(default = "yes")]
-    pub editable: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-impl Field {
-    pub fn new(name: impl Into<String>, kind: FieldType) -> Self {
-        let mut field = Self {
-            name: name.into(),
-            label: String::new(),
-            kind,
-            length: 0,
-            precision: 0,
-            scale: 0,
-            required: false,
-            createable: true,
-            updateable: true,
-            external_id: false,
-            unique: false,
-            case_sensitive: false,
-            id_lookup: false,
-            values: Vec::new(),
-            restricted: false,
-            default: None,
-            reference_to: Vec::new(),
-            relationship: None,
-            children: None,
-            cascade: false,
-            restrict: false,
-            formula: None,
-            auto_number: None,
-            compound: None,
-            name_field: false,
-            visible: true,
-            editable: true,
-        };
-        field.complete();
-        field
-    }
-
-    /// Fills what was left open.
-    pub(crate) fn complete(&mut self) {
-        use FieldType::{
-            Combobox, Currency, Double, Email, Id, Int, MultiPicklist, Percent, Phone, Picklist,
-            Reference, String, TextArea, Url,
-        };
-        if self.label.is_empty() {
-            self.label = self.name.trim_end_matches("__c").replace('_', " ");
-        }
-        if self.length == 0 {
-            self.length = match self.kind {
-                Id | Reference => 18,
-                String | Picklist | Combobox | Url | TextArea => 255,
-                MultiPicklist => 4099,
-                Phone => 40,
-                Email => 80,
-                _ => 0,
-            };
-        }
-        if self.precision == 0 && matches!(self.kind, Double | Currency | Percent | Int) {
-            self.precision = if self.kind == Int { 8 } else { 18 };
-        }
-        self.case_sensitive &= self.unique;
-        self.id_lookup |= self.external_id || self.kind == Id;
-        if self.formula.is_some() || self.auto_number.is_some() || self.kind == FieldType::Address {
-            self.createable = false;
-            self.updateable = false;
-        }
-        if self.kind == Reference && self.relationship.is_none() {
-            self.relationship = match (self.name.strip_suffix("__c"), self.name.strip_suffix("Id"))
-            {
-                (Some(stem), _) => Some(format!("{stem}__r")),
-                (None, Some(stem)) => Some(stem.to_owned()),
-                (None, None) => None,
-            };
-        }
-    }
-
-    #[must_use]
-    pub fn label(mut self, label: &str) -> Self {
-        label.clone_into(&mut self.label);
-        self
-    }
-
-    #[must_use]
-    pub fn length(mut self, length: u32) -> Self {
-        self.length = length;
-        self
-    }
-
-    #[must_use]
-    pub fn digits(mut self, precision: u32, scale: u32) -> Self {
-        (self.precision, self.scale) = (precision, scale);
-        self
-    }
-
-    #[must_use]
-    pub fn required(mut self) -> Self {
-        self.required = true;
-        self
-    }
-
-    /// Set by the org alone.
-    #[must_use]
-    pub fn read_only(mut self) -> Self {
-        (self.createable, self.updateable) = (false, false);
-        self
-    }
-
-    #[must_use]
-    pub fn unique(mut self) -> Self {
-        self.unique = true;
-        self
-    }
-
-    #[must_use]
-    pub fn external_id(mut self) -> Self {
-        (self.external_id, self.id_lookup) = (true, true);
-        self
-    }
-
-    #[must_use]
-    pub fn id_lookup(mut self) -> Self {
-        self.id_lookup = true;
-        self
-    }
-
-    #[must_use]
-    pub fn values(mut self, values: &[&str]) -> Self {
-        self.values = values.iter().map(|v| (*v).to_owned()).collect();
-        self
-    }
-
-    #[must_use]
-    pub fn restricted(mut self) -> Self {
-        self.restricted = true;
-        self
-    }
-
-    #[must_use]
-    pub fn default_value(mut self, value: impl Into<Value>) -> Self {
-        self.default = Some(value.into());
-        self
-    }
-
-    #[must_use]
-    pub fn references(mut self, objects: &[&str]) -> Self {
-        self.reference_to = objects.iter().map(|o| (*o).to_owned()).collect();
-        self
-    }
-
-    #[must_use]
-    pub fn children(mut self, name: &str) -> Self {
-        self.children = Some(name.to_owned());
-        self
-    }
-
-    #[must_use]
-    pub fn cascade(mut self) -> Self {
-        self.cascade = true;
-        self
-    }
-
-    #[must_use]
-    pub fn restrict(mut self) -> Self {
-        self.restrict = true;
-        self
-    }
-
-    #[must_use]
-    pub fn formula(mut self, formula: &str) -> Self {
-        self.formula = Some(formula.to_owned());
-        self.read_only()
-    }
-
-    #[must_use]
-    pub fn auto_number(mut self, format: &str) -> Self {
-        self.auto_number = Some(format.to_owned());
-        self.read_only()
-    }
-
-    #[must_use]
-    pub fn part_of(mut self, compound: &str) -> Self {
-        self.compound = Some(compound.to_owned());
-        self
-    }
-
-    #[must_use]
-    pub fn name_field(mut self) -> Self {
-        self.name_field = true;
-        self
-    }
-
-    pub(crate) fn custom(&self) -> bool {
-        self.name.ends_with("__c")
-    }
-
-    /// Text of more than 255 characters can be no condition (SOQL guide, Fields in Conditions).
-    pub(crate) fn filterable(&self) -> bool {
-        self.kind != FieldType::Address
-            && self.formula.is_none()
-            && (self.kind != FieldType::TextArea || self.length <= 255)
-    }
-
-    /// Records are looked up by it: keys, and parents. The 18 characters of an id differ in more than case.
-    pub(crate) fn indexed(&self) -> bool {
-        self.name != "Id"
-            && (self.unique
-                || self.id_lookup
-                || self.reference_to.iter().any(|o| o != "User" && o != "Group"))
-    }
-
-    /// A create need not tell it.
-    pub(crate) fn defaulted(&self) -> bool {
-        self.kind == FieldType::Boolean
-            || self.default.is_some()
-            || self.auto_number.is_some()
-            || self.name == "OwnerId"
-    }
-}
+/// Standard objects whose records belong to nobody, and those whose records can't be deleted.
+const UNOWNED: [&str; 8] = [
+    "Organization",
+    "PermissionSet",
+    "PermissionSetAssignment",
+    "Pricebook2",
+    "PricebookEntry",
+    "Product2",
+    "Profile",
+    "User",
+];
+const KEPT: [&str; 5] =
+    ["Organization", "PermissionSet", "PermissionSetAssignment", "Profile", "User"];
 
 /// An object with its fields.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -415,6 +73,14 @@ impl Object {
             Some(there) => *there = field,
             None => self.fields.push(field),
         }
+        self.drop_owner_of_detail();
+    }
+
+    /// Who owns the master owns its details.
+    fn drop_owner_of_detail(&mut self) {
+        if self.fields.iter().any(|f| f.master_detail) {
+            self.fields.retain(|f| f.name != "OwnerId");
+        }
     }
 
     /// Adds the fields that every object has (Object reference, System Fields).
@@ -437,7 +103,7 @@ impl Object {
         if self.name.ends_with("__c") {
             fields.push(Field::new("Name", String).label("Name").length(80).name_field());
         }
-        if self.name != "User" {
+        if !UNOWNED.contains(&self.name.as_str()) {
             fields.push(owner);
         }
         fields.extend([
@@ -447,7 +113,7 @@ impl Object {
             user("LastModifiedById", "Last Modified By ID"),
             moment("SystemModstamp", "System Modstamp"),
         ]);
-        if self.name == "User" {
+        if KEPT.contains(&self.name.as_str()) {
             fields.retain(|field| field.name != "IsDeleted");
         }
         for mut field in std::mem::take(&mut self.fields) {
@@ -459,6 +125,7 @@ impl Object {
             }
         }
         self.fields = fields;
+        self.drop_owner_of_detail();
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&Field> {

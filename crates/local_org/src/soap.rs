@@ -1,5 +1,7 @@
-//! Logging in and out by SOAP, which older clients do before they go on by REST (SOAP API guide, login()). All other
-//! calls of that API are refused and counted.
+//! Logging in and out by SOAP, which older clients do before they go on by REST (SOAP API guide, login()), and what is
+//! done to records by SOAP alone. All other calls of that API are refused and counted.
+
+mod records;
 
 use crate::exchange::{Answer, Body, Request};
 use crate::id;
@@ -32,6 +34,11 @@ pub(crate) fn serve(org: &mut Org, request: &Request) -> Answer {
         .descendants()
         .find(|node| node.tag_name().name() == "Body")
         .and_then(|body| body.first_element_child());
+    if let Some(answer) =
+        call.and_then(|call| records::serve(org, request, &document, call, version))
+    {
+        return answer;
+    }
     match call.map(|call| (call.tag_name().name(), call)) {
         Some(("login", _)) if version >= WITHOUT_LOGIN => {
             fault("UNSUPPORTED_API_VERSION", "login() is not supported in this version of the API")
@@ -65,6 +72,8 @@ fn login(org: &mut Org, call: Node<'_, '_>, api: &str, version: u32) -> Answer {
     let of_user = |field: &str| {
         escape(org.row(&user).map(|row| row.text(field).to_owned()).unwrap_or_default())
     };
+    let account = org.object("Account");
+    let persons = account.is_some_and(|o| o.field("IsPersonAccount").is_some());
     let (url, short) = (&org.url, id::short(&org.org_id));
     // Clients are known that find the elements by their place, so the order is that of a real answer.
     let elements = [
@@ -83,7 +92,7 @@ fn login(org: &mut Org, call: Node<'_, '_>, api: &str, version: u32) -> Answer {
         ("orgDefaultCurrencyIsoCode", "USD".into()),
         ("orgDefaultCurrencyLocale", "en_US".into()),
         ("orgDisallowHtmlAttachments", "false".into()),
-        ("orgHasPersonAccounts", "false".into()),
+        ("orgHasPersonAccounts", persons.to_string()),
         ("organizationId", org.org_id.clone()),
         ("organizationMultiCurrency", "false".into()),
         ("organizationName", "Local Org".into()),
@@ -109,9 +118,13 @@ fn login(org: &mut Org, call: Node<'_, '_>, api: &str, version: u32) -> Answer {
     envelope(200, &format!(r#"xmlns="{namespace}""#), &body)
 }
 
+/// The token that the header of a call has.
+fn session_of<'a>(document: &'a Document<'_>) -> &'a str {
+    text(document.root_element(), "sessionId").unwrap_or_default().trim()
+}
+
 fn logout(org: &mut Org, document: &Document<'_>) -> Answer {
-    let token = text(document.root_element(), "sessionId").unwrap_or_default().trim();
-    if !org.sessions.close(token) {
+    if !org.sessions.close(session_of(document)) {
         return fault("INVALID_SESSION_ID", "Invalid Session ID found in SessionHeader");
     }
     envelope(200, r#"xmlns="urn:partner.soap.sforce.com""#, "<logoutResponse/>")

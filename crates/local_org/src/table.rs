@@ -1,16 +1,28 @@
 //! The records of one object, and the indexes that make large ones quick to ask.
 
 use crate::schema::Object;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A record: a value for each field that is stored, by the field's name.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) values: Map<String, Value>,
     /// In the recycle bin.
     pub(crate) deleted: bool,
+    /// How it came there.
+    pub(crate) bin: Option<Box<Bin>>,
+}
+
+/// What has to be known of a record in the recycle bin to bring it back as it was.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Bin {
+    /// The record that it went with.
+    pub(crate) with: Option<String>,
+    /// References of others to it that were emptied: their ids and fields.
+    pub(crate) loosened: Vec<(String, String)>,
 }
 
 impl Row {
@@ -89,10 +101,14 @@ impl Table {
         old
     }
 
-    /// Fits the indexes to the fields that the object has now.
-    pub(crate) fn index(&mut self, object: &Object) {
-        let fields = object.fields.iter().filter(|f| f.indexed());
-        let wanted: BTreeSet<String> = fields.map(|f| f.name.clone()).collect();
+    /// Fits the indexes to the fields that the object has now, and to those that are compared besides its keys.
+    pub(crate) fn index<'a>(
+        &mut self,
+        object: &'a Object,
+        compared: impl Iterator<Item = &'a str>,
+    ) {
+        let fields = object.fields.iter().filter(|f| f.indexed()).map(|f| f.name.as_str());
+        let wanted: BTreeSet<String> = fields.chain(compared).map(str::to_owned).collect();
         self.keys.retain(|field, _| wanted.contains(field));
         for field in wanted {
             if self.keys.contains_key(&field) {
@@ -108,6 +124,12 @@ impl Table {
         }
     }
 
+    /// How many rows [`Self::with_key`] would tell.
+    pub(crate) fn sharing(&self, field: &str, value: &Value) -> usize {
+        let ids = self.keys.get(field).and_then(|values| values.get(&key(value)?));
+        ids.map_or(0, BTreeSet::len)
+    }
+
     /// The ids of the rows, deleted ones too, whose field has this value but for its case; nothing where
     /// there is no index.
     pub(crate) fn with_key(&self, field: &str, value: &Value) -> Option<Vec<&str>> {
@@ -117,7 +139,8 @@ impl Table {
     }
 }
 
-fn key(value: &Value) -> Option<String> {
+/// Under which values are looked up; nothing under null.
+pub(crate) fn key(value: &Value) -> Option<String> {
     match value {
         Value::Null => None,
         Value::String(text) => Some(text.to_lowercase()),

@@ -3,8 +3,8 @@
 mod against;
 
 use against::{ACCOUNTS, change, identity, names, next, org, subscribe, text, told, try_subscribe};
-use local_org::EventSettings;
-use pubsub::{ChangeType, Kind, Start, Value};
+use local_org::{EventSettings, LocalOrg, Options};
+use pubsub::{ChangeType, Kind, Start, Trouble, Value};
 use serde_json::json;
 
 #[tokio::test]
@@ -49,6 +49,34 @@ async fn every_way_of_changing_a_record_becomes_an_event() {
     org.insert("Lead", json!({"LastName": "King", "Company": "K"})).expect("a lead");
     let other = org.insert("Account", json!({"Name": "Next"})).expect("an account");
     assert_eq!(change(&mut stream).await.ids, [other]);
+}
+
+#[tokio::test]
+async fn a_merge_is_told_as_what_became_of_each_record() {
+    let org = org();
+    let account = |name: &str| org.insert("Account", json!({"Name": name})).expect("an account");
+    let (master, loser) = (account("a"), account("b"));
+    let values = json!({"LastName": "King", "AccountId": loser});
+    let contact = org.insert("Contact", values).expect("a contact");
+    let mut stream =
+        try_subscribe(&org, "/data/ChangeEvents", Start::Latest).await.expect("a stream");
+    org.merge(&master, &[&loser], json!({"Industry": "Energy"})).expect("merged");
+    let moved = change(&mut stream).await;
+    assert_eq!((moved.change, &moved.ids), (ChangeType::Updated, &vec![contact]));
+    assert_eq!(told(&moved, "AccountId"), Some(&text(&master)));
+    let gone = change(&mut stream).await;
+    assert_eq!(
+        (gone.change, &gone.ids, gone.fields.len()),
+        (ChangeType::Deleted, &vec![loser.clone()], 0)
+    );
+    let changed = change(&mut stream).await;
+    assert_eq!((changed.change, &changed.ids), (ChangeType::Updated, &vec![master]));
+    assert_eq!(told(&changed, "Industry"), Some(&text("Energy")));
+    assert!(moved.transaction == gone.transaction && gone.transaction == changed.transaction);
+    org.undelete(&loser).expect("undeleted");
+    let back = change(&mut stream).await;
+    assert_eq!((back.change, &back.ids), (ChangeType::Undeleted, &vec![loser]));
+    assert_eq!(told(&back, "Name"), Some(&text("b")));
 }
 
 #[tokio::test]
@@ -104,6 +132,29 @@ async fn parts_of_compound_fields_are_told_by_themselves() {
     assert!(updated.untold.is_empty());
     assert_eq!(told(&updated, "MailingStreet"), Some(&Value::Null));
     assert_eq!(told(&updated, "MailingCity"), Some(&Value::Null));
+}
+
+#[tokio::test]
+async fn the_name_of_a_person_account_is_told_by_its_parts() {
+    let options = Options {
+        person_accounts: true,
+        change_events: vec!["Account".into(), "Contact".into()],
+        ..Options::default()
+    };
+    let org = LocalOrg::start(options).expect("an org");
+    let mut stream = subscribe(&org, Start::Latest).await;
+    let id =
+        org.insert("Account", json!({"FirstName": "Ada", "LastName": "King"})).expect("a person");
+    let created = change(&mut stream).await;
+    assert_eq!((created.change, &created.ids), (ChangeType::Created, &vec![id.clone()]));
+    assert_eq!(told(&created, "LastName"), Some(&text("King")));
+    org.edit(&id, json!({"LastName": "Lovelace"})).expect("edited");
+    let updated = change(&mut stream).await;
+    assert_eq!(told(&updated, "LastName"), Some(&text("Lovelace")));
+    assert_eq!(told(&updated, "FirstName"), None);
+    // A business beside it has a name in one piece.
+    org.insert("Account", json!({"Name": "Acme"})).expect("an account");
+    assert_eq!(told(&change(&mut stream).await, "Name"), Some(&text("Acme")));
 }
 
 #[tokio::test]
@@ -236,4 +287,59 @@ async fn more_objects_than_allowed_are_not_selected() {
     let refused = org.set_events(EventSettings { objects, ..EventSettings::default() });
     assert_eq!(refused.expect_err("refused").code, "LIMIT_EXCEEDED");
     assert!(try_subscribe(&org, ACCOUNTS, Start::Latest).await.is_ok(), "the old ones stay");
+}
+
+#[tokio::test]
+async fn a_subscriber_goes_on_behind_a_restart_of_an_org_in_a_file() {
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("pubsub-restart");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let file = folder.join("org.state");
+    let start = || {
+        LocalOrg::start(Options {
+            change_events: vec!["Account".into()],
+            persist: Some(file.clone()),
+            ..Options::default()
+        })
+        .expect("an org")
+    };
+    let org = start();
+    let mut stream = subscribe(&org, Start::Latest).await;
+    org.insert("Account", json!({"Name": "seen"})).expect("an account");
+    let seen = next(&mut stream).await.expect("an event").replay_id;
+    org.insert("Account", json!({"Name": "unseen"})).expect("an account");
+    let last = next(&mut stream).await.expect("an event").replay_id;
+    // As it was while it ran: what comes after this copy is lost to it.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let running = loop {
+        let text = std::fs::read_to_string(&file).expect("a state");
+        if text.contains("unseen") {
+            break text;
+        }
+        assert!(std::time::Instant::now() < until, "it is not saved");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    org.insert("Account", json!({"Name": "lost"})).expect("an account");
+    let lost = next(&mut stream).await.expect("an event").replay_id;
+    drop(org);
+
+    // Stopped as it should be, it has all of them.
+    let org = start();
+    let mut stream = subscribe(&org, Start::After(seen.clone())).await;
+    assert_eq!(told(&change(&mut stream).await, "Name"), Some(&text("unseen")));
+    assert_eq!(told(&change(&mut stream).await, "Name"), Some(&text("lost")));
+    org.insert("Account", json!({"Name": "new"})).expect("an account");
+    assert_eq!(told(&change(&mut stream).await, "Name"), Some(&text("new")));
+    drop(org);
+
+    // Out of the copy, it knows the ids up to it, and refuses that of an event that it has no more.
+    std::fs::write(&file, running).expect("written");
+    let org = start();
+    org.insert("Account", json!({"Name": "after"})).expect("an account");
+    let mut stream = subscribe(&org, Start::After(last)).await;
+    assert_eq!(told(&change(&mut stream).await, "Name"), Some(&text("after")));
+    let refused = try_subscribe(&org, ACCOUNTS, Start::After(lost)).await;
+    assert!(matches!(refused, Err(Trouble::Lost(_))));
+    drop(org);
+    let _ = std::fs::remove_dir_all(&folder);
 }

@@ -12,6 +12,7 @@ mod query;
 mod upload;
 
 use crate::ApiError;
+use crate::duplicates::Insistence;
 use crate::events::Author;
 use crate::exchange::{Answer, Request};
 use crate::org::{Caller, Org};
@@ -50,7 +51,8 @@ impl Default for BulkManners {
 pub(crate) struct Jobs {
     pub(crate) manners: BulkManners,
     list: BTreeMap<String, Job>,
-    last: u64,
+    /// How many there were.
+    pub(crate) last: u64,
     query_jobs: u64,
     batches: u64,
 }
@@ -162,6 +164,7 @@ fn advance(org: &mut Org, id: &str) {
                     api: true,
                     method: "PUT".to_owned(),
                     path: format!("/services/data/v{}/jobs/ingest/{}", job.version, job.id),
+                    insistence: Insistence::default(),
                 };
                 org.events.author = Some(Author::of_bulk(&caller.user, &job.version));
                 ingest::go_on(org, &caller, &job.operation, work, share)

@@ -15,6 +15,16 @@ impl Author {
         Self { user: user.to_owned(), origin: origin.to_owned() }
     }
 
+    /// Who called a version of the SOAP API, and the client of its CallOptions.
+    pub(crate) fn of_soap(user: &str, version: u32, client: Option<&str>) -> Self {
+        let mut origin = format!("com/salesforce/api/soap/{version}.0");
+        if let Some(client) = client {
+            origin.push_str(";client=");
+            origin.push_str(client.trim());
+        }
+        Self { user: user.to_owned(), origin }
+    }
+
     /// Who created a bulk job of this version of the API.
     pub(crate) fn of_bulk(user: &str, version: &str) -> Self {
         Self { user: user.to_owned(), origin: format!("com/salesforce/api/bulkapi/{version}") }

@@ -27,7 +27,7 @@ pub(super) type Place = u64;
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) place: Place,
-    at: Millis,
+    pub(super) at: Millis,
     /// Not before then.
     pub(super) due: Option<Instant>,
     pub(super) copies: usize,
@@ -53,9 +53,11 @@ pub(crate) struct Bus {
     /// The last event that was published, and the last that is no longer kept.
     pub(super) last: Place,
     pub(super) floor: Place,
-    current: HashMap<String, Arc<Schema>>,
-    schemas: HashMap<String, Arc<Schema>>,
-    transactions: u64,
+    /// Between these places, replay ids may have been given out for events that nobody has any more.
+    pub(super) lost: Vec<(Place, Place)>,
+    pub(super) current: HashMap<String, Arc<Schema>>,
+    pub(super) schemas: HashMap<String, Arc<Schema>>,
+    pub(super) transactions: u64,
     pub(super) faults: EventFaults,
     pub(super) overflow: usize,
     pub(super) keepalive: Duration,
@@ -82,6 +84,7 @@ impl Bus {
             log: VecDeque::new(),
             last: start,
             floor: start,
+            lost: Vec::new(),
             current: HashMap::new(),
             schemas: HashMap::new(),
             transactions: 0,

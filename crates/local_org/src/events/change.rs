@@ -4,7 +4,8 @@
 use super::avro::{self, Type};
 use super::bitmap::Fields;
 use super::diff::difference;
-use super::schema::{Schema, Slot};
+use super::schema::{Part, Schema, Slot};
+use crate::person;
 use crate::table::Row;
 use serde_json::Value;
 use std::sync::Arc;
@@ -246,6 +247,9 @@ impl Writer<'_> {
     fn slot(&mut self, out: &mut Vec<u8>, place: usize, slot: &Slot, stamped: bool) {
         match slot {
             Slot::Plain { visible: false, .. } => avro::long(out, 0),
+            Slot::Plain { switchable: Some(parts), .. } if person::is_person(self.new) => {
+                self.parts(out, place, parts, 2);
+            }
             Slot::Plain { field, kind, .. } => {
                 let moved = self.moved(field, *kind) || stamped && field == "LastModifiedDate";
                 let mut value = self.value(field, *kind);
@@ -267,43 +271,46 @@ impl Writer<'_> {
                 }
                 avro::optional(out, *kind, &value);
             }
-            Slot::Compound { parts, .. } => {
-                let mut values = Vec::with_capacity(parts.len());
-                let mut all_null = true;
-                let mut nulled = false;
-                for (number, part) in parts.iter().enumerate() {
-                    let Some(field) = &part.field else {
-                        values.push(Value::Null);
-                        continue;
-                    };
-                    let value = self.value(field, part.kind);
-                    all_null &= value.is_null();
-                    if !self.tells(self.moved(field, part.kind)) {
-                        values.push(Value::Null);
-                        continue;
-                    }
-                    if self.kind == ChangeType::Update {
-                        self.any = true;
-                        self.changed.add_part(place, number);
-                        if value.is_null() {
-                            nulled = true;
-                            self.nulled.add_part(place, number);
-                        }
-                    }
-                    values.push(value);
-                }
-                if nulled && all_null {
-                    self.nulled.add(place);
-                }
-                if values.iter().all(Value::is_null) {
-                    avro::long(out, 0);
-                    return;
-                }
-                avro::long(out, 1);
-                for (part, value) in parts.iter().zip(&values) {
-                    avro::optional(out, part.kind, value);
+            Slot::Compound { parts, .. } => self.parts(out, place, parts, 1),
+        }
+    }
+
+    /// A record of parts, as this branch of its union.
+    fn parts(&mut self, out: &mut Vec<u8>, place: usize, parts: &[Part], branch: i64) {
+        let mut values = Vec::with_capacity(parts.len());
+        let mut all_null = true;
+        let mut nulled = false;
+        for (number, part) in parts.iter().enumerate() {
+            let Some(field) = &part.field else {
+                values.push(Value::Null);
+                continue;
+            };
+            let value = self.value(field, part.kind);
+            all_null &= value.is_null();
+            if !self.tells(self.moved(field, part.kind)) {
+                values.push(Value::Null);
+                continue;
+            }
+            if self.kind == ChangeType::Update {
+                self.any = true;
+                self.changed.add_part(place, number);
+                if value.is_null() {
+                    nulled = true;
+                    self.nulled.add_part(place, number);
                 }
             }
+            values.push(value);
+        }
+        if nulled && all_null {
+            self.nulled.add(place);
+        }
+        if values.iter().all(Value::is_null) {
+            avro::long(out, 0);
+            return;
+        }
+        avro::long(out, branch);
+        for (part, value) in parts.iter().zip(&values) {
+            avro::optional(out, part.kind, value);
         }
     }
 

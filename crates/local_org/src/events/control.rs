@@ -1,11 +1,13 @@
 //! The part of the control endpoint that is about events.
 
-use super::bus::told;
+use super::bus::{replay_id, told};
 use super::{EventFaultRule, MOST_SELECTED};
 use crate::ApiError;
 use crate::control::parse;
 use crate::exchange::Request;
 use crate::org::Org;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -114,6 +116,7 @@ fn state(org: &mut Org) -> Value {
         "channels": bus.channels,
         "now": told(now),
         "kept": bus.log.len(),
+        "latest": STANDARD.encode(replay_id(bus.last)),
         "streams": bus.streams,
         "allowance": bus.allowance,
         "delivered": bus.allowance - left,

@@ -9,6 +9,7 @@
 //! diff       how a small change of a long text is written
 //! change     what a transaction did, as events
 //! bus        the events in their order: retention, replay ids, who may have how many
+//! keep       what of the bus outlives the program
 //! faults     what goes wrong with events and with the streams of subscribers
 //! service    the calls of the API, but for Subscribe
 //! subscribe  one subscriber's stream
@@ -24,6 +25,7 @@ mod change;
 pub(crate) mod control;
 mod diff;
 mod faults;
+mod keep;
 mod listen;
 mod schema;
 mod service;
@@ -33,6 +35,7 @@ pub(crate) use author::Author;
 pub(crate) use bus::Bus;
 pub use control::EventSettings;
 pub use faults::{EventFault, EventFaultRule};
+pub(crate) use keep::Kept;
 pub(crate) use listen::{Authority, listen};
 
 /// How many objects can be selected (Change Data Capture guide, allocations; without an add-on).

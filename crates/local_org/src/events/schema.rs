@@ -34,8 +34,8 @@ pub(super) enum Slot {
         kind: Type,
         /// May the user that logs in see it? What it may not see is never told.
         visible: bool,
-        /// `["null", "string", record]`: the name of an object whose records can be persons.
-        switchable: bool,
+        /// `["null", "string", record]`: the name of an object whose records can be persons, and its parts.
+        switchable: Option<Vec<Part>>,
     },
     Compound {
         name: String,
@@ -87,9 +87,11 @@ pub(super) fn event_name(object: &str) -> String {
     }
 }
 
-/// Formulas are not captured, the id is in the header, and of stamps that of the system is left out.
+/// Formulas are not captured, the id is in the header, of stamps that of the system is left out, and what only deleted
+/// records have is told of none.
 fn slot(object: &Object, field: &Field) -> Option<Slot> {
-    let left_out = ["Id", "IsDeleted", "SystemModstamp"].contains(&field.name.as_str());
+    let left_out =
+        ["Id", "IsDeleted", "MasterRecordId", "SystemModstamp"].contains(&field.name.as_str());
     if left_out || field.formula.is_some() || field.compound.is_some() {
         return None;
     }
@@ -113,7 +115,10 @@ fn slot(object: &Object, field: &Field) -> Option<Slot> {
             parts: parts(&ADDRESS, stem),
         });
     }
-    if object.fields.iter().any(|f| f.compound.as_deref() == Some(field.name.as_str())) {
+    let switchable = object.name == "Account" && field.name == "Name";
+    let made_of_parts =
+        object.fields.iter().any(|f| f.compound.as_deref() == Some(field.name.as_str()));
+    if made_of_parts && !switchable {
         return Some(Slot::Compound {
             name: field.name.clone(),
             record: "PersonName",
@@ -124,7 +129,7 @@ fn slot(object: &Object, field: &Field) -> Option<Slot> {
         field: field.name.clone(),
         kind: kind(field.kind),
         visible: field.visible,
-        switchable: object.name == "Account" && field.name == "Name",
+        switchable: switchable.then(|| parts(&PERSON, "")),
     })
 }
 
@@ -149,7 +154,7 @@ fn describe(object: &Object, slot: &Slot, defined: &mut Vec<&'static str>) -> Va
         json!({"type": "record", "name": name, "fields": fields})
     };
     match slot {
-        Slot::Plain { field, switchable: true, .. } => {
+        Slot::Plain { field, switchable: Some(_), .. } => {
             let person = record("Switchable_PersonName", &PERSON);
             json!({"name": field, "type": ["null", "string", person], "doc": "Data:SwitchablePersonName", "default": null})
         }

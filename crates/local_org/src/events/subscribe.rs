@@ -122,7 +122,7 @@ fn begin(org: &mut Org, first: &FetchRequest, rpc_id: &str) -> Result<Place, Sta
             "A replay ID is needed with the CUSTOM replay preset.",
         ),
         ReplayPreset::Custom => match place(&first.replay_id) {
-            Some(place) if (org.events.floor..=org.events.last).contains(&place) => Ok(place),
+            Some(place) if org.events.is_known(place) => Ok(place),
             _ => {
                 invalid("subscription.fetch.replayid.corrupted", "The Replay ID validation failed.")
             }

@@ -60,7 +60,10 @@ pub(crate) fn versions() -> Value {
 
 /// Serves a request below `/services/data/vNN.N`, also one of those inside a composite.
 pub(crate) fn serve(org: &mut Org, caller: &Caller, request: &Request) -> Answer {
-    match route(org, caller, request) {
+    let answer = route(org, caller, request);
+    // What follows in the same transaction sees what this part did.
+    org.roll_up();
+    match answer {
         Ok(answer) => answer,
         Err(error) => error.into(),
     }

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(crate) struct Cursors {
     open: BTreeMap<u64, Cursor>,
-    last: u64,
+    /// How many there were.
+    pub(crate) last: u64,
 }
 
 #[derive(Debug)]

@@ -275,9 +275,6 @@ fn operand(field: &Field, operator: Operator, literal: &Literal) -> Result<Opera
     use FieldType::{Boolean, Date, DateTime, Id, MultiPicklist, Reference, Time};
     let kind = field.kind;
     if !field.filterable() {
-        if field.formula.is_some() {
-            return Err(Refusal::unserved("formula in a condition", 0));
-        }
         let message = format!("field '{}' can not be filtered in a query call", field.name);
         return Err(Refusal::new("INVALID_FIELD", message, 0));
     }
@@ -356,7 +353,8 @@ fn follow<'a>(org: &'a Org, object: &Object, row: &'a Row, path: &Path) -> Cow<'
         }
     }
     let name = path.field.name.as_str();
-    if name == "Id" || name == "IsDeleted" || path.field.kind == FieldType::Boolean {
+    let stored = path.field.expression.is_none() && path.field.kind != FieldType::Boolean;
+    if name == "Id" || name == "IsDeleted" || !stored {
         let object = if path.steps.is_empty() { Some(object) } else { org.object(&path.object) };
         return Cow::Owned(object.map_or(Value::Null, |o| org.value(o, row, &path.field)));
     }

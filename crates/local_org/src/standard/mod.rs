@@ -1,27 +1,50 @@
 //! The objects that are there from the start, with the fields of a Developer Edition that a sync is
-//! likely to meet (Object reference: Account, Contact, Lead, Opportunity, User; service has further ones).
+//! likely to meet (Object reference: Account, Contact, Lead, Opportunity, User; the modules have further ones).
 
+mod sales;
 mod service;
+mod setup;
 
 use crate::schema::{Field, FieldType, Object};
 use FieldType::{
     Address, Boolean, Currency, Date, DateTime, Double, Email, Int, MultiPicklist, Percent, Phone,
     Picklist, Reference, String, TextArea, Url,
 };
+pub(crate) use setup::{of_profile, records};
 
-const INDUSTRIES: [&str; 12] = [
+const INDUSTRIES: [&str; 32] = [
     "Agriculture",
     "Apparel",
     "Banking",
     "Biotechnology",
+    "Chemicals",
+    "Communications",
     "Construction",
     "Consulting",
     "Education",
     "Electronics",
     "Energy",
     "Engineering",
+    "Entertainment",
+    "Environmental",
     "Finance",
+    "Food & Beverage",
+    "Government",
+    "Healthcare",
+    "Hospitality",
+    "Insurance",
+    "Machinery",
+    "Manufacturing",
+    "Media",
+    "Not For Profit",
+    "Recreation",
+    "Retail",
+    "Shipping",
     "Technology",
+    "Telecommunications",
+    "Transportation",
+    "Utilities",
+    "Other",
 ];
 const SOURCES: [&str; 5] = ["Web", "Phone Inquiry", "Partner Referral", "Purchased List", "Other"];
 
@@ -39,11 +62,21 @@ pub(crate) fn objects(external_id: bool) -> Vec<Object> {
     }
     let mut objects = vec![account, contact(), lead(), opportunity(), user()];
     objects.extend(service::objects());
+    objects.extend(sales::objects());
+    objects.extend(setup::objects());
     objects
 }
 
 fn text(name: &str, label: &str, length: u32) -> Field {
     Field::new(name, String).label(label).length(length)
+}
+
+fn list(name: &str, label: &str, values: &[&str]) -> Field {
+    Field::new(name, Picklist).label(label).values(values)
+}
+
+fn lookup(name: &str, label: &str, objects: &[&str]) -> Field {
+    Field::new(name, Reference).label(label).references(objects)
 }
 
 fn address(object: &mut Object, stem: &str, prefix: &str) {
@@ -77,8 +110,17 @@ fn person(object: &mut Object) {
     object.put(text("Name", "Full Name", 121).required().read_only().name_field());
 }
 
+/// What a record that was merged has become part of.
+fn master_record(object: &str) -> Field {
+    Field::new("MasterRecordId", Reference)
+        .label("Master Record ID")
+        .references(&[object])
+        .read_only()
+}
+
 fn account() -> Object {
     let mut account = Object::new("Account", "001")
+        .with(master_record("Account"))
         .with(text("Name", "Account Name", 255).required().name_field())
         .with(Field::new("Type", Picklist).label("Account Type").values(&[
             "Prospect",
@@ -112,6 +154,7 @@ fn account() -> Object {
 
 fn contact() -> Object {
     let mut contact = Object::new("Contact", "003")
+        .with(master_record("Contact"))
         .with(
             Field::new("AccountId", Reference)
                 .label("Account ID")
@@ -137,6 +180,7 @@ fn contact() -> Object {
 
 fn lead() -> Object {
     let mut lead = Object::new("Lead", "00Q")
+        .with(master_record("Lead"))
         .with(text("Title", "Title", 128))
         .with(text("Company", "Company", 255).required())
         .with(Field::new("Phone", Phone).label("Phone"))
@@ -182,7 +226,11 @@ fn opportunity() -> Object {
                     "Prospecting",
                     "Qualification",
                     "Needs Analysis",
+                    "Value Proposition",
+                    "Id. Decision Makers",
+                    "Perception Analysis",
                     "Proposal/Price Quote",
+                    "Negotiation/Review",
                     "Closed Won",
                     "Closed Lost",
                 ])
@@ -207,6 +255,7 @@ fn user() -> Object {
         .with(Field::new("Email", Email).label("Email").length(128).required())
         .with(text("Alias", "Alias", 8).required())
         .with(Field::new("IsActive", Boolean).label("Active"))
+        .with(lookup("ProfileId", "Profile ID", &["Profile"]).required())
         .with(Field::new("LastLoginDate", DateTime).label("Last Login").read_only());
     person(&mut user);
     user.fields.retain(|field| field.name != "Salutation");
@@ -227,7 +276,7 @@ pub fn specimen() -> Object {
         .with(Field::new("Colour__c", Picklist).values(&["Red", "Green", "Blue"]).restricted())
         .with(Field::new("Tags__c", MultiPicklist).values(&["One", "Two", "Three"]).restricted())
         .with(Field::new("Notes__c", TextArea).length(131_072))
-        .with(Field::new("Title__c", String).formula("{Name}/{Code__c}"))
+        .with(Field::new("Title__c", String).formula(r#"Name & "/" & Code__c"#))
         .with(Field::new("Serial__c", String).length(30).auto_number("S-{0000}"))
         .with(Field::new("Account__c", Reference).references(&["Account"]))
 }

@@ -1,27 +1,17 @@
 //! Cases, activities, campaigns and products (Object reference: Case, Task, Campaign, Product2).
 
-use super::text;
+use super::{list, lookup, master_record, text};
 use crate::schema::{Field, FieldType, Object};
-use FieldType::{
-    Boolean, Currency, Date, DateTime, Double, Email, Percent, Phone, Picklist, Reference,
-    TextArea, Url,
-};
+use FieldType::{Boolean, Currency, Date, DateTime, Double, Email, Percent, Phone, TextArea, Url};
 
 pub(super) fn objects() -> Vec<Object> {
     vec![case(), task(), campaign(), product()]
 }
 
-fn list(name: &str, label: &str, values: &[&str]) -> Field {
-    Field::new(name, Picklist).label(label).values(values)
-}
-
-fn lookup(name: &str, label: &str, objects: &[&str]) -> Field {
-    Field::new(name, Reference).label(label).references(objects)
-}
-
 /// Neither an account nor a contact can be deleted while it has cases.
 fn case() -> Object {
     Object::new("Case", "500")
+        .with(master_record("Case"))
         .with(text("CaseNumber", "Case Number", 30).auto_number("{00000000}").name_field())
         .with(lookup("ContactId", "Contact ID", &["Contact"]).children("Cases").restrict())
         .with(lookup("AccountId", "Account ID", &["Account"]).children("Cases").restrict())
@@ -35,7 +25,19 @@ fn case() -> Object {
             list("Status", "Status", &["New", "Working", "Escalated", "Closed"])
                 .default_value("New"),
         )
-        .with(list("Reason", "Case Reason", &["Installation", "Performance", "Breakdown", "Other"]))
+        .with(list(
+            "Reason",
+            "Case Reason",
+            &[
+                "Installation",
+                "Equipment Complexity",
+                "Performance",
+                "Breakdown",
+                "Equipment Design",
+                "Feedback",
+                "Other",
+            ],
+        ))
         .with(list("Origin", "Case Origin", &["Phone", "Email", "Web"]))
         .with(list("Priority", "Priority", &["High", "Medium", "Low"]).default_value("Medium"))
         .with(text("Subject", "Subject", 255))
@@ -87,7 +89,7 @@ fn campaign() -> Object {
 }
 
 fn product() -> Object {
-    let mut product = Object::new("Product2", "01t")
+    Object::new("Product2", "01t")
         .with(text("Name", "Product Name", 255).required().name_field())
         .with(text("ProductCode", "Product Code", 255))
         .with(Field::new("Description", TextArea).label("Product Description").length(4_000))
@@ -95,7 +97,5 @@ fn product() -> Object {
         .with(list("Family", "Product Family", &["None"]))
         .with(text("StockKeepingUnit", "Product SKU", 180))
         .with(text("QuantityUnitOfMeasure", "Quantity Unit Of Measure", 255))
-        .with(Field::new("DisplayUrl", Url).label("Display URL").length(1_000));
-    product.fields.retain(|field| field.name != "OwnerId");
-    product
+        .with(Field::new("DisplayUrl", Url).label("Display URL").length(1_000))
 }

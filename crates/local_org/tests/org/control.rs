@@ -186,3 +186,85 @@ fn wrong_orders_are_refused() {
         assert_eq!(client.control("GET", path, &Value::Null).status, 404, "{path}");
     }
 }
+
+#[test]
+fn every_error_that_has_a_name_can_be_met() {
+    let client = Client::start();
+    let list = client.control("GET", "/errors", &Value::Null).json();
+    let list = list.as_array().expect("errors");
+    assert!(list.len() > 80);
+    for error in list {
+        let code = error["code"].as_str().expect("a code");
+        let reply = client.control("POST", &format!("/errors/{code}"), &Value::Null);
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let body = json!({"records": [
+            {"attributes": {"type": "Account"}, "Name": "a"},
+            {"attributes": {"type": "Account"}, "Name": "b"},
+        ]});
+        let met = client.post("/composite/sobjects", &body);
+        if error["of"] == "record" {
+            assert_eq!(met.status, 200, "{code}: {}", met.text);
+            let [first, second] = [0, 1].map(|n| met.json()[n].clone());
+            let entry = &first["errors"][0];
+            assert_eq!(
+                (&entry["statusCode"], &entry["message"]),
+                (&error["code"], &error["message"])
+            );
+            assert_eq!(second["success"], true, "{code} strikes once");
+        } else {
+            assert_eq!((json!(met.status), met.code().as_str()), (error["status"].clone(), code));
+            assert_eq!(met.json()[0]["message"], error["message"]);
+            assert_eq!(
+                client.post("/composite/sobjects", &body).status,
+                200,
+                "{code} strikes once"
+            );
+        }
+    }
+    let reply = client.control("POST", "/errors/NO_SUCH_ERROR", &Value::Null);
+    assert_eq!((reply.status, reply.text.contains("NO_SUCH_ERROR")), (400, true));
+    // The same code with the other words that it is known with, and only where it is meant.
+    let concurrent = "ConcurrentRequests (Concurrent API Requests) Limit exceeded.";
+    let order = json!({"message": concurrent, "match": {"path": "/limits"}, "times": 2});
+    client.control("POST", "/errors/REQUEST_LIMIT_EXCEEDED", &order);
+    client.account("not this");
+    for _ in 0..2 {
+        assert_eq!(client.get("/limits").json()[0]["message"], concurrent);
+    }
+    assert_eq!(client.get("/limits").status, 200);
+}
+
+#[test]
+fn time_passes_when_it_is_told_to() {
+    let client = Client::start();
+    let id = client.account("A");
+    let kept = client.account("B");
+    client.delete(&format!("/sobjects/Account/{id}"));
+    // The calls of the day come to an end, and are free again a day later.
+    client.control("POST", "/settings", &json!({"daily_limit": 10, "used": 10}));
+    assert_eq!(client.get("/limits").code(), "REQUEST_LIMIT_EXCEEDED");
+    client.control("POST", "/clock", &json!({"advance_ms": 23 * 3_600_000}));
+    assert_eq!(client.get("/limits").code(), "REQUEST_LIMIT_EXCEEDED");
+    client.control("POST", "/clock", &json!({"advance_ms": 2 * 3_600_000}));
+    let limits = client.get("/limits");
+    assert_eq!(limits.headers["sforce-limit-info"], "api-usage=1/10");
+    // So does the patience of the recycle bin.
+    client.control("POST", "/clock", &json!({"advance_ms": 13 * 86_400_000u64}));
+    assert!(client.org.get(&id).is_some());
+    client.control("POST", "/clock", &json!({"advance_ms": 2 * 86_400_000}));
+    assert_eq!((client.org.get(&id), client.org.get(&kept).is_some()), (None, true));
+    let told = client.control("POST", "/clock", &json!({"set": "2031-02-03T04:05:06Z"})).json();
+    assert!(
+        told["now"].as_str().is_some_and(|now| now.starts_with("2031-02-03T04:05:0")),
+        "{told}"
+    );
+    let new = client.account("C");
+    let made = client.org.get(&new).expect("a record")["CreatedDate"].clone();
+    assert!(made.as_str().is_some_and(|at| at.starts_with("2031-02-03T04:")), "{made}");
+    for wrong in [json!({"set": "tomorrow"}), json!({"stop": 1}), json!({})] {
+        assert_eq!(client.control("POST", "/clock", &wrong).status, 400, "{wrong}");
+    }
+    // The numbers of a call that has to be counted are those of the new day.
+    client.control("POST", "/clock", &json!({"set": "2020-01-01T00:00:00Z"}));
+    assert_eq!(client.get("/limits").status, 200);
+}

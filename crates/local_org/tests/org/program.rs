@@ -2,17 +2,20 @@ use crate::client::agent;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-fn start(arguments: &[&str]) -> (Child, String) {
+pub(crate) fn start(arguments: &[&str]) -> (Child, String) {
     let mut program = Command::new(env!("CARGO_BIN_EXE_local-org"))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    let mut line = String::new();
+    // Where it is, and where its event bus is: a line that nobody reads would end it.
     let stdout = program.stdout.take().expect("its output");
-    BufReader::new(stdout).read_line(&mut line).expect("a line");
-    (program, line.trim().to_owned())
+    let lines: Vec<String> =
+        BufReader::new(stdout).lines().take(2).collect::<Result<_, _>>().expect("two lines");
+    let [url, events] = lines.try_into().expect("two lines");
+    assert!(events.starts_with("http://127.0.0.1:"), "{events}");
+    (program, url)
 }
 
 #[test]

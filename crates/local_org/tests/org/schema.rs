@@ -104,6 +104,13 @@ fn objects_are_listed() {
             "Task",
             "Campaign",
             "Product2",
+            "Pricebook2",
+            "PricebookEntry",
+            "Event",
+            "Organization",
+            "Profile",
+            "PermissionSet",
+            "PermissionSetAssignment",
             "Specimen__c"
         ]
     );

@@ -81,6 +81,17 @@ assert.deepEqual((await leads.updated(start, end)).ids, [lead.id]);
 assert.deepEqual((await leads.deleted(start, end)).deletedRecords.map((record) => record.id), [lost.id]);
 await refused('INVALID_REPLICATION_DATE', () => leads.deleted(end, start));
 
+// What only SOAP does: back from the bin, two records made one, out of the bin for good.
+assert.deepEqual(await conn.soap.undelete([lost.id]), [{ id: lost.id, success: true, errors: [] }]);
+const merged = await conn.soap.merge({ masterRecord: { type: 'Lead', Id: lead.id, Phone: '1' }, recordToMergeIds: [lost.id] });
+assert.deepEqual([merged.success, merged.id, merged.mergedRecordIds], [true, lead.id, [lost.id]]);
+assert.equal((await leads.retrieve(lead.id)).Phone, '1');
+const loser = await conn.query(`SELECT MasterRecordId FROM Lead WHERE Id = '${lost.id}'`, { scanAll: true });
+assert.equal(loser.records[0].MasterRecordId, lead.id);
+const [kept] = await conn.soap.undelete([lead.id]);
+assert.deepEqual([kept.success, kept.errors[0].statusCode], [false, 'UNDELETE_FAILED']);
+assert.equal((await conn.soap.emptyRecycleBin([lost.id]))[0].success, true);
+
 // Errors.
 await refused('MALFORMED_QUERY', () => conn.query('SELECT Id FROM'));
 await refused('INVALID_FIELD', () => conn.query('SELECT Nothing__c FROM Account'));
@@ -89,6 +100,15 @@ await refused('NOT_FOUND', () => accounts.retrieve('001000000000000AAA'));
 await refused('REQUIRED_FIELD_MISSING', () => accounts.create({ Industry: 'Energy' }));
 const duplicate = await refused('DUPLICATE_VALUE', () => accounts.create({ Name: 'C', External_Id__c: 'a1' }));
 assert.ok(duplicate.message.includes(made.id.slice(0, 15)));
+await control('POST', '/duplicate_rules', { object: 'Contact', fields: ['Email'] });
+const ada = { LastName: 'King', Email: 'ada@example.com' };
+const contacts = conn.sobject('Contact');
+const only = await contacts.create(ada);
+const twice = await refused('DUPLICATES_DETECTED', () => contacts.create(ada));
+assert.equal(twice.data.duplicateResult.matchResults[0].matchRecords[0].record.Id, only.id);
+const insists = { headers: { 'Sforce-Duplicate-Rule-Header': 'allowSave=true' } };
+assert.equal((await contacts.create(ada, insists)).success, true);
+await control('DELETE', '/duplicate_rules');
 await control('POST', '/settings', { daily_limit: 0 });
 await refused('REQUEST_LIMIT_EXCEEDED', () => accounts.retrieve(made.id));
 await control('POST', '/settings', { daily_limit: 15000 });

@@ -105,6 +105,15 @@ def errors(sf, account):
     control("POST", "/records/Contact", [{"LastName": "A", "Group__c": "g"}, {"LastName": "B", "Group__c": "g"}])
     several = refused(SalesforceMoreThanOneRecord, lambda: sf.Contact.get_by_custom_id("Group__c", "g"))
     assert len(several.content) == 2, several.content
+    control("POST", "/duplicate_rules", {"object": "Contact", "fields": ["LastName", "Email"]})
+    ada = {"LastName": "King", "Email": "ada@example.com"}
+    first = sf.Contact.create(ada)["id"]
+    twice = refused(bad, lambda: sf.Contact.create(ada), "DUPLICATES_DETECTED", 400)
+    found = twice.content[0]["duplicateResult"]["matchResults"][0]["matchRecords"][0]["record"]
+    assert found["Id"] == first, found
+    insists = {"Sforce-Duplicate-Rule-Header": "allowSave=true"}
+    assert sf.Contact.create(ada, headers=insists)["success"] is True
+    control("DELETE", "/duplicate_rules")
     down = {"kind": "error", "status": 503, "code": "SERVER_UNAVAILABLE", "message": "Server too busy"}
     control("POST", "/faults", {"times": 1, "fault": down})
     refused(SalesforceGeneralError, lambda: sf.Account.get(account), "SERVER_UNAVAILABLE", 503)
