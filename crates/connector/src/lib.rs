@@ -45,6 +45,13 @@ pub trait Connector: Send + Sync {
     /// How many requests have left so far, of those that count.
     fn calls(&self) -> u64;
 
+    /// The secret that the other side has handed out at a login in place of the one that this connector was made
+    /// with, which is good no more. Whoever made it stores it, after every call that may have logged in: there is no
+    /// other copy.
+    fn renewed_secret(&self) -> Option<Secret> {
+        None
+    }
+
     /// Logs in and asks who we are.
     fn check(&self) -> Answer<'_, Account>;
 

@@ -127,6 +127,7 @@ mod faults;
 mod gate;
 mod history;
 mod id;
+pub mod keys;
 mod late;
 mod local_org;
 mod moment;
