@@ -121,8 +121,12 @@ impl Connector for Salesforce {
         self.calls.load(Ordering::Relaxed)
     }
 
-    fn renewed_secret(&self) -> Option<Secret> {
-        self.flow.renewed()
+    fn rotating_secret(&self) -> Option<Secret> {
+        self.flow.refresh_token()
+    }
+
+    fn take_rotating_secret(&self, secret: Secret) {
+        self.flow.take_refresh_token(secret);
     }
 
     fn check(&self) -> Answer<'_, Account> {

@@ -32,4 +32,5 @@ mod write;
 
 pub use client::Salesforce;
 pub use id::record_id;
+pub use login::check_private_key;
 pub use settings::{Credentials, DEFAULT_VERSION, Settings};

@@ -53,7 +53,7 @@ pub enum Credentials {
         audience: Option<String>,
     },
     /// What a user has granted once. It may be good for one login only and come with its successor, which
-    /// [`connector::Connector::renewed_secret`] tells.
+    /// [`connector::Connector::rotating_secret`] tells.
     RefreshToken { client_id: String, client_secret: Option<Secret>, refresh_token: Secret },
     /// For sandboxes and developer orgs; new orgs have the flow switched off.
     Password {

@@ -73,8 +73,8 @@ async fn fault(client: &Salesforce) -> Fault {
     client.objects().await.expect_err("a fault")
 }
 
-fn renewed(client: &Salesforce) -> Option<String> {
-    client.renewed_secret().map(|token| token.reveal().to_owned())
+fn in_use(client: &Salesforce) -> Option<String> {
+    client.rotating_secret().map(|token| token.reveal().to_owned())
 }
 
 #[tokio::test]
@@ -111,8 +111,8 @@ async fn every_flow_logs_in_and_once_more_when_the_session_dies() {
         org.expire_sessions();
         client.objects().await.unwrap_or_else(|fault| panic!("{number}: {fault:?}"));
         assert_eq!(logins(&org), 2, "{number}");
-        // Without rotation there is nothing to store.
-        assert_eq!(renewed(&client), None);
+        // Without rotation there is nothing new to store.
+        assert!(in_use(&client).is_none_or(|in_use| in_use == token));
     }
 }
 
@@ -160,17 +160,23 @@ async fn a_rotated_token_is_handed_over_and_used() {
     let first = org.grant(org.client_id());
     let client = client(org.url(), refresh(&org, &first));
     client.objects().await.expect("objects");
-    let second = renewed(&client).expect("a new one");
+    let second = in_use(&client).expect("a new one");
     assert_ne!(second, first);
     assert!(!org.revoke(&first), "it was good only once");
     org.expire_sessions();
     client.objects().await.expect("objects");
-    let third = renewed(&client).expect("a new one");
+    let third = in_use(&client).expect("a new one");
     assert_ne!(third, second);
     // Whoever begins with it goes on.
     let next = self::client(org.url(), refresh(&org, &third));
     next.objects().await.expect("objects");
-    assert!(renewed(&next).is_some_and(|token| token != third));
+    let fourth = in_use(&next).expect("a new one");
+    assert_ne!(fourth, third);
+    // And so does the first one, once it is told.
+    org.expire_sessions();
+    client.take_rotating_secret(secret(&fourth));
+    client.objects().await.expect("objects");
+    assert!(in_use(&client).is_some_and(|token| token != fourth));
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ pub(super) fn hint(flow: &Flow, fault: &Fault) -> Option<String> {
             "The answer to an earlier login was lost. If the app rotates refresh tokens, the new one was in it, and the old one is good no more: authorize the app again, and store the new refresh token with sync.set_secret."
         }
         (Flow::RefreshToken { .. }, "invalid_grant") => {
-            "The refresh token has expired, was revoked, or was used before by somebody else. Authorize the app again, and store the new refresh token with sync.set_secret."
+            "The refresh token has expired, was revoked, or was used before: by another program, or by this server just before a crash. Authorize the app again, and store the new refresh token with sync.set_secret."
         }
         (Flow::RefreshToken { .. }, "invalid_request") if says("client_secret") => {
             "The app wants its secret with a refresh token: store client_secret too."

@@ -85,6 +85,14 @@ impl Signer {
     }
 }
 
+/// Can statements be signed with this key?
+///
+/// # Errors
+/// Why not; never with a part of it.
+pub fn check_private_key(pem: &Secret) -> Result<(), Fault> {
+    key(pem.reveal()).map(|_| ())
+}
+
 /// The key in a text in PEM form.
 fn key(pem: &str) -> Result<RsaKeyPair, Fault> {
     let bad = |why: &str, hint: &str| {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::settings::{Credentials, Settings};
 use assertion::Signer;
+pub use assertion::check_private_key;
 use refresh::Tokens;
 
 /// Credentials that were looked at.
@@ -116,11 +117,17 @@ impl Flow {
         again
     }
 
-    /// The refresh token in use, where it is not the one that was given.
-    pub(crate) fn renewed(&self) -> Option<Secret> {
+    /// The refresh token in use.
+    pub(crate) fn refresh_token(&self) -> Option<Secret> {
         match self {
-            Self::RefreshToken { tokens, .. } => tokens.renewed(),
+            Self::RefreshToken { tokens, .. } => Some(tokens.current()),
             _ => None,
+        }
+    }
+
+    pub(crate) fn take_refresh_token(&self, token: Secret) {
+        if let Self::RefreshToken { tokens, .. } = self {
+            tokens.accepted(Some(token));
         }
     }
 

@@ -33,6 +33,7 @@ impl Tokens {
         state.current.clone()
     }
 
+    /// The current one has worked, or is replaced by the next.
     pub(super) fn accepted(&self, next: Option<Secret>) {
         let mut state = self.state();
         (state.asked, state.lost) = (false, false);
@@ -49,13 +50,12 @@ impl Tokens {
         self.state().lost
     }
 
-    pub(super) fn renewed(&self) -> Option<Secret> {
-        let current = self.state().current.clone();
-        (current != self.given).then_some(current)
+    pub(super) fn current(&self) -> Secret {
+        self.state().current.clone()
     }
 
     pub(super) fn all(&self) -> [Secret; 2] {
-        [self.given.clone(), self.state().current.clone()]
+        [self.given.clone(), self.current()]
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
