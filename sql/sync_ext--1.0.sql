@@ -615,9 +615,11 @@ CREATE FUNCTION sync.drop_connection(name text) RETURNS void
 COMMENT ON FUNCTION sync.drop_connection(text) IS 'ends a connection that no sync uses, and forgets its secrets';
 
 CREATE FUNCTION sync.set_secret(connection text, client_id text DEFAULT NULL, client_secret text DEFAULT NULL,
-                                client_secret_file text DEFAULT NULL) RETURNS text
+                                client_secret_file text DEFAULT NULL, private_key text DEFAULT NULL, private_key_file text DEFAULT NULL,
+                                refresh_token text DEFAULT NULL, password text DEFAULT NULL, password_file text DEFAULT NULL,
+                                security_token text DEFAULT NULL) RETURNS text
     LANGUAGE c AS 'MODULE_PATHNAME', 'set_secret_wrapper';
-COMMENT ON FUNCTION sync.set_secret(text, text, text, text) IS 'stores the secrets of a connection; those in use stay until the new ones have worked';
+COMMENT ON FUNCTION sync.set_secret(text, text, text, text, text, text, text, text, text, text) IS 'stores the secrets of a connection; those in use stay until the new ones have worked';
 
 -- What the worker does once it has tried a new secret, by hand: it takes the place of the old one, or
 -- was refused and is forgotten.
@@ -650,7 +652,7 @@ SELECT s.srvname::pg_catalog.text AS name,
        s.srvtype AS type,
        k.state,
        CASE WHEN k.state OPERATOR(pg_catalog.=) 'no connector' THEN pg_catalog.format('this version has no connector for systems of type %s', s.srvtype)
-            WHEN k.state OPERATOR(pg_catalog.=) 'needs credentials' THEN pg_catalog.format('store them: SELECT sync.set_secret(%L, client_id => ..., client_secret => ...);', s.srvname)
+            WHEN k.state OPERATOR(pg_catalog.=) 'needs credentials' THEN pg_catalog.format('store them: SELECT sync.set_secret(%L, %s);', s.srvname, l.missing)
             ELSE COALESCE(pg_catalog.concat_ws('; ',
                               COALESCE(c.reason, CASE WHEN k.state OPERATOR(pg_catalog.=) 'ok' THEN pg_catalog.concat_ws(' ', 'org ' OPERATOR(pg_catalog.||) c.account_id, 'as ' OPERATOR(pg_catalog.||) c.account_user)
                                                               ELSE 'not used yet' END),
@@ -672,17 +674,26 @@ SELECT s.srvname::pg_catalog.text AS name,
   LEFT JOIN LATERAL sync._allowance(s.oid) a ON true
   LEFT JOIN LATERAL (
        -- the names of the secrets and nothing else of them
-       SELECT pg_catalog.bool_or(o.name OPERATOR(pg_catalog.=) 'client_id')
-              AND pg_catalog.bool_or(o.name OPERATOR(pg_catalog.=) ANY (ARRAY['client_secret', 'client_secret_file'])) AS complete,
+       SELECT pg_catalog.array_agg(pg_catalog.regexp_replace(o.name, '_file$', '')) AS held,
               pg_catalog.bool_or(pg_catalog.starts_with(o.name, 'new_')) AS pending
          FROM (SELECT pg_catalog.split_part(u.option, '=', 1) AS name
                  FROM pg_catalog.pg_user_mapping p
                  JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) p.umuser,
                       LATERAL pg_catalog.unnest(p.umoptions) AS u (option)
                 WHERE p.umserver OPERATOR(pg_catalog.=) s.oid
-                  AND r.rolname OPERATOR(pg_catalog.=) COALESCE(pg_catalog.current_setting('sync_ext.secret_role', true), 'sync_ext_secrets')) o) m ON true,
+                  AND r.rolname OPERATOR(pg_catalog.=) COALESCE(pg_catalog.current_setting('sync_ext.secret_role', true), 'sync_ext_secrets')) o) m ON true
+  LEFT JOIN LATERAL (
+       -- what the way to log in needs, as src/connection/flow.rs has it
+       SELECT pg_catalog.string_agg(n.name OPERATOR(pg_catalog.||) ' => ...', ', ') AS missing
+         FROM (SELECT pg_catalog.max(o.option_value) AS auth_type FROM pg_catalog.pg_options_to_table(s.srvoptions) o
+                WHERE o.option_name OPERATOR(pg_catalog.=) 'auth_type') w,
+              LATERAL pg_catalog.unnest(CASE WHEN w.auth_type OPERATOR(pg_catalog.=) ANY (ARRAY['jwt', 'jwt_bearer']) THEN ARRAY['client_id', 'private_key']
+                                             WHEN w.auth_type OPERATOR(pg_catalog.=) 'refresh_token' THEN ARRAY['client_id', 'refresh_token']
+                                             WHEN w.auth_type OPERATOR(pg_catalog.=) 'password' THEN ARRAY['client_id', 'client_secret', 'password']
+                                             ELSE ARRAY['client_id', 'client_secret'] END) AS n (name)
+        WHERE (n.name OPERATOR(pg_catalog.=) ANY (m.held)) IS NOT TRUE) l ON true,
        LATERAL (SELECT CASE WHEN COALESCE(s.srvtype, '') OPERATOR(pg_catalog.<>) 'salesforce' THEN 'no connector'
-                            WHEN m.complete IS NOT TRUE THEN 'needs credentials'
+                            WHEN l.missing IS NOT NULL THEN 'needs credentials'
                             WHEN c.state OPERATOR(pg_catalog.<>) 'needs credentials' THEN c.state
                             ELSE 'waiting' END AS state) k;
 COMMENT ON VIEW sync.connections IS 'the connections to other systems, and how each of them does';
@@ -1054,7 +1065,7 @@ BEGIN
                                     'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'activate(text)', 'retry(bigint)', 'discard(bigint,text)',
                                     'pull(text,text)', 'push(text,text)',
                                     'register_table(text,text,text,text,text)',
-                                    'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text)',
+                                    'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text,text,text,text,text,text,text)',
                                     'test_connection(text)', 'objects(text)', 'fields(text,text)'] LOOP
             EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
         END LOOP;

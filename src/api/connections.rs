@@ -56,13 +56,21 @@ fn drop_connection(name: &[u8]) {
     });
 }
 
-/// `sync.set_secret(connection text, client_id text, client_secret text, client_secret_file text) RETURNS text`
+/// `sync.set_secret(connection text, client_id text, client_secret text, client_secret_file text, private_key text,
+/// private_key_file text, refresh_token text, password text, password_file text, security_token text) RETURNS text`
 #[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments, reason = "those of the SQL function")]
 fn set_secret(
     connection: Option<&[u8]>,
     client_id: Option<&[u8]>,
     client_secret: Option<&[u8]>,
     client_secret_file: Option<&[u8]>,
+    private_key: Option<&[u8]>,
+    private_key_file: Option<&[u8]>,
+    refresh_token: Option<&[u8]>,
+    password: Option<&[u8]>,
+    password_file: Option<&[u8]>,
+    security_token: Option<&[u8]>,
 ) -> Vec<u8> {
     discretion::inside("SELECT sync.set_secret(...)", || {
         speech::function(|| {
@@ -70,13 +78,23 @@ fn set_secret(
                 raise(&refuse("22004", "no connection was named".into(), "", ""))
             };
             let connection = or_raise(connection::by_name(&inwards(name)));
-            let texts = [client_id, client_secret, client_secret_file].map(|t| t.map(inwards));
-            let given = Given {
-                client_id: texts[0].as_deref(),
-                client_secret: texts[1].as_deref(),
-                client_secret_file: texts[2].as_deref(),
-            };
-            border::text(or_raise(connection::set(&connection, &given)))
+            let texts: Vec<(&str, String)> = [
+                ("client_id", client_id),
+                ("client_secret", client_secret),
+                ("client_secret_file", client_secret_file),
+                ("private_key", private_key),
+                ("private_key_file", private_key_file),
+                ("refresh_token", refresh_token),
+                ("password", password),
+                ("password_file", password_file),
+                ("security_token", security_token),
+            ]
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, inwards(text?))))
+            .collect();
+            let given: Vec<(&str, &str)> =
+                texts.iter().map(|(name, text)| (*name, text.as_str())).collect();
+            border::text(&or_raise(connection::set(&connection, &Given(&given))))
         })
     })
 }

@@ -2,14 +2,17 @@
 //! backend waits for it as it waits for anything, so that Ctrl-C and timeouts end it at once.
 
 use super::catalog::Connection;
-use super::link;
+use super::flow::Kind;
+use super::rotation::Rotating;
+use super::{courier, link, secret};
 use crate::settings;
+use crate::speech;
 use crate::worker::governors::Meter;
 use crate::worker::transaction::{Failure, refuse};
 use bridge::{BoxFuture, Bridge, Options, Outcome};
 use connector::{Connector, Fault};
 use governor::Urgency;
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Oid};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,12 +40,70 @@ impl Drop for Descriptors {
     }
 }
 
+/// The right to log in where each login uses up the secret: one backend after the other. To be taken before the
+/// connector is made, which then has the newest.
+pub struct Turn(Option<Oid>);
+
+impl Turn {
+    /// # Errors
+    /// This server is a standby, where nothing can be stored.
+    pub fn take(connection: &Connection) -> Result<Self, Failure> {
+        let rotates = secret::flow_of(connection).is_ok_and(|flow| flow.kind == Kind::RefreshToken);
+        if !rotates {
+            return Ok(Self(None));
+        }
+        // SAFETY: inside a transaction; its end gives the lock back where an error keeps us from it.
+        unsafe {
+            if pg_sys::RecoveryInProgress() {
+                return Err(refuse(
+                    "25006",
+                    format!("connection \"{}\" cannot be used on a standby", connection.name),
+                    "A login may replace its refresh token, and the new one cannot be stored here.",
+                    "Ask the primary.",
+                ));
+            }
+            Self::lock(connection.server);
+        }
+        Ok(Self(Some(connection.server)))
+    }
+
+    /// # Safety
+    /// Inside a transaction.
+    unsafe fn lock(server: Oid) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            pg_sys::LockDatabaseObject(
+                pg_sys::ForeignServerRelationId,
+                server,
+                0,
+                pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE,
+            );
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(server) = self.0 else { return };
+        // SAFETY: taken above.
+        unsafe {
+            pg_sys::UnlockDatabaseObject(
+                pg_sys::ForeignServerRelationId,
+                server,
+                0,
+                pg_sys::ShareUpdateExclusiveLock as pg_sys::LOCKMODE,
+            );
+        }
+    }
+}
+
 /// Calls of one connector from a person's own backend. They wait for no pace and may use the reserve of
 /// the account's allowance, but are counted like all others.
 pub struct Caller {
     name: String,
     connector: Arc<dyn Connector>,
     meter: Meter,
+    rotating: Option<Rotating>,
 }
 
 /// How much a call matters where all calls of the account are used up.
@@ -57,7 +118,8 @@ pub enum Resolve {
 impl Caller {
     pub fn new(connection: &Connection, connector: Arc<dyn Connector>) -> Self {
         let meter = Meter::new(link::account(connection.server));
-        Self { name: connection.name.clone(), connector, meter }
+        let rotating = Rotating::of(&connector, connection.server);
+        Self { name: connection.name.clone(), connector, meter, rotating }
     }
 
     /// Has a call carried out and waits for what comes of it, `sync_ext.call_timeout` at most. An
@@ -84,7 +146,8 @@ impl Caller {
             ));
         }
         let connector = Arc::clone(&self.connector);
-        let answer = wait_for(&self.name, move || make(connector))?;
+        let (name, rotating) = (&self.name, &mut self.rotating);
+        let answer = wait_for(name, move || make(connector), || keep(name, rotating))?;
         self.meter.answered(&*self.connector, answer.as_ref().err());
         Ok(answer)
     }
@@ -97,9 +160,27 @@ impl Drop for Caller {
     }
 }
 
+/// Stores a new refresh token; if nothing else can, this transaction does.
+fn keep(connection: &str, rotating: &mut Option<Rotating>) {
+    let Some(rotating) = rotating else { return };
+    let stored = rotating.deliver(|server, option, before, now| {
+        // SAFETY: a plain global.
+        let may_write = unsafe { !pg_sys::XactReadOnly };
+        courier::deliver(server, option, before, now)
+            || (may_write && secret::replace(server, option, before, now))
+    });
+    if !stored {
+        speech::warning(format!(
+            "the new refresh token of connection \"{connection}\" could not be stored: authorize the app again, and store the token with sync.set_secret"
+        ));
+    }
+}
+
+/// `tend` is called whenever something may have happened.
 fn wait_for<T: Send + 'static>(
     connection: &str,
     make: impl FnOnce() -> BoxFuture<'static, T> + Send + 'static,
+    mut tend: impl FnMut(),
 ) -> Result<T, Failure> {
     let _descriptors = Descriptors::reserve();
     let no_thread = |error: &dyn std::fmt::Display| {
@@ -111,10 +192,14 @@ fn wait_for<T: Send + 'static>(
     let limit = Duration::from_millis(settings::CALL_TIMEOUT.get().max(0) as u64);
     let begun = Instant::now();
     loop {
+        tend();
         pgrx::check_for_interrupts!();
         bridge.clear();
         match bridge.try_recv().map(|reply| reply.outcome) {
-            Some(Outcome::Done(answer)) => return Ok(answer),
+            Some(Outcome::Done(answer)) => {
+                tend();
+                return Ok(answer);
+            }
             Some(Outcome::Lost) => {
                 let said = bridge.said().join("; ");
                 return Err(refuse(

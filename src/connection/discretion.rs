@@ -167,7 +167,11 @@ fn mentions_secret(text: &[u8]) -> bool {
     let has = |word: &[u8]| {
         text.len() >= word.len() && text.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word))
     };
-    has(b"set_secret") || has(b"client_secret") || (has(b"mapping") && has(b"client_id"))
+    const ANYWHERE: [&[u8]; 5] =
+        [b"set_secret", b"client_secret", b"private_key", b"refresh_token", b"security_token"];
+    ANYWHERE.into_iter().any(has)
+        || (has(b"mapping") && (has(b"client_id") || has(b"password")))
+        || (has(b"_connection") && has(b"password"))
 }
 
 /// Does a text execute a prepared statement that speaks of our secrets? Its own text has only the

@@ -1,8 +1,8 @@
 //! Looking at the other side on behalf of a person: read only, in his own backend.
 
-use super::call::{Caller, Resolve};
+use super::call::{Caller, Resolve, Turn};
 use super::catalog::{self, Connection, value};
-use super::{connector, connector_with_new_secret, fault_to_failure, has_new_secret, link};
+use super::{connector, connector_with_new_secret, fault_to_failure, has_new_secret, link, secret};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
 use connector::{Account, Connector, Fault, FaultKind, Field, Kind, Object, ObjectName};
@@ -49,6 +49,7 @@ pub fn usable(name: &str) -> Result<Connection, Failure> {
 /// # Errors
 /// What [`connector`] and the other side say.
 pub fn objects(connection: &Connection) -> Result<Vec<ObjectName>, Failure> {
+    let _turn = Turn::take(connection)?;
     let mut caller = Caller::new(connection, connector(connection.server)?);
     caller
         .ask(Resolve::Yields, |c| Box::pin(async move { c.objects().await }))?
@@ -60,6 +61,7 @@ pub fn objects(connection: &Connection) -> Result<Vec<ObjectName>, Failure> {
 /// # Errors
 /// As [`objects`]; of an object that is not there with the name that may be meant.
 pub fn describe(connection: &Connection, object: &str) -> Result<Object, Failure> {
+    let _turn = Turn::take(connection)?;
     let mut caller = Caller::new(connection, connector(connection.server)?);
     let wanted = object.to_owned();
     caller
@@ -119,9 +121,13 @@ pub fn test(connection: &Connection) -> Result<Vec<Finding>, Failure> {
     let addresses = addresses(connection);
     let reached = addresses.ok;
     found.push(addresses);
+    let _turn = Turn::take(connection)?;
     let link = match connector(connection.server) {
         Ok(link) => {
-            found.push(fine("secret", "client_id and client_secret are stored".into()));
+            found.push(fine(
+                "secret",
+                format!("{} are stored", secret::flow_of(connection)?.needs.join(" and ")),
+            ));
             link
         }
         // Said already.

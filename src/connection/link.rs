@@ -1,7 +1,8 @@
 //! From a connection to its connector. Nothing is sent here.
 
 use super::catalog::{self, Connection, value};
-use super::secret::{self, Credentials};
+use super::flow::Kind;
+use super::secret;
 use super::{NO_CONNECTOR, fault_to_failure};
 use crate::settings;
 use crate::worker::governors::Account;
@@ -9,6 +10,7 @@ use crate::worker::transaction::{Failure, refuse};
 use connector::Connector;
 use egress::{Policy, Rules};
 use pgrx::pg_sys::Oid;
+use salesforce::Credentials;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -104,7 +106,10 @@ pub fn record_id(connection: &str, text: &str) -> Option<String> {
     (connection.system == "salesforce").then(|| salesforce::record_id(text)).flatten()
 }
 
-fn build(connection: &Connection, credentials: Credentials) -> Result<Arc<dyn Connector>, Failure> {
+fn build(
+    connection: &Connection,
+    credentials: secret::Credentials,
+) -> Result<Arc<dyn Connector>, Failure> {
     let options = catalog::settings(connection.server);
     let instance = value(&options, "instance_url").ok_or_else(|| {
         refuse(
@@ -117,16 +122,6 @@ fn build(connection: &Connection, credentials: Credentials) -> Result<Arc<dyn Co
             ),
         )
     })?;
-    if let Some(flow) = value(&options, "auth_type")
-        && !["oauth2", "client_credentials"].contains(&flow)
-    {
-        return Err(refuse(
-            NO_CONNECTOR,
-            format!("auth_type \"{flow}\" of connection \"{}\" is not served", connection.name),
-            "Salesforce is reached by the client credentials flow of OAuth 2.0.",
-            "Set it to oauth2, or leave it out.",
-        ));
-    }
     let mut settings = salesforce::Settings::new(instance);
     settings.login_url = value(&options, "login_url").map(str::to_owned);
     if let Some(version) = value(&options, "api_version") {
@@ -134,9 +129,60 @@ fn build(connection: &Connection, credentials: Credentials) -> Result<Arc<dyn Co
     }
     settings.pubsub_url = value(&options, "pubsub_url").map(str::to_owned);
     settings.client = CLIENT.to_owned();
-    let Credentials { client_id, client_secret } = credentials;
-    let credentials = salesforce::Credentials::ClientCredentials { client_id, client_secret };
+    let credentials = login(connection, &options, credentials)?;
     let client = salesforce::Salesforce::new(&settings, credentials, &policy()?)
         .map_err(|fault| fault_to_failure(&fault))?;
     Ok(Arc::new(client))
+}
+
+/// The secrets in the form in which the client of Salesforce takes them.
+fn login(
+    connection: &Connection,
+    options: &[(String, String)],
+    mut credentials: secret::Credentials,
+) -> Result<Credentials, Failure> {
+    let flow = credentials.flow;
+    let user = value(options, "username");
+    if flow.of_user && user.is_none() {
+        return Err(refuse(
+            "HV00J",
+            format!("connection \"{}\" has no username", connection.name),
+            &format!("auth_type {} logs in as a user of the org.", flow.name()),
+            &format!(
+                "SELECT sync.alter_connection({}, '{{\"credentials\": {{\"username\": \"…\"}}}}');",
+                crate::sql::literal(&connection.name)
+            ),
+        ));
+    }
+    let username = user.unwrap_or_default().to_owned();
+    // Those that it needs are there: nothing is read without them.
+    let mut needed = |name: &str| {
+        credentials.take(name).ok_or_else(|| {
+            Failure::new("XX000", format!("no {name} of connection \"{}\"", connection.name))
+        })
+    };
+    let client_id = needed("client_id")?.reveal().to_owned();
+    Ok(match flow.kind {
+        Kind::ClientCredentials => {
+            Credentials::ClientCredentials { client_id, client_secret: needed("client_secret")? }
+        }
+        Kind::JwtBearer => Credentials::JwtBearer {
+            client_id,
+            username,
+            private_key: needed("private_key")?,
+            audience: value(options, "jwt_audience").map(str::to_owned),
+        },
+        Kind::RefreshToken => Credentials::RefreshToken {
+            client_id,
+            refresh_token: needed("refresh_token")?,
+            client_secret: credentials.take("client_secret"),
+        },
+        Kind::Password => Credentials::Password {
+            client_id,
+            client_secret: needed("client_secret")?,
+            username,
+            password: needed("password")?,
+            security_token: credentials.take("security_token"),
+        },
+    })
 }

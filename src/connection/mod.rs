@@ -6,6 +6,8 @@
 //! catalog      the servers and their options          options     which there are, and their values
 //! define       making, changing, ending one           secret      the user mapping; old and new secrets
 //! link         the connector of a connection          file        secrets in files
+//! flow         ways to log in, and what they need     rotation    secrets that the other side replaces
+//! courier      storing one of them, whatever becomes of the transaction
 //! generation   noticing that any of it changed        refusal     a connector's fault as an SQL error
 //! inspect      looking at the other side              call        from a person's own backend
 //! discretion   keeping secrets out of the server's log and out of pg_stat_activity
@@ -13,15 +15,18 @@
 
 mod call;
 mod catalog;
+mod courier;
 mod define;
 pub mod discretion;
 mod file;
+mod flow;
 mod generation;
 mod health;
 mod inspect;
 mod link;
 mod options;
 mod refusal;
+mod rotation;
 mod secret;
 
 #[allow(unused_imports, reason = "what the engine calls")]
@@ -34,6 +39,7 @@ pub use self::{
     link::{CLIENT, account, connector, connector_with_new_secret, policy, record_id},
     options::validate,
     refusal::fault_to_failure,
+    rotation::Rotating,
     secret::{Given, has_new_secret, promote, refuse_new, set},
 };
 

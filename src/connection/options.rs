@@ -1,6 +1,7 @@
 //! The options that servers and user mappings may have. The validator of the wrapper is called
 //! with the whole list whenever one of them is made or changed, by a restore of a dump too.
 
+use super::flow::{self, Flow};
 use super::{discretion, secret};
 use crate::speech;
 use crate::worker::transaction::{Failure, refuse};
@@ -9,7 +10,7 @@ use egress::Url;
 use pgrx::pg_sys::{self, Oid};
 
 /// What is said about reaching a system: everybody can read it.
-const OF_SERVER: [&str; 18] = [
+const OF_SERVER: [&str; 19] = [
     "account",
     "account_id",
     "allow_secret_file",
@@ -20,6 +21,7 @@ const OF_SERVER: [&str; 18] = [
     "database",
     "host",
     "instance_url",
+    "jwt_audience",
     "login_url",
     "port",
     "pubsub_url",
@@ -31,21 +33,19 @@ const OF_SERVER: [&str; 18] = [
 ];
 
 /// Those that a Salesforce org has.
-const OF_SALESFORCE: [&str; 6] =
-    ["allow_secret_file", "api_version", "auth_type", "instance_url", "login_url", "pubsub_url"];
+const OF_SALESFORCE: [&str; 8] = [
+    "allow_secret_file",
+    "api_version",
+    "auth_type",
+    "instance_url",
+    "jwt_audience",
+    "login_url",
+    "pubsub_url",
+    "username",
+];
 
 /// By which an owner who is no superuser may name files of secrets; only a superuser gives it.
 pub(super) const ALLOW_FILES: &str = "allow_secret_file";
-
-/// The secrets in use, and those that are to take their place.
-const OF_MAPPING: [&str; 6] = [
-    "client_id",
-    "client_secret",
-    "client_secret_file",
-    "new_client_id",
-    "new_client_secret",
-    "new_client_secret_file",
-];
 
 /// What the validator of the wrapper does.
 ///
@@ -68,7 +68,7 @@ pub fn validate(options: &[(String, String)], catalog: Oid) -> Result<(), Failur
 
 fn validate_server(options: &[(String, String)]) -> Result<(), Failure> {
     for (name, value) in options {
-        if is_secret_name(name) || OF_MAPPING.contains(&name.as_str()) {
+        if is_secret_name(name) || flow::secret_of(name).is_some() {
             discretion::conceal();
             return Err(refuse(
                 "HV00D",
@@ -96,9 +96,13 @@ fn validate_server(options: &[(String, String)]) -> Result<(), Failure> {
 
 fn validate_mapping(options: &[(String, String)]) -> Result<(), Failure> {
     for (name, value) in options {
-        if !OF_MAPPING.contains(&name.as_str()) {
+        if flow::secret_of(name).is_none() {
             discretion::conceal();
-            return Err(unknown(name, "a user mapping of sync_ext", &OF_MAPPING));
+            return Err(unknown(
+                name,
+                "a user mapping of sync_ext",
+                &flow::SECRETS.map(|(n, _)| n),
+            ));
         }
         if value.is_empty() {
             return Err(empty(name));
@@ -152,7 +156,10 @@ fn check_value(name: &str, value: &str) -> Result<(), Failure> {
             }
         }
         "auth_type" if !value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
-            return Err(bad("is not known", "For Salesforce it is oauth2."));
+            return Err(bad(
+                "is not known",
+                &format!("For Salesforce it is one of {}.", Flow::all()),
+            ));
         }
         ALLOW_FILES if !["true", "false"].contains(&value) => {
             return Err(bad("is neither true nor false", ""));

@@ -5,7 +5,8 @@
 //! seen by every extension that looks at statements, and kept by some.
 
 use super::catalog::{self, Connection, value};
-use super::{NEEDS_CREDENTIALS, file, options};
+use super::flow::{self, Flow};
+use super::{NEEDS_CREDENTIALS, NO_CONNECTOR, file, options};
 use crate::capture::attach;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
@@ -14,18 +15,20 @@ use connector::Secret;
 use pgrx::pg_sys::{self, Oid};
 use std::ffi::CString;
 
-/// What somebody hands over; `None` stays as it is.
-#[derive(Clone, Copy, Default)]
-pub struct Given<'a> {
-    pub client_id: Option<&'a str>,
-    pub client_secret: Option<&'a str>,
-    pub client_secret_file: Option<&'a str>,
-}
+/// What somebody hands over, by the names of options: `client_secret`, `private_key_file`.
+pub struct Given<'a>(pub &'a [(&'static str, &'a str)]);
 
 /// What proves who we are, ready to be used.
 pub(super) struct Credentials {
-    pub(super) client_id: String,
-    pub(super) client_secret: Secret,
+    pub(super) flow: &'static Flow,
+    secrets: Vec<(&'static str, Secret)>,
+}
+
+impl Credentials {
+    pub(super) fn take(&mut self, name: &str) -> Option<Secret> {
+        let at = self.secrets.iter().position(|(n, _)| *n == name)?;
+        Some(self.secrets.swap_remove(at).1)
+    }
 }
 
 /// A call of ours has checked who may name a file.
@@ -118,18 +121,42 @@ fn role() -> Result<Oid, Failure> {
     }
 }
 
-/// A fingerprint's parts: everything that the secrets depend on.
+/// A fingerprint's parts: everything that the secrets depend on. Not the refresh token in use, which the other side
+/// replaces as it likes ([`super::rotation`] has that); when a person does, other parts change with it.
 pub(super) fn parts(server: Oid) -> Vec<(String, String)> {
-    mapping(server)
+    let mut parts = mapping(server);
+    for (_, text) in parts.iter_mut().filter(|(name, _)| name == "refresh_token") {
+        text.clear();
+    }
+    parts
+}
+
+/// A secret of a mapping, as it stands there.
+pub(super) fn stored(server: Oid, option: &str) -> Option<Secret> {
+    value(&mapping(server), option).map(|text| Secret::new(text.to_owned()))
+}
+
+/// Puts a secret in the place of another one, if that still stands there. As the extension.
+pub(super) fn replace(server: Oid, option: &str, before: &Secret, now: &Secret) -> bool {
+    let Some(connection) = catalog::by_oid(server) else { return false };
+    let old = mapping(server);
+    if value(&old, option) != Some(before.reveal()) {
+        return false;
+    }
+    let mut new = old.clone();
+    for (_, text) in new.iter_mut().filter(|(name, _)| name == option) {
+        now.reveal().clone_into(text);
+    }
+    sql::as_extension(|| write(&connection, &old, &new));
+    true
 }
 
 /// The credentials in use.
 ///
 /// # Errors
-/// [`NEEDS_CREDENTIALS`] where there are none, or whatever is wrong with the file.
+/// [`NEEDS_CREDENTIALS`] where they are not complete, or whatever is wrong with a file.
 pub(super) fn credentials(connection: &Connection) -> Result<Credentials, Failure> {
-    let mapping = mapping(connection.server);
-    read(connection, value(&mapping, "client_id"), &mapping, "client_secret")
+    read(connection, &mapping(connection.server), false)
 }
 
 /// Those that are to take their place, if there are any. What they leave out stays.
@@ -138,10 +165,7 @@ pub(super) fn new_credentials(connection: &Connection) -> Result<Option<Credenti
     if !mapping.iter().any(|(name, _)| name.starts_with("new_")) {
         return Ok(None);
     }
-    let id = value(&mapping, "new_client_id").or_else(|| value(&mapping, "client_id"));
-    let replaced = mapping.iter().any(|(name, _)| name.starts_with("new_client_secret"));
-    let which = if replaced { "new_client_secret" } else { "client_secret" };
-    read(connection, id, &mapping, which).map(Some)
+    read(connection, &mapping, true).map(Some)
 }
 
 /// Does a secret wait for being tried?
@@ -156,32 +180,80 @@ pub(super) fn files(mapping: &[(String, String)]) -> impl Iterator<Item = &str> 
 
 fn read(
     connection: &Connection,
-    client_id: Option<&str>,
     mapping: &[(String, String)],
-    which: &str,
+    new: bool,
 ) -> Result<Credentials, Failure> {
-    let secret = match (value(mapping, which), value(mapping, &format!("{which}_file"))) {
-        (Some(secret), _) => Some(Secret::new(secret.to_owned())),
-        (None, Some(name)) => Some(file::read(name)?),
-        (None, None) => None,
-    };
-    match (client_id, secret) {
-        (Some(id), Some(client_secret)) => {
-            Ok(Credentials { client_id: id.to_owned(), client_secret })
-        }
-        (id, _) => Err(refuse(
-            NEEDS_CREDENTIALS,
-            format!("connection \"{}\" needs credentials", connection.name),
-            match id {
-                None => "Neither client_id nor client_secret has been stored for it.",
-                Some(_) => "Its client_id has been stored, its client_secret has not.",
-            },
-            &format!(
-                "SELECT sync.set_secret({}, client_id => '…', client_secret => '…');",
-                sql::literal(&connection.name)
-            ),
-        )),
+    let flow = flow_of(connection)?;
+    let missing = missing(flow, mapping);
+    if !missing.is_empty() {
+        return Err(needs(connection, flow, &missing));
     }
+    let mut secrets = Vec::new();
+    for name in flow.secrets() {
+        let renewed = new && holds(mapping, &format!("new_{name}"));
+        let option = if renewed { format!("new_{name}") } else { name.to_owned() };
+        let secret = match (value(mapping, &option), value(mapping, &format!("{option}_file"))) {
+            (Some(secret), _) => Secret::new(secret.to_owned()),
+            (None, Some(name)) => file::read(name)?,
+            (None, None) => continue,
+        };
+        secrets.push((name, secret));
+    }
+    Ok(Credentials { flow, secrets })
+}
+
+/// Is there such a secret, or a file of it?
+fn holds(mapping: &[(String, String)], name: &str) -> bool {
+    value(mapping, name).is_some() || value(mapping, &format!("{name}_file")).is_some()
+}
+
+/// The secrets in use that a way to log in still lacks.
+fn missing(flow: &Flow, mapping: &[(String, String)]) -> Vec<&'static str> {
+    flow.needs.iter().copied().filter(|name| !holds(mapping, name)).collect()
+}
+
+/// The way in which a connection logs in.
+///
+/// # Errors
+/// There is none of that name.
+pub(super) fn flow_of(connection: &Connection) -> Result<&'static Flow, Failure> {
+    let options = catalog::settings(connection.server);
+    let auth_type = value(&options, "auth_type");
+    Flow::named(auth_type).ok_or_else(|| {
+        refuse(
+            NO_CONNECTOR,
+            format!(
+                "auth_type \"{}\" of connection \"{}\" is not served",
+                auth_type.unwrap_or_default(),
+                connection.name
+            ),
+            &format!("The ways to log in to Salesforce are: {}.", Flow::all()),
+            "Set it to one of them; left out it is oauth2.",
+        )
+    })
+}
+
+fn needs(connection: &Connection, flow: &Flow, missing: &[&str]) -> Failure {
+    let list = |names: &[&str]| names.join(" and ");
+    let arguments: Vec<String> = missing.iter().map(|name| format!("{name} => '…'")).collect();
+    refuse(
+        NEEDS_CREDENTIALS,
+        format!("connection \"{}\" needs credentials", connection.name),
+        &format!(
+            "auth_type {} needs {}; {} not been stored.",
+            flow.name(),
+            list(flow.needs),
+            match missing {
+                [one] => format!("{one} has"),
+                several => format!("{} have", list(several)),
+            }
+        ),
+        &format!(
+            "SELECT sync.set_secret({}, {});",
+            sql::literal(&connection.name),
+            arguments.join(", ")
+        ),
+    )
 }
 
 /// Stores secrets. The first go straight in; later ones wait beside those in use until somebody has
@@ -189,93 +261,118 @@ fn read(
 ///
 /// # Errors
 /// A right or a role is missing, or what was given cannot be a secret.
-pub fn set(connection: &Connection, given: &Given<'_>) -> Result<&'static str, Failure> {
+pub fn set(connection: &Connection, given: &Given<'_>) -> Result<String, Failure> {
     super::define::owned(connection)?;
     role()?;
-    check(given)?;
-    if let Some(name) = given.client_secret_file {
+    // Of a way to log in that is not served nothing is known, and of other systems neither.
+    let flow = flow_of(connection).ok().filter(|_| connection.system == "salesforce");
+    check(connection, flow, given)?;
+    for (option, text) in given.0.iter().filter(|(option, _)| option.ends_with("_file")) {
         let allowed = catalog::settings(connection.server)
             .iter()
             .any(|(name, value)| name == options::ALLOW_FILES && value == "true");
         if !allowed && !files_allowed() {
-            return Err(no_file_for_you("client_secret_file"));
+            return Err(no_file_for_you(option));
         }
         // A file that cannot be read now would not be readable later.
-        file::read(name)?;
+        let secret = file::read(text)?;
+        if *option == "private_key_file" {
+            check_key(&secret)?;
+        }
     }
     let before = mapping(connection.server);
-    let in_use = value(&before, "client_id").is_some()
-        && (value(&before, "client_secret").is_some()
-            || value(&before, "client_secret_file").is_some());
+    let flow = flow.unwrap_or(&flow::ANY);
+    let in_use = missing(flow, &before).is_empty();
+    let is_given =
+        |secret: &str| given.0.iter().any(|(option, _)| flow::secret_of(option) == Some(secret));
     let prefix = if in_use { "new_" } else { "" };
     let mut after: Vec<(String, String)> = before
         .iter()
         .filter(|(name, _)| {
             // What waited and was never in use is forgotten; a secret and a file exclude each other.
-            let replaced = given.client_secret.or(given.client_secret_file).is_some()
-                && name.starts_with("client_secret");
-            if in_use { !name.starts_with("new_") } else { !replaced }
+            let replaced = flow::secret_of(name).is_some_and(is_given);
+            !name.starts_with("new_") && (in_use || !replaced)
         })
         .cloned()
         .collect();
-    let new = [
-        ("client_id", given.client_id),
-        ("client_secret", given.client_secret),
-        ("client_secret_file", given.client_secret_file),
-    ];
-    for (name, text) in new {
-        let Some(text) = text else { continue };
-        let name = format!("{prefix}{name}");
-        after.retain(|(n, _)| *n != name);
-        after.push((name, text.to_owned()));
+    for (option, text) in given.0 {
+        after.push((format!("{prefix}{option}"), (*text).to_owned()));
     }
     write(connection, &before, &after);
     note(connection.server, if in_use { "a new secret waits to be tried" } else { "not used yet" });
     attach::configuration_changed();
-    Ok(if in_use {
-        "stored; the secret in use stays until the new one has worked"
-    } else if after.iter().any(|(n, _)| n == "client_id")
-        && after.iter().any(|(n, _)| n.starts_with("client_secret"))
-    {
-        "stored"
-    } else {
-        "stored; client_id and client_secret are needed both"
+    Ok(match missing(flow, &after).as_slice() {
+        _ if in_use => "stored; the secret in use stays until the new one has worked".into(),
+        [] => "stored".into(),
+        [one] => format!("stored; {one} is needed too"),
+        several => format!("stored; {} are needed too", several.join(" and ")),
     })
 }
 
-fn check(given: &Given<'_>) -> Result<(), Failure> {
-    let all = [given.client_id, given.client_secret, given.client_secret_file];
-    let names = ["client_id", "client_secret", "client_secret_file"];
+fn check(
+    connection: &Connection,
+    flow: Option<&'static Flow>,
+    given: &Given<'_>,
+) -> Result<(), Failure> {
     let bad = |message: String, hint: &str| Err(refuse("22023", message, "", hint));
-    if all.iter().all(Option::is_none) {
+    if given.0.is_empty() {
         return bad(
             "no secret was given".into(),
             "For example: client_id => '…', client_secret => '…'.",
         );
     }
-    if given.client_secret.is_some() && given.client_secret_file.is_some() {
-        return bad(
-            "\"client_secret\" and \"client_secret_file\" exclude each other".into(),
-            "Give one of them.",
-        );
-    }
-    for (name, text) in names.into_iter().zip(all) {
-        let Some(text) = text else { continue };
-        if text.trim().is_empty() {
-            return bad(format!("\"{name}\" is empty"), "Leave it out to keep what is stored.");
-        }
-        if text.chars().any(char::is_control) {
+    for (option, _) in given.0 {
+        let name = flow::secret_of(option).unwrap_or_default();
+        if name != *option && given.0.iter().any(|(other, _)| *other == name) {
             return bad(
-                format!("\"{name}\" holds a control character"),
+                format!("\"{name}\" and \"{option}\" exclude each other"),
+                "Give one of them.",
+            );
+        }
+    }
+    for (option, text) in given.0 {
+        let name = flow::secret_of(option).unwrap_or_default();
+        if let Some(flow) = flow
+            && !flow.secrets().any(|secret| secret == name)
+        {
+            return Err(refuse(
+                "22023",
+                format!("connection \"{}\" has no use for {name}", connection.name),
+                &format!(
+                    "auth_type {} uses {}.",
+                    flow.name(),
+                    flow.secrets().collect::<Vec<_>>().join(", ")
+                ),
+                "Set another auth_type with sync.alter_connection first, in the same transaction.",
+            ));
+        }
+        if text.trim().is_empty() {
+            return bad(format!("\"{option}\" is empty"), "Leave it out to keep what is stored.");
+        }
+        let of_lines = *option == "private_key";
+        if text.chars().any(|c| c.is_control() && !(of_lines && "\r\n".contains(c))) {
+            return bad(
+                format!("\"{option}\" holds a control character"),
                 "A line break at its end may have come along.",
             );
         }
         // Without the text itself, which the server would repeat.
         if let Err(why) = border::check(text) {
-            return bad(format!("\"{name}\" {why}"), "");
+            return bad(format!("\"{option}\" {why}"), "");
+        }
+        if of_lines {
+            check_key(&Secret::new((*text).to_owned()))?;
         }
     }
     Ok(())
+}
+
+fn check_key(pem: &Secret) -> Result<(), Failure> {
+    salesforce::check_private_key(pem).map_err(|fault| Failure {
+        sqlstate: "22023".into(),
+        detail: None,
+        ..super::fault_to_failure(&fault)
+    })
 }
 
 /// The new secrets have worked: they take the place of the old ones. As the extension, by the worker.
@@ -285,14 +382,15 @@ pub fn promote(server: Oid) {
     if !before.iter().any(|(name, _)| name.starts_with("new_")) {
         return;
     }
-    let secret_replaced = before.iter().any(|(name, _)| name.starts_with("new_client_secret"));
-    let id_replaced = before.iter().any(|(name, _)| name == "new_client_id");
+    let is_new = |secret: &str| {
+        let of_it = |name: &String| flow::secret_of(name) == Some(secret);
+        before.iter().any(|(name, _)| name.starts_with("new_") && of_it(name))
+    };
     let after: Vec<(String, String)> = before
         .iter()
         .filter_map(|(name, text)| match name.strip_prefix("new_") {
             Some(name) => Some((name.to_owned(), text.clone())),
-            None if secret_replaced && name.starts_with("client_secret") => None,
-            None if id_replaced && name == "client_id" => None,
+            None if flow::secret_of(name).is_some_and(is_new) => None,
             None => Some((name.clone(), text.clone())),
         })
         .collect();

@@ -57,6 +57,9 @@ pub struct Network {
     next: u64,
     asked: HashMap<u64, Asked>,
     connections: HashMap<String, Connection>,
+    /// Of each connection, the connectors that may be handed new secrets; those too that were replaced and still have
+    /// calls on their way.
+    rotating: HashMap<String, Vec<connection::Rotating>>,
 }
 
 impl Network {
@@ -253,6 +256,8 @@ impl Worker {
     ) -> Result<(), Failure> {
         let Some(connection) = self.network.connections.get_mut(name) else { return Ok(()) };
         connection.checking = false;
+        // The login may have replaced it already.
+        self.keep_secrets(name)?;
         transaction(|| {
             let server = connection::by_name(name)?.server;
             match result {
@@ -266,6 +271,9 @@ impl Worker {
         })?;
         match result {
             Err(fault) if fault.kind != FaultKind::Credentials => {
+                let Some(connection) = self.network.connections.get_mut(name) else {
+                    return Ok(());
+                };
                 // It is tried again with the connection.
                 connection.generation = 0;
                 connection.not_before = Some(Instant::now() + Duration::from_secs(5));

@@ -46,6 +46,18 @@ pub trait Connector: Send + Sync {
     /// How many requests have left so far, of those that count.
     fn calls(&self) -> u64;
 
+    /// The secret that the other side may replace by another one at any login, as it is in use now. Whoever made the
+    /// connector looks after every call, and stores a new one at once: the old one is good no more, and there is no
+    /// other copy.
+    fn rotating_secret(&self) -> Option<Secret> {
+        None
+    }
+
+    /// Somebody else who shares that secret was given this one in its place: the next login is with it.
+    fn take_rotating_secret(&self, secret: Secret) {
+        let _ = secret;
+    }
+
     /// Logs in and asks who we are.
     fn check(&self) -> Answer<'_, Account>;
 

@@ -10,7 +10,7 @@ use crate::faults::Fault;
 use crate::org::{Caller, Org};
 use crate::rest::{self, oauth};
 use crate::soap;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How an answer goes out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,9 +179,11 @@ pub(crate) fn limit_exceeded() -> Answer {
 }
 
 /// The headers that real answers have.
-fn with_headers(org: &Org, request: &Request, answer: Answer, number: u64) -> Answer {
+fn with_headers(org: &mut Org, request: &Request, answer: Answer, number: u64) -> Answer {
     let id = format!("{number:032x}");
+    let now = UNIX_EPOCH + Duration::from_millis(org.clock.now().unsigned_abs());
     let answer = answer
+        .with("Date", httpdate::fmt_http_date(now))
         .with("X-SFDC-Request-Id", id.clone())
         .with("X-Request-Id", id)
         .with("Cache-Control", "no-cache,must-revalidate,max-age=0,no-store,private")

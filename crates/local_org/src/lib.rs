@@ -152,6 +152,7 @@ mod formula;
 mod gate;
 mod history;
 mod id;
+pub mod keys;
 mod late;
 mod local_org;
 mod merging;

@@ -11,6 +11,7 @@ use crate::persist::{Saver, Store};
 use crate::rules::Rule;
 use crate::schema::{Field, Object};
 use crate::serve::{self, Shared};
+use crate::session::Grant;
 use crate::value::Manners;
 use crate::{ApiError, moment};
 use anyhow::Context;
@@ -410,6 +411,30 @@ impl LocalOrg {
     /// The certificate (X.509 as PEM, RSA) by which a client's assertions of the JWT bearer flow are checked.
     pub fn set_certificate(&self, client: &str, pem: &str) -> Result<(), ApiError> {
         self.shared.lock().set_certificate(client, pem.to_owned())
+    }
+
+    /// Whether users are pre-authorised for a client, as the JWT bearer flow needs.
+    pub fn set_approved(&self, client: &str, approved: bool) {
+        if let Some(app) = self.shared.lock().sessions.apps.get_mut(client) {
+            app.approved = approved;
+        }
+    }
+
+    /// A refresh token that the user that logs in has granted to a client.
+    pub fn grant(&self, client: &str) -> String {
+        let mut org = self.shared.lock();
+        let grant = Grant { user: org.integration_user.clone(), client: client.to_owned() };
+        org.sessions.grant(grant)
+    }
+
+    /// Takes a refresh token back, with its sessions; tells whether there was one.
+    pub fn revoke(&self, refresh_token: &str) -> bool {
+        self.shared.lock().sessions.revoke(refresh_token)
+    }
+
+    /// Whether a refresh token is good only once, and comes with its successor.
+    pub fn rotate_refresh_tokens(&self, rotating: bool) {
+        self.shared.lock().sessions.rotating = rotating;
     }
 
     /// The user that logs in, and the one on whose behalf tests write.

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use connector::{
     Account, Answer, Bulk, Capabilities, ChangesOf, Column, Connector, Events, Fault, Mark, Object,
-    ObjectName, Outcome, Page, Record, Since, Usage, WriteBatch,
+    ObjectName, Outcome, Page, Record, Secret, Since, Usage, WriteBatch,
 };
 use egress::header::HeaderValue;
 use egress::{Client, Policy};
 use tokio::sync::Mutex;
 
 use crate::events::Streams;
+use crate::login::Flow;
 use crate::poll::MOST_QUERIES;
+use crate::redact::redact;
 use crate::session::{Logins, Session};
 use crate::settings::{Credentials, Place, Settings};
 use crate::{plan, read, value};
@@ -21,7 +23,7 @@ use crate::{plan, read, value};
 pub struct Salesforce {
     pub(crate) http: Client,
     pub(crate) place: Place,
-    pub(crate) credentials: Credentials,
+    pub(crate) flow: Flow,
     pub(crate) call_options: HeaderValue,
     pub(crate) logins: Mutex<Logins>,
     /// Not there where the policy does not let requests go to it.
@@ -34,7 +36,7 @@ pub struct Salesforce {
 }
 
 impl Salesforce {
-    /// Checks the settings; nothing is sent yet.
+    /// Checks the settings and the credentials; nothing is sent yet.
     pub fn new(
         settings: &Settings,
         credentials: Credentials,
@@ -52,7 +54,7 @@ impl Salesforce {
         Ok(Self {
             http: policy.client()?,
             place,
-            credentials,
+            flow: Flow::new(credentials, settings)?,
             call_options,
             logins: Mutex::default(),
             pubsub: pubsub::Client::new(
@@ -96,20 +98,9 @@ impl Salesforce {
 
     /// Whatever the other side quotes: a secret of ours goes no further.
     pub(crate) fn redacted(&self, mut fault: Fault, session: Option<&Session>) -> Fault {
-        let Credentials::ClientCredentials { client_secret, .. } = &self.credentials;
-        let token = session.map(|session| session.token.reveal());
-        for secret in [Some(client_secret.reveal()), token].into_iter().flatten() {
-            if secret.is_empty() {
-                continue;
-            }
-            let about = &mut *fault.about;
-            let texts = [&mut fault.code, &mut fault.message, &mut fault.hint];
-            for text in texts.into_iter().chain(&mut about.fields).chain(&mut about.request_id) {
-                if text.contains(secret) {
-                    *text = text.replace(secret, "***");
-                }
-            }
-        }
+        let mut secrets = self.flow.secrets();
+        secrets.extend(session.map(|session| session.token.clone()));
+        redact(&mut fault, &secrets);
         fault
     }
 }
@@ -137,6 +128,14 @@ impl Connector for Salesforce {
 
     fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+
+    fn rotating_secret(&self) -> Option<Secret> {
+        self.flow.refresh_token()
+    }
+
+    fn take_rotating_secret(&self, secret: Secret) {
+        self.flow.take_refresh_token(secret);
     }
 
     fn check(&self) -> Answer<'_, Account> {

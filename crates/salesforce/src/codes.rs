@@ -49,7 +49,12 @@ fn known(code: &str, message: &str) -> Option<FaultKind> {
         | "TXN_LIMIT_EXCEEDED" => Quota,
 
         "invalid_grant" if message.contains("rate exceeded") => Transient,
-        "invalid_grant" if message.contains("not supported on this domain") => Configuration,
+        "invalid_grant"
+            if message.contains("not supported on this domain")
+                || message.starts_with("Audience") =>
+        {
+            Configuration
+        }
         "INVALID_SESSION_ID"
         | "INVALID_LOGIN"
         | "INVALID_AUTH_HEADER"

@@ -7,7 +7,7 @@ use egress::{Method, Response};
 use serde_json::Value;
 
 use crate::client::Salesforce;
-use crate::settings::{Credentials, origin};
+use crate::settings::origin;
 use crate::{id, refusal};
 
 /// Proof of who we are, for as long as the org accepts it. Lives in memory only.
@@ -64,26 +64,37 @@ impl Salesforce {
         }
     }
 
+    /// One login. Where the org refuses it for the time that we have, the same with the org's own.
     async fn log_in(&self, login: u64) -> Result<Session, Fault> {
+        let mut again = true;
+        loop {
+            let sent = SystemTime::now();
+            let answer = self.ask_for_token().await?;
+            self.note_headers(&answer.headers);
+            if answer.status.is_success() {
+                let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or(Value::Null);
+                self.flow.accepted(&body);
+                return self.session_of(&body, login).map_err(|fault| self.redacted(fault, None));
+            }
+            let mut fault = of_token_endpoint(&answer);
+            let offset = clock_offset(&answer, sent, SystemTime::now());
+            if !self.flow.refused(&mut fault, offset) || !again {
+                return Err(self.redacted(fault, None));
+            }
+            again = false;
+        }
+    }
+
+    async fn ask_for_token(&self) -> Result<Response, Fault> {
+        let form = self.flow.form()?;
         let mut request = self.http.request(Method::POST, self.place.token_url.clone());
-        let Credentials::ClientCredentials { client_id, client_secret } = &self.credentials;
-        let form = form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "client_credentials")
-            .append_pair("client_id", client_id)
-            .append_pair("client_secret", client_secret.reveal())
-            .finish();
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        *request.body_mut() = Some(form.into());
-        // A login carries no record: it can be repeated, whatever became of it.
-        let answer = self.http.send(request).await.map_err(repeatable)?;
-        self.note_headers(&answer.headers);
-        if !answer.status.is_success() {
-            return Err(self.redacted(of_token_endpoint(&answer), None));
-        }
-        let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or(Value::Null);
-        self.session_of(&body, login).map_err(|fault| self.redacted(fault, None))
+        *request.body_mut() = Some(form.reveal().to_owned().into());
+        // A login carries no record: it can be repeated, whatever became of it. Even where its answer held a new
+        // refresh token there is nothing else to try.
+        self.http.send(request).await.map_err(repeatable)
     }
 
     fn session_of(&self, body: &Value, login: u64) -> Result<Session, Fault> {

@@ -34,13 +34,36 @@ impl Settings {
     }
 }
 
-/// How to prove who we are. Every flow ends in an access token; a new one is a case here and one
-/// more form for the token endpoint.
+/// How to prove who we are (Salesforce help, OAuth Authorization Flows). Every flow ends in an access token.
+/// No Debug: most of it is secret.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Credentials {
     /// OAuth 2.0 client credentials: the app's own user, only on the org's My Domain.
     ClientCredentials { client_id: String, client_secret: Secret },
+    /// A statement signed with a key of which the app has the certificate. The user has to be approved for the
+    /// app beforehand.
+    JwtBearer {
+        client_id: String,
+        username: String,
+        /// RSA, in PEM form, PKCS #8 or PKCS #1, not encrypted.
+        private_key: Secret,
+        /// For whom the statement is, which is not always the host it is sent to; where nothing is said
+        /// `https://test.salesforce.com` for a sandbox, and else `https://login.salesforce.com`.
+        audience: Option<String>,
+    },
+    /// What a user has granted once. It may be good for one login only and come with its successor, which
+    /// [`connector::Connector::rotating_secret`] tells.
+    RefreshToken { client_id: String, client_secret: Option<Secret>, refresh_token: Secret },
+    /// For sandboxes and developer orgs; new orgs have the flow switched off.
+    Password {
+        client_id: String,
+        client_secret: Secret,
+        username: String,
+        password: Secret,
+        /// Needed where we come from no address that the org trusts.
+        security_token: Option<Secret>,
+    },
 }
 
 /// Settings that were looked at.

@@ -3,6 +3,7 @@
 mod defining;
 mod dumps;
 mod files;
+mod logins;
 mod looking;
 mod planted;
 mod secrets;

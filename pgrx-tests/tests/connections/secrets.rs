@@ -13,7 +13,7 @@ fn the_first_secret_goes_straight_in_and_later_ones_wait() {
     create_crm(&mut client, MY_DOMAIN);
     assert_eq!(
         query_one(&mut client, "SELECT sync.set_secret('crm', client_id => 'id1')"),
-        "stored; client_id and client_secret are needed both"
+        "stored; client_secret is needed too"
     );
     assert_eq!(query_one(&mut client, "SELECT state FROM sync.connections"), "needs credentials");
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use super::line::{Health, Line};
 use super::{Answer, Asked, sentence};
-use crate::connection;
+use crate::connection::{self, Rotating};
 use crate::engine::plan::Connected;
 use crate::settings;
 use crate::worker::governors::{self, Meter};
@@ -107,6 +107,7 @@ impl Worker {
     pub(super) fn look_after_connections(&mut self) -> Result<(), Failure> {
         let names: Vec<String> = self.network.connections.keys().cloned().collect();
         for name in names {
+            self.keep_secrets(&name)?;
             let Some(connection) = self.network.connections.get(&name) else { continue };
             let (known, made) = (connection.generation, connection.line.is_some());
             let made = transaction(|| {
@@ -121,14 +122,17 @@ impl Worker {
                 let line = connection::connector(server).and_then(|connector| {
                     let account = connection::account(server);
                     let line = Line { connector, account, meter: Meter::new(account) };
-                    Ok((line, connection::connector_with_new_secret(server)?))
+                    let new = connection::connector_with_new_secret(server)?;
+                    let all = [Some(&line.connector), new.as_ref()].into_iter().flatten();
+                    let rotating = all.filter_map(|c| Rotating::of(c, server)).collect::<Vec<_>>();
+                    Ok((line, new, rotating))
                 });
                 Ok(Some((generation, line)))
             })?;
             let Some(connection) = self.network.connections.get_mut(&name) else { continue };
             match made {
                 None => {}
-                Some((generation, Ok((line, new_secret)))) => {
+                Some((generation, Ok((line, new_secret, rotating)))) => {
                     connection.generation = generation;
                     connection.line = Some(line);
                     connection.new_secret = new_secret;
@@ -138,6 +142,7 @@ impl Worker {
                     // Another user, or another version of the interface, may see other fields.
                     let objects: Vec<String> = connection.described.keys().cloned().collect();
                     objects.iter().for_each(|object| connection.want(object, 0));
+                    self.network.rotating.entry(name.clone()).or_default().extend(rotating);
                     self.replace_connector(&name);
                 }
                 Some((generation, Err(failure))) => {
@@ -163,6 +168,23 @@ impl Worker {
                 }
             }
             self.ask_about(&name)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the secrets that the other side has handed out, and takes over those that somebody else was given.
+    pub(super) fn keep_secrets(&mut self, name: &str) -> Result<(), Failure> {
+        let Some(rotating) = self.network.rotating.get_mut(name) else { return Ok(()) };
+        rotating.retain(|r| !r.is_over());
+        if rotating.is_empty() {
+            return Ok(());
+        }
+        let stored: Vec<_> =
+            transaction(|| Ok(rotating.iter().map(Rotating::settle).collect::<Vec<_>>()))?;
+        for (rotating, stored) in rotating.iter_mut().zip(stored) {
+            if let Some(stored) = stored {
+                rotating.settled(stored);
+            }
         }
         Ok(())
     }
