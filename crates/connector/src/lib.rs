@@ -54,6 +54,13 @@ pub trait Connector: Send + Sync {
     /// An object with its fields, as this user sees it.
     fn describe<'a>(&'a self, object: &'a str) -> Answer<'a, Object>;
 
+    /// About how many records of an object there are, deleted ones not among them; `None` where the other side
+    /// does not say so at once.
+    fn count<'a>(&'a self, object: &'a str) -> Answer<'a, Option<u64>> {
+        let _ = object;
+        Box::pin(async { Ok(None) })
+    }
+
     /// The next records by id, after this one: for going through an object as a whole. Deleted
     /// records are not among them.
     fn list<'a>(

@@ -142,6 +142,10 @@ impl Connector for Salesforce {
         Box::pin(self.object(object))
     }
 
+    fn count<'a>(&'a self, object: &'a str) -> Answer<'a, Option<u64>> {
+        Box::pin(self.record_count(object))
+    }
+
     fn list<'a>(
         &'a self,
         object: &'a str,

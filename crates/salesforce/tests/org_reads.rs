@@ -231,3 +231,16 @@ async fn the_count_of_calls_is_that_of_the_org() {
     assert_eq!(client.calls(), data_calls(&org) as u64);
     assert!(client.usage().is_some());
 }
+
+#[tokio::test]
+async fn records_are_counted_where_the_org_says_so() {
+    let org = org();
+    let client = client(&org);
+    let ids = seed(&org, 3);
+    org.delete(&ids[0]).expect("deleted");
+    assert_eq!(client.count("account").await.expect("a count"), Some(2));
+    // An object without records is left out of the answer.
+    assert_eq!(client.count("Contact").await.expect("a count"), None);
+    let fault = client.count("Account,Contact").await.expect_err("a fault");
+    assert_eq!(fault.code, "INVALID_NAME");
+}
