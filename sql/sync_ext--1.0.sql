@@ -617,10 +617,13 @@ CREATE FUNCTION sync.fields(connection text, object text)
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'connection_fields_wrapper';
 COMMENT ON FUNCTION sync.fields(text, text) IS 'the fields of an object on the other side of a connection';
 
--- The calls of the account that a connection leads to, as this server counts them and has been told, and
--- the seconds that the next change has to wait.
-CREATE FUNCTION sync._allowance(server oid) RETURNS TABLE (used int8, allowed int8, wait float8)
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'allowance_wrapper';
+-- The calls of the account that a connection leads to, as this server counts them and has been told: of the last 24
+-- hours, by what ours were for, what is kept up, what is expected, and the seconds that the next change has to wait.
+CREATE FUNCTION sync._api_usage(server oid)
+    RETURNS TABLE (state text, detail text, used int8, allowed int8, push int8, poll int8, load int8, other int8, reserve int8,
+                   remaining int8, per_hour float8, polling_stretch float8, expected int8, reserve_in float8,
+                   events_by_us int8, events_used int8, events_allowed int8, wait float8)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'api_usage_wrapper';
 
 CREATE VIEW sync.connections AS
 SELECT s.srvname::pg_catalog.text AS name,
@@ -646,7 +649,7 @@ SELECT s.srvname::pg_catalog.text AS name,
   FROM pg_catalog.pg_foreign_server s
   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid OPERATOR(pg_catalog.=) s.srvfdw AND w.fdwname OPERATOR(pg_catalog.=) 'sync_ext'
   LEFT JOIN sync._connection c ON c.server OPERATOR(pg_catalog.=) s.oid
-  LEFT JOIN LATERAL sync._allowance(s.oid) a ON true
+  LEFT JOIN LATERAL sync._api_usage(s.oid) a ON true
   LEFT JOIN LATERAL (
        -- the names of the secrets and nothing else of them
        SELECT pg_catalog.bool_or(o.name OPERATOR(pg_catalog.=) 'client_id')
@@ -663,6 +666,23 @@ SELECT s.srvname::pg_catalog.text AS name,
                             WHEN c.state OPERATOR(pg_catalog.<>) 'needs credentials' THEN c.state
                             ELSE 'waiting' END AS state) k;
 COMMENT ON VIEW sync.connections IS 'the connections to other systems, and how each of them does';
+
+CREATE VIEW sync.api_usage AS
+SELECT s.srvname::pg_catalog.text AS connection,
+       COALESCE(a.state, 'unknown') AS state,
+       COALESCE(a.detail, 'the account has not been called since the server was started') AS detail,
+       a.used, a.allowed,
+       a.push OPERATOR(pg_catalog.+) a.poll OPERATOR(pg_catalog.+) a.load OPERATOR(pg_catalog.+) a.other AS used_by_us,
+       a.push, a.poll, a.load, a.other, a.reserve, a.remaining,
+       pg_catalog.round(a.per_hour::pg_catalog.numeric, 1) AS per_hour,
+       pg_catalog.round(a.polling_stretch::pg_catalog.numeric, 2) AS polling_stretch,
+       a.expected,
+       pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => a.reserve_in) AS reserve_at,
+       a.events_by_us, a.events_used, a.events_allowed
+  FROM pg_catalog.pg_foreign_server s
+  JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid OPERATOR(pg_catalog.=) s.srvfdw AND w.fdwname OPERATOR(pg_catalog.=) 'sync_ext'
+  LEFT JOIN LATERAL sync._api_usage(s.oid) a ON true;
+COMMENT ON VIEW sync.api_usage IS 'the calls of each connection''s account: used, by what for, what is left, and what is expected';
 
 --------------------------------------------------------------------------------------------------
 -- Views
@@ -1015,7 +1035,7 @@ BEGIN
                  WHERE c.relnamespace OPERATOR(pg_catalog.=) 'sync'::pg_catalog.regnamespace AND c.relkind OPERATOR(pg_catalog.=) 'v' LOOP
         EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %s', item, role);
     END LOOP;
-    FOREACH item IN ARRAY ARRAY['_payload(oid,tid,text)', '_key(oid,tid)', '_worker_state()', '_fence(uuid)', '_allowance(oid)', '_epoch_now()', '_wait(text,bigint)',
+    FOREACH item IN ARRAY ARRAY['_payload(oid,tid,text)', '_key(oid,tid)', '_worker_state()', '_fence(uuid)', '_api_usage(oid)', '_epoch_now()', '_wait(text,bigint)',
                                 'wait(text,interval)', 'trace(text,text)', 'doctor()'] LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
     END LOOP;
@@ -1026,7 +1046,7 @@ BEGIN
                                     'register_table(text,text,text,text,text)',
                                     'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text)',
                                     'test_connection(text)', 'objects(text)', 'fields(text,text)'] LOOP
-            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE sync.%s TO %s', item, role);
         END LOOP;
         EXECUTE pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER sync_ext TO %s', role);
     END IF;
@@ -1037,7 +1057,7 @@ COMMENT ON FUNCTION sync."grant"(regrole, text) IS 'gives a role the rights to l
 --------------------------------------------------------------------------------------------------
 -- Nothing is for everybody.
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sync FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA sync FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA sync FROM PUBLIC;
 REVOKE ALL ON SCHEMA sync FROM PUBLIC;
 

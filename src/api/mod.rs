@@ -9,6 +9,7 @@ mod lifecycle;
 mod one_record;
 mod register;
 mod syncs;
+mod usage;
 mod wait;
 
 use crate::speech;

@@ -8,7 +8,7 @@ use crate::worker::governors::Meter;
 use crate::worker::transaction::{Failure, refuse};
 use bridge::{BoxFuture, Bridge, Options, Outcome};
 use connector::{Connector, Fault};
-use governor::Urgency;
+use governor::{Kind, Urgency};
 use pgrx::pg_sys;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,7 +72,8 @@ impl Caller {
     ) -> Result<Result<T, Fault>, Failure> {
         if resolve == Resolve::Insists {
             self.meter.insist();
-        } else if self.meter.used_up() || !self.meter.leave(Urgency::Person).is_zero() {
+        } else if self.meter.used_up() || !self.meter.leave(Urgency::Person, Kind::Other).is_zero()
+        {
             return Err(refuse(
                 "53400",
                 format!("the calls of connection \"{}\" are used up", self.name),

@@ -5,6 +5,7 @@
 mod care;
 mod events;
 mod line;
+mod polling;
 
 use self::line::{Connection, Health, refused_pause, urgency};
 use super::round::Worker;
@@ -18,6 +19,7 @@ use crate::speech;
 use crate::sql::{self, Arg};
 use bridge::{Bridge, Outcome};
 use connector::{Column, Connector, Fault, FaultKind, Object};
+use governor::Turns;
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -53,6 +55,10 @@ pub struct Network {
     next: u64,
     asked: HashMap<u64, Asked>,
     connections: HashMap<String, Connection>,
+    /// Which sync calls next where calls have to wait.
+    turns: Turns,
+    /// When it is seen again how often the connections' syncs may poll.
+    polling_due: Option<Instant>,
 }
 
 impl Network {
@@ -157,6 +163,7 @@ impl Worker {
         }
         let came = self.take_answers()?;
         self.look_after_connections()?;
+        self.pace_polling();
         self.let_out()?;
         self.listen()?;
         Ok(came)
@@ -358,8 +365,7 @@ impl Worker {
 
     /// Lets calls of syncs leave, as far as their connections allow.
     fn let_out(&mut self) -> Result<(), Failure> {
-        let order = self.order.clone();
-        for id in order {
+        for id in self.network.turns.begin(&self.order) {
             loop {
                 if !self.network.room() {
                     return Ok(());
@@ -376,11 +382,13 @@ impl Worker {
                 if !connection.checked || !connection.may_call() || !state.is_ready(limit) {
                     break;
                 }
-                let wait = connection.leave(urgency(state));
+                let wait = connection.leave(urgency(state), state.next_kind());
                 if !wait.is_zero() {
+                    self.network.turns.waits();
                     self.hold_back(&name, wait)?;
                     break;
                 }
+                self.network.turns.called(id);
                 let Some((number, request)) = state.next() else { break };
                 let connector = Arc::clone(&state.connector);
                 let asked = Asked::Call(id, number, name);

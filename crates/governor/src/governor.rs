@@ -181,7 +181,7 @@ impl Governor {
 
     /// What we may have used in any 24 hours: the allowance without the reserve and without what others
     /// use of the rest. `None`: there is no limit.
-    fn share(&self, now: Duration) -> Option<u64> {
+    pub(crate) fn share(&self, now: Duration) -> Option<u64> {
         let allowed = self.others.allowed().unwrap_or(self.limits.assumed);
         if allowed == 0 {
             return None;

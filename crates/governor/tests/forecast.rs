@@ -102,6 +102,11 @@ fn polling_is_as_wished_where_there_is_enough() {
     governor.usage(0, ALLOWED, START);
     assert!(governor.polling(0.1, START) == 1.0);
     assert_eq!(governor.standing(START), Standing::Ok);
+    // Who only begins need not be slow.
+    assert!(governor.polling(4.0, START) == 1.0);
+    governor.note_call(Kind::Poll, 600, START);
+    assert!((2.0..4.0).contains(&governor.polling(4.0, START)));
+    governor.note_call(Kind::Poll, 200, START);
     assert!(governor.polling(4.0, START) > 5.0 && governor.stretch() > 5.0);
     assert_eq!(governor.standing(START), Standing::Slowed);
     let mut unlimited = Governor::new(Limits { assumed: 0, ..Limits::default() });

@@ -27,6 +27,7 @@ pub struct Salesforce {
     pub(crate) streams: Streams,
     login_count: AtomicU64,
     usage: PlainMutex<Option<Usage>>,
+    events_usage: PlainMutex<Option<Usage>>,
     calls: AtomicU64,
 }
 
@@ -59,6 +60,7 @@ impl Salesforce {
             streams: Streams::default(),
             login_count: AtomicU64::new(0),
             usage: PlainMutex::default(),
+            events_usage: PlainMutex::default(),
             calls: AtomicU64::new(0),
         })
     }
@@ -83,6 +85,10 @@ impl Salesforce {
 
     pub(crate) fn note_usage(&self, usage: Usage) {
         *self.usage.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(usage);
+    }
+
+    pub(crate) fn note_events_usage(&self, usage: Usage) {
+        *self.events_usage.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(usage);
     }
 
     /// Whatever the other side quotes: a secret of ours goes no further.
@@ -124,6 +130,10 @@ impl Connector for Salesforce {
 
     fn usage(&self) -> Option<Usage> {
         *self.usage.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn events_usage(&self) -> Option<Usage> {
+        *self.events_usage.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn calls(&self) -> u64 {

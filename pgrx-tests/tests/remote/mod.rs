@@ -12,6 +12,7 @@ mod reckoning;
 mod registering;
 mod trouble;
 mod unanswered;
+mod usage;
 
 use cluster::Cluster;
 use cluster::postgres::Client;
