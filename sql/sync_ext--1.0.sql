@@ -919,6 +919,58 @@ CREATE FUNCTION sync.register_table(relation text, connection text DEFAULT 'loca
     LANGUAGE c AS 'MODULE_PATHNAME', 'register_table_wrapper';
 COMMENT ON FUNCTION sync.register_table(text, text, text, text, text) IS 'syncs a table with an object, the fields of like names; makes the table where there is none';
 
+CREATE FUNCTION sync._import_order(connection text, objects text[], schema text)
+    RETURNS TABLE (object text, relation text, sync text, note text, problem text, detail text, hint text)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'import_order_wrapper';
+
+-- A procedure that commits can have no settings of its own: every name and operator in it is qualified.
+CREATE PROCEDURE sync.import_objects(connection text, objects text[], schema text DEFAULT 'salesforce', direction text DEFAULT 'pull',
+                                     INOUT imported integer DEFAULT NULL, INOUT present integer DEFAULT NULL, INOUT failed integer DEFAULT NULL)
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    step record;
+    fields pg_catalog.int8;
+    message pg_catalog.text;
+    detail pg_catalog.text;
+    hint pg_catalog.text;
+BEGIN
+    imported := 0;
+    present := 0;
+    failed := 0;
+    -- Where it cannot commit, that is to be said before anything is done.
+    COMMIT;
+    FOR step IN SELECT * FROM sync._import_order(import_objects.connection, COALESCE(import_objects.objects, '{}'), import_objects.schema) LOOP
+        IF step.sync IS NOT NULL THEN
+            present := present OPERATOR(pg_catalog.+) 1;
+            RAISE NOTICE '%: sync "%" has it already, which is left as it is', step.object, step.sync;
+            CONTINUE;
+        END IF;
+        BEGIN
+            IF step.problem IS NOT NULL THEN
+                RAISE EXCEPTION '%', step.problem
+                    USING DETAIL = COALESCE(step.detail, ''), HINT = COALESCE(step.hint, '');
+            END IF;
+            IF pg_catalog.to_regnamespace(pg_catalog.quote_ident(import_objects.schema)) IS NULL THEN
+                EXECUTE pg_catalog.format('CREATE SCHEMA %I', import_objects.schema);
+            END IF;
+            SELECT pg_catalog.count(r.travels) INTO fields
+              FROM sync.register_table(step.relation, connection => import_objects.connection, object => step.object,
+                                       direction => import_objects.direction) r;
+            imported := imported OPERATOR(pg_catalog.+) 1;
+            RAISE NOTICE '%: table % with % fields%', step.object, step.relation, fields,
+                COALESCE(', ' OPERATOR(pg_catalog.||) step.note, '');
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+            failed := failed OPERATOR(pg_catalog.+) 1;
+            RAISE WARNING '%: not imported: %', step.object, message USING DETAIL = detail, HINT = hint;
+        END;
+        COMMIT;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE sync.import_objects(text, text[], text, text, integer, integer, integer) IS 'makes tables and syncs for many objects of a connection, parents first, a commit each; says what became of each';
+
 CREATE FUNCTION sync.pause_all() RETURNS void
     LANGUAGE sql
     SET search_path = pg_catalog, pg_temp
@@ -1043,7 +1095,8 @@ BEGIN
         FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'drop_sync(text)',
                                     'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'activate(text)', 'retry(bigint)', 'discard(bigint,text)',
                                     'pull(text,text)', 'push(text,text)',
-                                    'register_table(text,text,text,text,text)',
+                                    'register_table(text,text,text,text,text)', '_import_order(text,text[],text)',
+                                    'import_objects(text,text[],text,text,integer,integer,integer)',
                                     'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text)',
                                     'test_connection(text)', 'objects(text)', 'fields(text,text)'] LOOP
             EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE sync.%s TO %s', item, role);

@@ -4,6 +4,7 @@
 mod border;
 mod connections;
 mod image;
+mod import;
 mod inspect;
 mod lifecycle;
 mod one_record;

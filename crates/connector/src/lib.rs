@@ -11,6 +11,7 @@ mod events;
 mod fault;
 pub mod naming;
 mod object;
+pub mod order;
 mod record;
 mod secret;
 mod write;

@@ -5,6 +5,7 @@ mod both_ways;
 mod campaign;
 mod events;
 mod fencing;
+mod importing;
 mod lost_answers;
 mod mending;
 mod one_record;
