@@ -919,6 +919,16 @@ CREATE FUNCTION sync.register_table(relation text, connection text DEFAULT 'loca
     LANGUAGE c AS 'MODULE_PATHNAME', 'register_table_wrapper';
 COMMENT ON FUNCTION sync.register_table(text, text, text, text, text) IS 'syncs a table with an object, the fields of like names; makes the table where there is none';
 
+CREATE FUNCTION sync.plan(name text, VARIADIC pieces jsonb[] DEFAULT ARRAY['{}'::pg_catalog.jsonb])
+    RETURNS TABLE (object text, what text, detail text, figure float8)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'plan_sync_wrapper';
+COMMENT ON FUNCTION sync.plan(text, jsonb[]) IS 'what a sync would take, or a change of one: calls, time, disk, warnings; makes nothing';
+
+CREATE FUNCTION sync.plan_objects(connection text, objects text[], direction text DEFAULT 'pull')
+    RETURNS TABLE (object text, what text, detail text, figure float8)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'plan_objects_wrapper';
+COMMENT ON FUNCTION sync.plan_objects(text, text[], text) IS 'what it would take to import these objects: calls, time, disk, warnings; makes nothing';
+
 CREATE FUNCTION sync._import_order(connection text, objects text[], schema text)
     RETURNS TABLE (object text, relation text, sync text, note text, problem text, detail text, hint text)
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'import_order_wrapper';
@@ -1095,7 +1105,7 @@ BEGIN
         FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'drop_sync(text)',
                                     'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'activate(text)', 'retry(bigint)', 'discard(bigint,text)',
                                     'pull(text,text)', 'push(text,text)',
-                                    'register_table(text,text,text,text,text)', '_import_order(text,text[],text)',
+                                    'register_table(text,text,text,text,text)', 'plan(text,jsonb[])', 'plan_objects(text,text[],text)', '_import_order(text,text[],text)',
                                     'import_objects(text,text[],text,text,integer,integer,integer)',
                                     'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text)',
                                     'test_connection(text)', 'objects(text)', 'fields(text,text)'] LOOP

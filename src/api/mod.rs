@@ -8,6 +8,7 @@ mod import;
 mod inspect;
 mod lifecycle;
 mod one_record;
+mod plan;
 mod register;
 mod syncs;
 mod usage;

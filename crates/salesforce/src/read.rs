@@ -39,7 +39,10 @@ impl Salesforce {
         let counts = body.get("sObjects").and_then(Value::as_array);
         let counts = counts.ok_or_else(|| unexpected("the number of an object's records"))?;
         let named = |entry: &&Value| {
-            entry.get("name").and_then(Value::as_str).is_some_and(|n| n.eq_ignore_ascii_case(object))
+            entry
+                .get("name")
+                .and_then(Value::as_str)
+                .is_some_and(|n| n.eq_ignore_ascii_case(object))
         };
         Ok(counts.iter().find(named).and_then(|entry| entry.get("count")?.as_u64()))
     }

@@ -9,6 +9,7 @@ mod importing;
 mod lost_answers;
 mod mending;
 mod one_record;
+mod planning;
 mod reckoning;
 mod registering;
 mod trouble;
