@@ -642,10 +642,13 @@ CREATE FUNCTION sync.fields(connection text, object text)
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'connection_fields_wrapper';
 COMMENT ON FUNCTION sync.fields(text, text) IS 'the fields of an object on the other side of a connection';
 
--- The calls of the account that a connection leads to, as this server counts them and has been told, and
--- the seconds that the next change has to wait.
-CREATE FUNCTION sync._allowance(server oid) RETURNS TABLE (used int8, allowed int8, wait float8)
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'allowance_wrapper';
+-- The calls of the account that a connection leads to, as this server counts them and has been told: of the last 24
+-- hours, by what ours were for, what is kept up, what is expected, and the seconds that the next change has to wait.
+CREATE FUNCTION sync._api_usage(server oid)
+    RETURNS TABLE (state text, detail text, used int8, allowed int8, push int8, poll int8, load int8, other int8, reserve int8,
+                   remaining int8, per_hour float8, polling_stretch float8, expected int8, reserve_in float8,
+                   events_by_us int8, events_used int8, events_allowed int8, wait float8)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'api_usage_wrapper';
 
 CREATE VIEW sync.connections AS
 SELECT s.srvname::pg_catalog.text AS name,
@@ -671,7 +674,7 @@ SELECT s.srvname::pg_catalog.text AS name,
   FROM pg_catalog.pg_foreign_server s
   JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid OPERATOR(pg_catalog.=) s.srvfdw AND w.fdwname OPERATOR(pg_catalog.=) 'sync_ext'
   LEFT JOIN sync._connection c ON c.server OPERATOR(pg_catalog.=) s.oid
-  LEFT JOIN LATERAL sync._allowance(s.oid) a ON true
+  LEFT JOIN LATERAL sync._api_usage(s.oid) a ON true
   LEFT JOIN LATERAL (
        -- the names of the secrets and nothing else of them
        SELECT pg_catalog.array_agg(pg_catalog.regexp_replace(o.name, '_file$', '')) AS held,
@@ -697,6 +700,23 @@ SELECT s.srvname::pg_catalog.text AS name,
                             WHEN c.state OPERATOR(pg_catalog.<>) 'needs credentials' THEN c.state
                             ELSE 'waiting' END AS state) k;
 COMMENT ON VIEW sync.connections IS 'the connections to other systems, and how each of them does';
+
+CREATE VIEW sync.api_usage AS
+SELECT s.srvname::pg_catalog.text AS connection,
+       COALESCE(a.state, 'unknown') AS state,
+       COALESCE(a.detail, 'the account has not been called since the server was started') AS detail,
+       a.used, a.allowed,
+       a.push OPERATOR(pg_catalog.+) a.poll OPERATOR(pg_catalog.+) a.load OPERATOR(pg_catalog.+) a.other AS used_by_us,
+       a.push, a.poll, a.load, a.other, a.reserve, a.remaining,
+       pg_catalog.round(a.per_hour::pg_catalog.numeric, 1) AS per_hour,
+       pg_catalog.round(a.polling_stretch::pg_catalog.numeric, 2) AS polling_stretch,
+       a.expected,
+       pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => a.reserve_in) AS reserve_at,
+       a.events_by_us, a.events_used, a.events_allowed
+  FROM pg_catalog.pg_foreign_server s
+  JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid OPERATOR(pg_catalog.=) s.srvfdw AND w.fdwname OPERATOR(pg_catalog.=) 'sync_ext'
+  LEFT JOIN LATERAL sync._api_usage(s.oid) a ON true;
+COMMENT ON VIEW sync.api_usage IS 'the calls of each connection''s account: used, by what for, what is left, and what is expected';
 
 --------------------------------------------------------------------------------------------------
 -- Views
@@ -940,6 +960,68 @@ CREATE FUNCTION sync.register_table(relation text, connection text DEFAULT 'loca
     LANGUAGE c AS 'MODULE_PATHNAME', 'register_table_wrapper';
 COMMENT ON FUNCTION sync.register_table(text, text, text, text, text) IS 'syncs a table with an object, the fields of like names; makes the table where there is none';
 
+CREATE FUNCTION sync.plan(name text, VARIADIC pieces jsonb[] DEFAULT ARRAY['{}'::pg_catalog.jsonb])
+    RETURNS TABLE (object text, what text, detail text, figure float8)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'plan_sync_wrapper';
+COMMENT ON FUNCTION sync.plan(text, jsonb[]) IS 'what a sync would take, or a change of one: calls, time, disk, warnings; makes nothing';
+
+CREATE FUNCTION sync.plan_objects(connection text, objects text[], direction text DEFAULT 'pull')
+    RETURNS TABLE (object text, what text, detail text, figure float8)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'plan_objects_wrapper';
+COMMENT ON FUNCTION sync.plan_objects(text, text[], text) IS 'what it would take to import these objects: calls, time, disk, warnings; makes nothing';
+
+CREATE FUNCTION sync._import_order(connection text, objects text[], schema text)
+    RETURNS TABLE (object text, relation text, sync text, note text, problem text, detail text, hint text)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'import_order_wrapper';
+
+-- A procedure that commits can have no settings of its own: every name and operator in it is qualified.
+CREATE PROCEDURE sync.import_objects(connection text, objects text[], schema text DEFAULT 'salesforce', direction text DEFAULT 'pull',
+                                     INOUT imported integer DEFAULT NULL, INOUT present integer DEFAULT NULL, INOUT failed integer DEFAULT NULL)
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    step record;
+    fields pg_catalog.int8;
+    message pg_catalog.text;
+    detail pg_catalog.text;
+    hint pg_catalog.text;
+BEGIN
+    imported := 0;
+    present := 0;
+    failed := 0;
+    -- Where it cannot commit, that is to be said before anything is done.
+    COMMIT;
+    FOR step IN SELECT * FROM sync._import_order(import_objects.connection, COALESCE(import_objects.objects, '{}'), import_objects.schema) LOOP
+        IF step.sync IS NOT NULL THEN
+            present := present OPERATOR(pg_catalog.+) 1;
+            RAISE NOTICE '%: sync "%" has it already, which is left as it is', step.object, step.sync;
+            CONTINUE;
+        END IF;
+        BEGIN
+            IF step.problem IS NOT NULL THEN
+                RAISE EXCEPTION '%', step.problem
+                    USING DETAIL = COALESCE(step.detail, ''), HINT = COALESCE(step.hint, '');
+            END IF;
+            IF pg_catalog.to_regnamespace(pg_catalog.quote_ident(import_objects.schema)) IS NULL THEN
+                EXECUTE pg_catalog.format('CREATE SCHEMA %I', import_objects.schema);
+            END IF;
+            SELECT pg_catalog.count(r.travels) INTO fields
+              FROM sync.register_table(step.relation, connection => import_objects.connection, object => step.object,
+                                       direction => import_objects.direction) r;
+            imported := imported OPERATOR(pg_catalog.+) 1;
+            RAISE NOTICE '%: table % with % fields%', step.object, step.relation, fields,
+                COALESCE(', ' OPERATOR(pg_catalog.||) step.note, '');
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+            failed := failed OPERATOR(pg_catalog.+) 1;
+            RAISE WARNING '%: not imported: %', step.object, message USING DETAIL = detail, HINT = hint;
+        END;
+        COMMIT;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE sync.import_objects(text, text[], text, text, integer, integer, integer) IS 'makes tables and syncs for many objects of a connection, parents first, a commit each; says what became of each';
+
 CREATE FUNCTION sync.pause_all() RETURNS void
     LANGUAGE sql
     SET search_path = pg_catalog, pg_temp
@@ -1056,7 +1138,7 @@ BEGIN
                  WHERE c.relnamespace OPERATOR(pg_catalog.=) 'sync'::pg_catalog.regnamespace AND c.relkind OPERATOR(pg_catalog.=) 'v' LOOP
         EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %s', item, role);
     END LOOP;
-    FOREACH item IN ARRAY ARRAY['_payload(oid,tid,text)', '_key(oid,tid)', '_worker_state()', '_fence(uuid)', '_allowance(oid)', '_epoch_now()', '_wait(text,bigint)',
+    FOREACH item IN ARRAY ARRAY['_payload(oid,tid,text)', '_key(oid,tid)', '_worker_state()', '_fence(uuid)', '_api_usage(oid)', '_epoch_now()', '_wait(text,bigint)',
                                 'wait(text,interval)', 'trace(text,text)', 'doctor()'] LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
     END LOOP;
@@ -1064,10 +1146,11 @@ BEGIN
         FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'map_field(text,text,text,text)', 'drop_sync(text)',
                                     'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'activate(text)', 'retry(bigint)', 'discard(bigint,text)',
                                     'pull(text,text)', 'push(text,text)',
-                                    'register_table(text,text,text,text,text)',
+                                    'register_table(text,text,text,text,text)', 'plan(text,jsonb[])', 'plan_objects(text,text[],text)', '_import_order(text,text[],text)',
+                                    'import_objects(text,text[],text,text,integer,integer,integer)',
                                     'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text,text,text,text,text,text,text)',
                                     'test_connection(text)', 'objects(text)', 'fields(text,text)'] LOOP
-            EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE sync.%s TO %s', item, role);
         END LOOP;
         EXECUTE pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER sync_ext TO %s', role);
     END IF;
@@ -1078,7 +1161,7 @@ COMMENT ON FUNCTION sync."grant"(regrole, text) IS 'gives a role the rights to l
 --------------------------------------------------------------------------------------------------
 -- Nothing is for everybody.
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sync FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA sync FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA sync FROM PUBLIC;
 REVOKE ALL ON SCHEMA sync FROM PUBLIC;
 

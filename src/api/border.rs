@@ -26,6 +26,18 @@ pub(super) fn jsonb(result: &Json) -> Option<AnyElement> {
     }
 }
 
+/// The elements of a `text[]` that are not null.
+pub(super) fn texts(array: &AnyArray) -> Vec<String> {
+    // SAFETY: the function is declared with text[].
+    let elements = unsafe { sql::elements(array.datum(), pg_sys::TEXTOID) };
+    // SAFETY: an element of that array.
+    elements
+        .into_iter()
+        .flatten()
+        .map(|datum| unsafe { render_datum(datum, pg_sys::TEXTOID) })
+        .collect()
+}
+
 /// The elements of a `jsonb[]`.
 pub(super) fn documents(array: &AnyArray) -> Vec<Json> {
     // SAFETY: the function is declared with jsonb[].

@@ -6,7 +6,6 @@ use super::{border, or_raise};
 use crate::border::inwards;
 use crate::connection;
 use crate::speech;
-use crate::worker::governors;
 use pgrx::prelude::*;
 
 /// `sync.test_connection(name text) RETURNS TABLE (what text, ok bool, detail text, remedy text)`
@@ -98,18 +97,4 @@ fn connection_fields(
         object.fields.into_iter().map(row).collect::<Vec<_>>()
     });
     TableIterator::new(rows)
-}
-
-/// `sync._allowance(server oid) RETURNS TABLE (used int8, allowed int8, wait float8)`: the calls of the last
-/// 24 hours of the account that a connection leads to, those that are allowed, and the seconds that the
-/// next change has to wait. No row where the other side has not said yet.
-#[pg_extern(sql = false)]
-fn allowance(
-    server: pgrx::pg_sys::Oid,
-) -> TableIterator<'static, (name!(used, i64), name!(allowed, i64), name!(wait, f64))> {
-    let row = governors::read(connection::account(server)).and_then(|reading| {
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        Some((number(reading.used), number(reading.allowed?), reading.wait.as_secs_f64()))
-    });
-    TableIterator::new(row)
 }

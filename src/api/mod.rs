@@ -4,12 +4,15 @@
 mod border;
 mod connections;
 mod image;
+mod import;
 mod inspect;
 mod lifecycle;
 mod map_field;
 mod one_record;
+mod plan;
 mod register;
 mod syncs;
+mod usage;
 mod wait;
 
 use crate::speech;

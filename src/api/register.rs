@@ -75,6 +75,21 @@ fn register_table(
     TableIterator::new(rows)
 }
 
+/// Which ways a direction means: from the object into the table, and back.
+pub(super) fn directions(direction: &str) -> Result<(bool, bool), Failure> {
+    match direction {
+        "pull" => Ok((true, false)),
+        "push" => Ok((false, true)),
+        "both" => Ok((true, true)),
+        _ => Err(refuse(
+            "22023",
+            format!("direction \"{direction}\" is not known"),
+            "",
+            "It is pull (from the object into the table), push, or both.",
+        )),
+    }
+}
+
 /// What is to be registered.
 struct Wanted<'a> {
     relation: &'a str,
@@ -101,19 +116,7 @@ impl<'a> Wanted<'a> {
                 "For example: object => 'salesforce.account', or connection => 'crm', object => 'Account'.",
             );
         };
-        let (pull, push) = match direction {
-            "pull" => (true, false),
-            "push" => (false, true),
-            "both" => (true, true),
-            _ => {
-                return Err(refuse(
-                    "22023",
-                    format!("direction \"{direction}\" is not known"),
-                    "",
-                    "It is pull (from the object into the table), push, or both.",
-                ));
-            }
-        };
+        let (pull, push) = directions(direction)?;
         Ok(Self { relation, object, pull, push, name })
     }
 

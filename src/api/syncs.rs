@@ -139,23 +139,7 @@ pub(super) fn create(name: &str, pieces: &[Json]) -> Result<String, Failure> {
     check_name(name)?;
     let document = document::join_create(pieces)?;
     let (config, notices) = plan::read_document(&document)?;
-    let source = plan::resolve(&config.source, "source")?;
-    let target = plan::resolve(&config.target, "target")?;
-    // SAFETY: the current user of this backend.
-    let owner = unsafe { pg_sys::GetUserId() };
-    let search_path =
-        sql::one("SELECT pg_catalog.current_setting('search_path')", &[]).unwrap_or_default();
-    let object = object_of(&config, name)?;
-    let stored = Stored {
-        id: 0,
-        name: name.to_owned(),
-        owner,
-        search_path,
-        document,
-        source,
-        target,
-        object,
-    };
+    let stored = stored_of(name, document, &config)?;
     let mut plan = plan::compile_as(stored.clone(), true)?;
     check(&plan)?;
     say(&notices);
@@ -180,6 +164,55 @@ pub(super) fn create(name: &str, pieces: &[Json]) -> Result<String, Failure> {
     sql::as_extension(|| sql::query("ANALYZE sync._sync, sync._cursor, sync._shape", &[]));
     warn_without_worker();
     Ok(summary(&plan, "created"))
+}
+
+/// The plan of a sync as it would be: of one that exists with the pieces as a patch, else of a new one. Whether it is new
+/// comes with it.
+pub(super) fn planned(name: &str, pieces: &[Json]) -> Result<(Plan, bool), Failure> {
+    let exists = sql::as_extension(|| {
+        sql::one(
+            "SELECT 1 FROM sync._sync WHERE name OPERATOR(pg_catalog.=) $1",
+            &[Arg::Text(name)],
+        )
+    });
+    if exists.is_some() {
+        let id = owned(name);
+        let document = document::merge_patch(&document_of(id), pieces)?;
+        plan::read_document(&document)?;
+        let Some(mut stored) = sql::as_extension(|| plan::stored(id)) else {
+            return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
+        };
+        stored.document = document;
+        return Ok((plan::compile_as(stored, true)?, false));
+    }
+    let document = document::join_create(pieces)?;
+    let (config, _) = plan::read_document(&document)?;
+    if let Some(remote) = config.remote().filter(|remote| !remote.exists) {
+        return Err(refuse(
+            "55000",
+            format!("the connection to {} does not exist yet", remote.object),
+            "A plan asks the other side and makes nothing.",
+            "Make it first with sync.create_connection and sync.set_secret.",
+        ));
+    }
+    let stored = stored_of(name, document, &config)?;
+    Ok((plan::compile_as(stored, true)?, true))
+}
+
+/// A sync that a document describes, before it has a number.
+fn stored_of(name: &str, document: Json, config: &Config) -> Result<Stored, Failure> {
+    Ok(Stored {
+        id: 0,
+        name: name.to_owned(),
+        source: plan::resolve(&config.source, "source")?,
+        target: plan::resolve(&config.target, "target")?,
+        // SAFETY: the current user of this backend.
+        owner: unsafe { pg_sys::GetUserId() },
+        search_path: sql::one("SELECT pg_catalog.current_setting('search_path')", &[])
+            .unwrap_or_default(),
+        document,
+        object: object_of(config, name)?,
+    })
 }
 
 /// The connection and the object of the side that is no table. A connection that the document describes

@@ -2,7 +2,7 @@
 //! backend waits for it as it waits for anything, so that Ctrl-C and timeouts end it at once.
 
 use super::catalog::Connection;
-use super::flow::Kind;
+use super::flow;
 use super::rotation::Rotating;
 use super::{courier, link, secret};
 use crate::settings;
@@ -11,7 +11,7 @@ use crate::worker::governors::Meter;
 use crate::worker::transaction::{Failure, refuse};
 use bridge::{BoxFuture, Bridge, Options, Outcome};
 use connector::{Connector, Fault};
-use governor::Urgency;
+use governor::{Kind, Urgency};
 use pgrx::pg_sys::{self, Oid};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ impl Turn {
     /// # Errors
     /// This server is a standby, where nothing can be stored.
     pub fn take(connection: &Connection) -> Result<Self, Failure> {
-        let rotates = secret::flow_of(connection).is_ok_and(|flow| flow.kind == Kind::RefreshToken);
+        let rotates = secret::flow_of(connection).is_ok_and(|flow| flow.kind == flow::Kind::RefreshToken);
         if !rotates {
             return Ok(Self(None));
         }
@@ -134,7 +134,8 @@ impl Caller {
     ) -> Result<Result<T, Fault>, Failure> {
         if resolve == Resolve::Insists {
             self.meter.insist();
-        } else if self.meter.used_up() || !self.meter.leave(Urgency::Person).is_zero() {
+        } else if self.meter.used_up() || !self.meter.leave(Urgency::Person, Kind::Other).is_zero()
+        {
             return Err(refuse(
                 "53400",
                 format!("the calls of connection \"{}\" are used up", self.name),

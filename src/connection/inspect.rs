@@ -62,7 +62,57 @@ pub fn objects(connection: &Connection) -> Result<Vec<ObjectName>, Failure> {
 /// As [`objects`]; of an object that is not there with the name that may be meant.
 pub fn describe(connection: &Connection, object: &str) -> Result<Object, Failure> {
     let _turn = Turn::take(connection)?;
+    described_by(&mut Caller::new(connection, connector(connection.server)?), object)
+}
+
+/// Several objects, with one login: each as [`describe`] would.
+///
+/// # Errors
+/// Of the connection as a whole; what is wrong with one object is its own result.
+pub fn describe_each(
+    connection: &Connection,
+    objects: &[String],
+) -> Result<Vec<Result<Object, Failure>>, Failure> {
+    let _turn = Turn::take(connection)?;
     let mut caller = Caller::new(connection, connector(connection.server)?);
+    let mut described = Vec::with_capacity(objects.len());
+    for object in objects {
+        match described_by(&mut caller, object) {
+            // Of the way there, or of who we are: the others would end alike.
+            Err(failure) if ["08", "28", "53"].iter().any(|c| failure.sqlstate.starts_with(c)) => {
+                return Err(failure);
+            }
+            object => described.push(object),
+        }
+    }
+    Ok(described)
+}
+
+/// An object as [`describe_each`] has it, and how many records there are, where the other side says so.
+pub type Counted = Result<(Object, Option<u64>), Failure>;
+
+/// The same with how many records each object has.
+///
+/// # Errors
+/// As [`describe_each`].
+pub fn describe_and_count(
+    connection: &Connection,
+    objects: &[String],
+) -> Result<Vec<Counted>, Failure> {
+    let described = describe_each(connection, objects)?;
+    let _turn = Turn::take(connection)?;
+    let mut caller = Caller::new(connection, connector(connection.server)?);
+    let mut count = |object: Object| {
+        let name = object.name.clone();
+        let asked =
+            caller.ask(Resolve::Yields, move |c| Box::pin(async move { c.count(&name).await }));
+        let count = asked?.map_err(|fault| fault_to_failure(&fault))?;
+        Ok((object, count))
+    };
+    Ok(described.into_iter().map(|object| object.and_then(&mut count)).collect())
+}
+
+fn described_by(caller: &mut Caller, object: &str) -> Result<Object, Failure> {
     let wanted = object.to_owned();
     caller
         .ask(Resolve::Yields, move |link| {

@@ -35,7 +35,9 @@ pub use self::{
     define::{Patch, alter, create, described, drop},
     generation::changed,
     health::{logged_in, missing_right, note, state_of},
-    inspect::{Finding, describe, objects, postgres_type, test, usable},
+    inspect::{
+        Finding, describe, describe_and_count, describe_each, objects, postgres_type, test, usable,
+    },
     link::{CLIENT, account, connector, connector_with_new_secret, policy, record_id},
     options::validate,
     refusal::fault_to_failure,

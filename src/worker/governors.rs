@@ -7,7 +7,7 @@
 use crate::speech;
 use connector::{Connector, Fault, FaultKind};
 use foldhash::quality::FixedState;
-use governor::{DAY, Governor, Limits, Urgency};
+use governor::{DAY, Forecast, Governor, Kind, Limits, Standing, Urgency};
 use pgrx::pg_sys;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -161,15 +161,43 @@ pub struct Reading {
     pub allowed: Option<u64>,
     /// How long the next change has to wait.
     pub wait: Duration,
+    /// Our own calls of the last 24 hours, in the order of [`Kind::ALL`].
+    pub by_us: [u64; Kind::ALL.len()],
+    /// Calls a day that are left to others, and what is left to us at this moment; `None`: there is no limit.
+    pub reserve: u64,
+    pub left: Option<u64>,
+    /// Calls an hour that can be kept up.
+    pub an_hour: Option<f64>,
+    /// How many times as long as wished intervals of polling are.
+    pub stretch: f64,
+    pub standing: Standing,
+    pub forecast: Option<Forecast>,
+    /// Events of the last 24 hours that were delivered to us, and to all, and those that may be.
+    pub events_by_us: u64,
+    pub events_used: u64,
+    pub events_allowed: Option<u64>,
 }
 
 /// What is known of the allowance of an account; `None` where nobody has called it.
 pub fn read(account: Account) -> Option<Reading> {
     let now = now();
-    let reading = |governor: &Governor| Reading {
-        used: governor.used(now),
-        allowed: governor.allowed(),
-        wait: governor.next_call_at(now, Urgency::Change).saturating_sub(now),
+    let reading = |governor: &Governor| {
+        let pace = governor.pace(now);
+        Reading {
+            used: governor.used(now),
+            allowed: governor.allowed(),
+            wait: governor.next_call_at(now, Urgency::Change).saturating_sub(now),
+            by_us: governor.used_by_us(now),
+            reserve: governor.reserve(),
+            left: pace.map(|pace| pace.left),
+            an_hour: pace.map(|pace| pace.rate * 3600.0),
+            stretch: governor.stretch(),
+            standing: governor.standing(now),
+            forecast: governor.forecast(now),
+            events_by_us: governor.events_by_us(now),
+            events_used: governor.events_used(now),
+            events_allowed: governor.events_allowed(),
+        }
     };
     if let Some(mut locked) = Locked::take()
         && let Some(place) = locked.known(account)
@@ -185,25 +213,30 @@ pub struct Meter {
     account: Account,
     /// So many of the connector's requests have been counted.
     counted: u64,
-    /// When the other side said what was last passed on.
+    /// When the other side said what was last passed on, of calls and of events.
     heard: Option<SystemTime>,
+    events_heard: Option<SystemTime>,
+    /// What the last call was for: requests beyond those that were counted as they left are for the same.
+    kind: Kind,
 }
 
 impl Meter {
     pub fn new(account: Account) -> Self {
-        Self { account, counted: 0, heard: None }
+        Self { account, counted: 0, heard: None, events_heard: None, kind: Kind::Other }
     }
 
     /// How long a call has to wait. Where it need not, it has been counted and has to leave.
-    pub fn leave(&mut self, urgency: Urgency) -> Duration {
+    pub fn leave(&mut self, urgency: Urgency, kind: Kind) -> Duration {
         let wait = with(self.account, |governor, now| {
             let wait = governor.next_call_at(now, urgency).saturating_sub(now);
             if wait.is_zero() {
-                governor.note_call(1, now);
+                governor.note_call(kind, 1, now);
             }
             wait
         });
-        self.counted += u64::from(wait.is_zero());
+        if wait.is_zero() {
+            (self.counted, self.kind) = (self.counted + 1, kind);
+        }
         wait
     }
 
@@ -216,9 +249,26 @@ impl Meter {
     pub fn insist(&mut self) {
         with(self.account, |governor, now| {
             governor.try_now(now);
-            governor.note_call(1, now);
+            governor.note_call(Kind::Other, 1, now);
         });
-        self.counted += 1;
+        (self.counted, self.kind) = (self.counted + 1, Kind::Other);
+    }
+
+    /// How many times as long as wished intervals of polling are to be, where so many polls a second are wished.
+    pub fn polling(&self, wished: f64) -> f64 {
+        with(self.account, |governor, now| governor.polling(wished, now))
+    }
+
+    /// May more events be delivered?
+    pub fn may_listen(&self) -> bool {
+        with(self.account, |governor, now| governor.may_listen(now))
+    }
+
+    /// Counts events that were delivered.
+    pub fn delivered(&self, events: usize) {
+        with(self.account, |governor, now| {
+            governor.note_events(u32::try_from(events).unwrap_or(u32::MAX), now);
+        });
     }
 
     /// Are all calls used up, those of the reserve too?
@@ -235,7 +285,7 @@ impl Meter {
         self.counted += more;
         if more > 0 {
             with(self.account, |governor, now| {
-                governor.note_call(u32::try_from(more).unwrap_or(u32::MAX), now);
+                governor.note_call(self.kind, u32::try_from(more).unwrap_or(u32::MAX), now);
             });
         }
     }
@@ -250,9 +300,14 @@ impl Meter {
         self.count(connector);
         let usage = connector.usage().filter(|usage| self.heard != Some(usage.at));
         self.heard = usage.map(|usage| usage.at).or(self.heard);
+        let events = connector.events_usage().filter(|usage| self.events_heard != Some(usage.at));
+        self.events_heard = events.map(|usage| usage.at).or(self.events_heard);
         with(self.account, |governor, now| {
             if let Some(usage) = usage {
                 governor.usage(usage.used, usage.allowed, now);
+            }
+            if let Some(events) = events {
+                governor.events_usage(events.used, events.allowed, now);
             }
             match fault {
                 None => governor.went_through(now),

@@ -5,6 +5,7 @@
 mod care;
 mod events;
 mod line;
+mod polling;
 mod polls;
 
 use self::line::{Connection, Health, refused_pause, urgency};
@@ -19,6 +20,7 @@ use crate::speech;
 use crate::sql::{self, Arg};
 use bridge::{Bridge, Outcome};
 use connector::{Column, Connector, Fault, FaultKind, Object};
+use governor::Turns;
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -60,6 +62,10 @@ pub struct Network {
     /// Of each connection, the connectors that may be handed new secrets; those too that were replaced and still have
     /// calls on their way.
     rotating: HashMap<String, Vec<connection::Rotating>>,
+    /// Which sync calls next where calls have to wait.
+    turns: Turns,
+    /// When it is seen again how often the connections' syncs may poll.
+    polling_due: Option<Instant>,
 }
 
 impl Network {
@@ -168,6 +174,7 @@ impl Worker {
         }
         let came = self.take_answers()?;
         self.look_after_connections()?;
+        self.pace_polling();
         self.let_polls_out()?;
         self.let_out()?;
         self.listen()?;
@@ -398,8 +405,7 @@ impl Worker {
 
     /// Lets calls of syncs leave, as far as their connections allow.
     fn let_out(&mut self) -> Result<(), Failure> {
-        let order = self.order.clone();
-        for id in order {
+        for id in self.network.turns.begin(&self.order) {
             loop {
                 if !self.network.room() {
                     return Ok(());
@@ -416,11 +422,13 @@ impl Worker {
                 if !connection.checked || !connection.may_call() || !state.is_ready(limit) {
                     break;
                 }
-                let wait = connection.leave(urgency(state));
+                let wait = connection.leave(urgency(state), state.next_kind());
                 if !wait.is_zero() {
+                    self.network.turns.waits();
                     self.hold_back(&name, wait)?;
                     break;
                 }
+                self.network.turns.called(id);
                 let Some((number, request)) = state.next() else { break };
                 let connector = Arc::clone(&state.connector);
                 let asked = Asked::Call(id, number, name);

@@ -11,6 +11,7 @@ mod events;
 mod fault;
 pub mod naming;
 mod object;
+pub mod order;
 mod record;
 pub mod schema;
 mod secret;
@@ -42,6 +43,12 @@ pub trait Connector: Send + Sync {
 
     /// How much of the allowance of calls is used, as far as the other side has said.
     fn usage(&self) -> Option<Usage>;
+
+    /// How many events were delivered of those that may be in a day, to all that listen, as far as the other side has
+    /// said; nothing where it does not meter them.
+    fn events_usage(&self) -> Option<Usage> {
+        None
+    }
 
     /// How many requests have left so far, of those that count.
     fn calls(&self) -> u64;

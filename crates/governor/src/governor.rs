@@ -34,13 +34,35 @@ pub enum Urgency {
     Person,
 }
 
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Writes there what was changed here.
+    Push,
+    /// Asks for what changed there.
+    Poll,
+    /// Goes through what there is.
+    Load,
+    /// All else: logins, descriptions, looking up what became of a write, a person's questions.
+    Other,
+}
+
+impl Kind {
+    pub const ALL: [Self; 4] = [Self::Push, Self::Poll, Self::Load, Self::Other];
+}
+
 /// The pacing of calls to one account; see the crate. Plain data.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Governor {
-    limits: Limits,
-    window: Window,
-    others: Others,
+    pub(crate) limits: Limits,
+    pub(crate) window: Window<{ Kind::ALL.len() }>,
+    pub(crate) others: Others,
+    /// The events that were delivered, which have an allowance of their own.
+    pub(crate) events: Window<1>,
+    pub(crate) event_others: Others,
+    /// How many times as long as wished polling was last told to wait; 0: it never asked.
+    pub(crate) stretch: f64,
     refusal: Refusal,
     /// Calls that went and that the pace had not made up for at that time: what is saved up is the burst
     /// less these, so that it grows and shrinks with what is left.
@@ -55,6 +77,9 @@ impl Governor {
             limits,
             window: Window::new(),
             others: Others::new(),
+            events: Window::new(),
+            event_others: Others::new(),
+            stretch: 0.0,
             refusal: Refusal::new(),
             spent: 0.0,
             spent_at: Duration::ZERO,
@@ -76,13 +101,13 @@ impl Governor {
     }
 
     /// So many calls that count go out now.
-    pub fn note_call(&mut self, n: u32, now: Duration) {
+    pub fn note_call(&mut self, kind: Kind, n: u32, now: Duration) {
         if n == 0 {
             return;
         }
         self.make_up(now);
         self.spent += f64::from(n);
-        self.window.add(n, now);
+        self.window.add(kind as usize, n, now);
         self.refusal.called(now);
         self.last_call = self.last_call.max(now);
     }
@@ -127,7 +152,7 @@ impl Governor {
 
     /// How fast calls may go now; `None`: there is no limit.
     pub fn pace(&self, now: Duration) -> Option<Pace> {
-        Some(Pace::new(self.share(now)?, &self.window, now))
+        Some(Pace::new(self.share(now)?, self.others.growth(now), &self.window, now))
     }
 
     /// Calls of the last 24 hours as far as we know, ours and those of others.
@@ -140,15 +165,29 @@ impl Governor {
         self.others.allowed()
     }
 
+    /// Our own calls of the last 24 hours, in the order of [`Kind::ALL`].
+    pub fn used_by_us(&self, now: Duration) -> [u64; Kind::ALL.len()] {
+        self.window.by_kind(now)
+    }
+
+    /// Calls a day that are left to others.
+    pub fn reserve(&self) -> u64 {
+        self.reserve_of(self.others.allowed().unwrap_or(self.limits.assumed))
+    }
+
+    pub(crate) fn reserve_of(&self, allowed: u64) -> u64 {
+        (allowed as f64 * self.limits.reserve_share.clamp(0.0, 1.0)).ceil() as u64
+    }
+
     /// What we may have used in any 24 hours: the allowance without the reserve and without what others
     /// use of the rest. `None`: there is no limit.
-    fn share(&self, now: Duration) -> Option<u64> {
+    pub(crate) fn share(&self, now: Duration) -> Option<u64> {
         let allowed = self.others.allowed().unwrap_or(self.limits.assumed);
         if allowed == 0 {
             return None;
         }
-        let reserve = (allowed as f64 * self.limits.reserve_share.clamp(0.0, 1.0)).ceil() as u64;
-        Some(allowed.saturating_sub(reserve).saturating_sub(self.others.used(now)))
+        let ours = allowed.saturating_sub(self.reserve_of(allowed));
+        Some(ours.saturating_sub(self.others.used(now)))
     }
 
     /// When so many calls are saved up.

@@ -6,6 +6,8 @@ use crate::DAY;
 /// the one before it counts, so that no single low one lets calls go.
 const SETTLES: Duration = Duration::from_secs(300);
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// What the other side says, and what of it is not ours.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -18,11 +20,26 @@ pub struct Others {
     /// The number of the stretch.
     stretch: u64,
     heard: Duration,
+    /// What it was when first heard of in each of the last hours, and when that was; newest first.
+    earlier: [(Duration, u64); HOURS],
 }
+
+/// Over so many hours it is seen how fast others go.
+const HOURS: usize = 4;
+
+/// No less than this is enough to see it.
+const SHORTEST: Duration = Duration::from_secs(1800);
 
 impl Others {
     pub(crate) const fn new() -> Self {
-        Self { allowed: 0, highest: 0, before: 0, stretch: 0, heard: Duration::ZERO }
+        Self {
+            allowed: 0,
+            highest: 0,
+            before: 0,
+            stretch: 0,
+            heard: Duration::ZERO,
+            earlier: [(Duration::ZERO, 0); HOURS],
+        }
     }
 
     /// `ours` of `used` are our own.
@@ -37,6 +54,27 @@ impl Others {
         self.stretch = stretch;
         self.allowed = allowed;
         self.heard = self.heard.max(now);
+        let (last, _) = self.earlier[0];
+        if last.is_zero() || now.saturating_sub(last) >= HOUR {
+            self.earlier.rotate_right(1);
+            self.earlier[0] = (now, self.highest.max(self.before));
+        }
+    }
+
+    /// By how much a second what others used has grown in the last hours; 0 where it has not, or where it is too
+    /// early to tell.
+    pub(crate) fn growth(&self, now: Duration) -> f64 {
+        let since = |at: Duration| now.saturating_sub(at);
+        let known = |(at, _): &&(Duration, u64)| {
+            *at > Duration::ZERO && (SHORTEST..=HOUR * (HOURS as u32 + 1)).contains(&since(*at))
+        };
+        self.earlier
+            .iter()
+            .filter(known)
+            .max_by_key(|(at, _)| since(*at))
+            .map_or(0.0, |&(at, used)| {
+                self.used(now).saturating_sub(used) as f64 / since(at).as_secs_f64()
+            })
     }
 
     /// What others used. After a day without word all that was used then is free again.

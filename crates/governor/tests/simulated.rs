@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::mem::size_of;
 use std::time::Duration;
 
-use governor::{DAY, Governor, Limits, Urgency};
+use governor::{DAY, Governor, Kind, Limits, Urgency};
 
 const ALLOWED: u64 = 100_000;
 const SHARE: u64 = 80_000;
@@ -71,7 +71,7 @@ fn demand(
             }
             continue;
         }
-        governor.note_call(1, now);
+        governor.note_call(Kind::Push, 1, now);
         org.call(1, now);
         calls += 1;
         if calls % 10 == 1 {
@@ -141,7 +141,7 @@ fn what_is_not_urgent_never_waits_at_a_trickle() {
         for urgency in [Urgency::Background, Urgency::Change, Urgency::Person] {
             assert_eq!(governor.next_call_at(now, urgency), now, "minute {minute}");
         }
-        governor.note_call(1, now);
+        governor.note_call(Kind::Push, 1, now);
         org.call(1, now);
         governor.usage(org.said(now), ALLOWED, now);
     }
@@ -155,7 +155,7 @@ fn a_burst_goes_at_once_where_plenty_is_left() {
     let burst = (0..).take_while(|_| {
         let goes = governor.next_call_at(now, Urgency::Change) == now;
         if goes {
-            governor.note_call(1, now);
+            governor.note_call(Kind::Push, 1, now);
         }
         goes
     });
@@ -198,8 +198,8 @@ fn a_call_counts_for_a_day_and_for_a_quarter_of_an_hour_more_at_most() {
         let mut governor = Governor::new(LIMITS);
         let start = seconds(900 * 2_000 + shift);
         governor.usage(0, ALLOWED, start);
-        governor.note_call(50_000, start);
-        governor.note_call(30_000, start + DAY / 2);
+        governor.note_call(Kind::Push, 50_000, start);
+        governor.note_call(Kind::Push, 30_000, start + DAY / 2);
         let left = |after| governor.pace(start + after).unwrap().left;
         assert_eq!(left(DAY - Duration::from_millis(1)), 0, "{shift}");
         assert_eq!(left(DAY + seconds(900)), 50_000, "{shift}");
@@ -209,7 +209,7 @@ fn a_call_counts_for_a_day_and_for_a_quarter_of_an_hour_more_at_most() {
         assert!(at >= start + DAY && at <= start + DAY + seconds(900), "{shift}: {at:?}");
         // What is written later into the place of a forgotten quarter counts alone.
         let mut later = governor;
-        later.note_call(7, start + DAY);
+        later.note_call(Kind::Push, 7, start + DAY);
         assert!(later.used(start + DAY) >= 30_007);
         assert_eq!(later.used(start + DAY + seconds(900)), 30_007);
     }
@@ -240,12 +240,12 @@ fn a_person_waits_for_no_pace_and_a_load_leaves_half_of_a_burst_to_changes() {
     let now = seconds(1_234_800) + seconds(300);
     let mut loaded = 0;
     while governor.next_call_at(now, Urgency::Background) == now {
-        governor.note_call(1, now);
+        governor.note_call(Kind::Push, 1, now);
         loaded += 1;
     }
     assert!((500..1_000).contains(&loaded), "{loaded}");
     assert_eq!(governor.next_call_at(now, Urgency::Change), now);
-    governor.note_call(80_000, now);
+    governor.note_call(Kind::Push, 80_000, now);
     assert!(governor.next_call_at(now, Urgency::Change) > now);
     assert_eq!(governor.next_call_at(now, Urgency::Person), now);
 }
@@ -260,7 +260,7 @@ fn changes_without_end_do_not_starve_a_load() {
             [(Urgency::Background, &mut background), (Urgency::Change, &mut changes)]
         {
             if governor.next_call_at(now, urgency) == now {
-                governor.note_call(1, now);
+                governor.note_call(Kind::Push, 1, now);
                 governor.usage(0, ALLOWED, now);
                 *calls += 1;
             }
@@ -275,13 +275,13 @@ fn after_the_daily_limit_is_exceeded_it_is_tried_once_in_a_quarter_of_an_hour() 
     let mut governor = Governor::new(LIMITS);
     governor.usage(99_990, ALLOWED, START);
     let (mut now, mut tries) = (START, 0);
-    governor.note_call(1, now);
+    governor.note_call(Kind::Push, 1, now);
     governor.blocked_until(now, None);
     let end = START + seconds(6 * 3600);
     while now < end {
         now = governor.next_call_at(now, Urgency::Person).max(now + Duration::from_millis(100));
         if governor.next_call_at(now, Urgency::Person) == now {
-            governor.note_call(1, now);
+            governor.note_call(Kind::Push, 1, now);
             tries += 1;
             governor.blocked_until(now + seconds(1), None);
         }
@@ -294,7 +294,7 @@ fn a_call_that_is_tried_before_its_time_lets_the_others_go_if_it_goes_through() 
     let mut governor = Governor::new(LIMITS);
     governor.usage(ALLOWED, ALLOWED, START);
     assert_eq!(governor.allowed(), Some(ALLOWED));
-    governor.note_call(1, START);
+    governor.note_call(Kind::Push, 1, START);
     governor.blocked_until(START, None);
     // One that was on its way already proves nothing.
     governor.went_through(START + seconds(1));
@@ -302,7 +302,7 @@ fn a_call_that_is_tried_before_its_time_lets_the_others_go_if_it_goes_through() 
     for goes in [false, true] {
         let now = START + seconds(10);
         governor.try_now(now);
-        governor.note_call(1, now);
+        governor.note_call(Kind::Push, 1, now);
         // Until it is answered nobody follows it.
         assert!(governor.next_call_at(now, Urgency::Person) > now);
         if goes {
@@ -316,7 +316,7 @@ fn a_call_that_is_tried_before_its_time_lets_the_others_go_if_it_goes_through() 
     // Where nothing was refused it is a call like any other.
     let (mut governor, now) = (Governor::new(LIMITS), START);
     governor.try_now(now);
-    governor.note_call(1, now);
+    governor.note_call(Kind::Push, 1, now);
     assert_eq!(governor.next_call_at(now, Urgency::Person), now);
 }
 
@@ -327,7 +327,7 @@ fn too_many_at_once_are_tried_again_soon_and_ever_more_rarely() {
     let mut now = START;
     let mut pauses = Vec::new();
     for _ in 0..9 {
-        governor.note_call(5, now);
+        governor.note_call(Kind::Push, 5, now);
         let until = governor.blocked_until(now, None);
         // Of the same wave.
         assert_eq!(governor.blocked_until(now, None), until);
@@ -338,7 +338,7 @@ fn too_many_at_once_are_tried_again_soon_and_ever_more_rarely() {
     assert_eq!(pauses, [15, 30, 60, 120, 240, 480, 900, 900, 900]);
 
     // One call tries it, and the others wait for what comes of it.
-    governor.note_call(1, now);
+    governor.note_call(Kind::Push, 1, now);
     assert!(governor.next_call_at(now, Urgency::Change) > now);
     governor.went_through(now);
     assert_eq!(governor.next_call_at(now, Urgency::Change), now);
@@ -369,7 +369,7 @@ fn a_clock_that_goes_back_or_jumps_breaks_nothing() {
     let mut governor = Governor::new(LIMITS);
     for now in [START, seconds(5), Duration::ZERO, START * 1000, Duration::MAX, START] {
         governor.usage(50_000, ALLOWED, now);
-        governor.note_call(100, now);
+        governor.note_call(Kind::Push, 100, now);
         for urgency in [Urgency::Background, Urgency::Change, Urgency::Person] {
             assert!(governor.next_call_at(now, urgency) >= now);
         }
@@ -387,5 +387,5 @@ fn a_governor_is_small_plain_data() {
     fn plain<T: Copy + Send + Sync + 'static>() -> usize {
         size_of::<T>()
     }
-    assert!(plain::<Governor>() <= 640, "{}", plain::<Governor>());
+    assert!(plain::<Governor>() <= 2560, "{}", plain::<Governor>());
 }

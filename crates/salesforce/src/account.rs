@@ -45,7 +45,8 @@ impl Salesforce {
         })
     }
 
-    /// `{"DailyApiRequests": {"Max": 15000, "Remaining": 14998}}` (REST API guide, limits); needs a
+    /// `{"DailyApiRequests": {"Max": 15000, "Remaining": 14998}}`, and `DailyDeliveredPlatformEvents`, which change
+    /// events count towards (REST API guide, limits); needs a
     /// right that the user may not have. It is also the first request of the REST API proper: that
     /// the API is closed to the user shows here.
     async fn ask_limits(&self) -> Result<(), Fault> {
@@ -61,10 +62,18 @@ impl Salesforce {
             }
             Err(fault) => return Err(fault),
         };
-        let number = |name: &str| body.get("DailyApiRequests")?.get(name)?.as_u64();
-        if let (Some(allowed), Some(remaining)) = (number("Max"), number("Remaining")) {
+        let usage = |name: &str| {
+            let number = |part: &str| body.get(name)?.get(part)?.as_u64();
+            let (allowed, remaining) = (number("Max")?, number("Remaining")?);
             let used = allowed.saturating_sub(remaining);
-            self.note_usage(Usage { used, allowed, at: SystemTime::now() });
+            Some(Usage { used, allowed, at: SystemTime::now() })
+        };
+        if let Some(usage) = usage("DailyApiRequests") {
+            self.note_usage(usage);
+        }
+        // Where an add-on counts them by the month, the day's number is 0.
+        if let Some(usage) = usage("DailyDeliveredPlatformEvents").filter(|u| u.allowed > 0) {
+            self.note_events_usage(usage);
         }
         Ok(())
     }

@@ -31,6 +31,7 @@ pub struct Salesforce {
     pub(crate) streams: Streams,
     login_count: AtomicU64,
     usage: PlainMutex<Option<Usage>>,
+    events_usage: PlainMutex<Option<Usage>>,
     calls: AtomicU64,
     described: PlainMutex<HashMap<String, (HeaderValue, Object)>>,
 }
@@ -64,6 +65,7 @@ impl Salesforce {
             streams: Streams::default(),
             login_count: AtomicU64::new(0),
             usage: PlainMutex::default(),
+            events_usage: PlainMutex::default(),
             calls: AtomicU64::new(0),
             described: PlainMutex::default(),
         })
@@ -96,6 +98,10 @@ impl Salesforce {
         *self.usage.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(usage);
     }
 
+    pub(crate) fn note_events_usage(&self, usage: Usage) {
+        *self.events_usage.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(usage);
+    }
+
     /// Whatever the other side quotes: a secret of ours goes no further.
     pub(crate) fn redacted(&self, mut fault: Fault, session: Option<&Session>) -> Fault {
         let mut secrets = self.flow.secrets();
@@ -124,6 +130,10 @@ impl Connector for Salesforce {
 
     fn usage(&self) -> Option<Usage> {
         *self.usage.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn events_usage(&self) -> Option<Usage> {
+        *self.events_usage.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn calls(&self) -> u64 {

@@ -13,6 +13,7 @@ mod call;
 mod client;
 mod codes;
 mod describe;
+pub mod estimate;
 mod events;
 mod id;
 mod jsonb;

@@ -6,15 +6,18 @@ mod bulk;
 mod campaign;
 mod events;
 mod fencing;
+mod importing;
 mod lost_answers;
 mod mending;
 mod one_record;
+mod planning;
 mod reckoning;
 mod registering;
 mod schema_changes;
 mod several;
 mod trouble;
 mod unanswered;
+mod usage;
 
 use cluster::Cluster;
 use cluster::postgres::Client;

@@ -30,6 +30,7 @@ use connector::{
     Capabilities, Connector, Fault, FaultKind, Mark, Outcome, Page, Record, WriteBatch,
 };
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use governor::Kind;
 use intent::{Intent, Op};
 use merge::Side;
 use poll::Poll;
@@ -191,6 +192,16 @@ impl State {
         let (number, request) = (call.number, call.request.clone());
         self.left.insert(number, (call, self.moment));
         Some((number, request))
+    }
+
+    /// What the next call that may leave now is for.
+    pub fn next_kind(&self) -> Kind {
+        match self.ready().map(|place| &self.outbox[place].purpose) {
+            Some(Purpose::Write(_)) => Kind::Push,
+            Some(Purpose::Poll) => Kind::Poll,
+            Some(Purpose::Load | Purpose::LoadLinks(_)) => Kind::Load,
+            _ => Kind::Other,
+        }
     }
 
     /// The place in the outbox of the next call that may leave now.

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How often the other system is asked for changes, unless the document says.
-const INTERVAL: Duration = Duration::from_secs(30);
+pub const INTERVAL: Duration = Duration::from_secs(30);
 
 /// What is asked for again and again: no page within so long after a request to hurry.
 const HURRY: Duration = Duration::from_millis(500);
@@ -25,6 +25,8 @@ pub struct Poll {
     pub at: String,
     due: Instant,
     interval: Duration,
+    /// How many times as long intervals are at the moment, so that the account's calls last.
+    stretch: f64,
     /// Somebody waits for a poll that begins from now on; the poll under way is the one.
     wanted: bool,
     answers: bool,
@@ -42,6 +44,7 @@ impl Poll {
             at,
             due: Instant::now(),
             interval: interval.unwrap_or(INTERVAL),
+            stretch: 1.0,
             wanted: false,
             answers: false,
             next: None,
@@ -53,10 +56,24 @@ impl Poll {
         self.interval
     }
 
+    /// How many polls a second are wished.
+    pub fn wished(&self) -> f64 {
+        1.0 / self.interval.as_secs_f64().max(1.0)
+    }
+
     /// Asks as often from now on.
     pub fn ask_every(&mut self, interval: Duration) {
         self.interval = interval;
         self.due = self.due.min(Instant::now() + interval);
+    }
+
+    /// Intervals are to be so many times as long: longer ones from the next on, shorter ones now. What somebody waits for
+    /// comes at once all the same.
+    pub fn stretch(&mut self, times: f64) {
+        if times < self.stretch {
+            self.due = self.due.min(Instant::now() + self.interval.mul_f64(times));
+        }
+        self.stretch = times;
     }
 
     /// Asks soon.
@@ -226,7 +243,7 @@ impl Sync {
             return Ok(());
         }
         state.poll.next = None;
-        state.poll.due = next_turn(state.poll.interval);
+        state.poll.due = next_turn(state.poll.interval.mul_f64(state.poll.stretch));
         if state.poll.answers {
             state.poll.wanted = false;
         } else if state.poll.wanted {

@@ -9,7 +9,7 @@ use crate::worker::governors::{self, Meter};
 use crate::worker::round::Worker;
 use crate::worker::transaction::{Failure, refuse, transaction};
 use connector::{Fault, FaultKind};
-use governor::Urgency;
+use governor::{Kind, Urgency};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -218,7 +218,7 @@ impl Worker {
         }
         if connection.new_secret.is_some() {
             // Calls of a connector of its own.
-            let wait = Meter::new(line.account).leave(Urgency::Change);
+            let wait = Meter::new(line.account).leave(Urgency::Change, Kind::Other);
             let new = connection.new_secret.take_if(|_| wait.is_zero());
             let Some(new) = new else { return self.hold_back(name, wait) };
             connection.checking = true;
@@ -227,7 +227,7 @@ impl Worker {
             });
         }
         if !connection.checked {
-            let wait = line.meter.leave(Urgency::Change);
+            let wait = line.meter.leave(Urgency::Change, Kind::Other);
             if !wait.is_zero() {
                 return self.hold_back(name, wait);
             }
@@ -251,7 +251,7 @@ impl Worker {
         if under_way {
             return Ok(());
         }
-        let wait = line.meter.leave(urgency);
+        let wait = line.meter.leave(urgency, Kind::Other);
         if !wait.is_zero() {
             return self.hold_back(name, wait);
         }

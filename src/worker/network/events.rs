@@ -70,7 +70,8 @@ impl Worker {
                 connection.listening.insert(object.to_owned(), Listening::default());
             }
             let Some(listening) = connection.listening.get_mut(object) else { continue };
-            if listening.asked || listening.not_before.is_some_and(|at| at > now) {
+            let held = listening.asked || listening.not_before.is_some_and(|at| at > now);
+            if held || !line.meter.may_listen() {
                 continue;
             }
             listening.asked = true;
@@ -99,6 +100,9 @@ impl Worker {
                 missed = listening.place.is_none();
                 listening.place = place.or(listening.place.take());
                 (listening.failures, listening.not_before) = (0, None);
+                if let Some(line) = &connection.line {
+                    line.meter.delivered(events.len());
+                }
                 for event in events {
                     match event {
                         // What the other side made of our own writes comes with the poll.

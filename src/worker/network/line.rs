@@ -4,7 +4,7 @@ use super::events::Listening;
 use crate::engine::remote::State;
 use crate::worker::governors::{Account, Meter};
 use connector::{Connector, Fault};
-use governor::Urgency;
+use governor::{Kind, Urgency};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -81,8 +81,8 @@ impl Connection {
     }
 
     /// How long the next call has to wait for the account's allowance; if it need not, it has been counted.
-    pub(super) fn leave(&mut self, urgency: Urgency) -> Duration {
-        self.line.as_mut().map_or(Duration::ZERO, |line| line.meter.leave(urgency))
+    pub(super) fn leave(&mut self, urgency: Urgency, kind: Kind) -> Duration {
+        self.line.as_mut().map_or(Duration::ZERO, |line| line.meter.leave(urgency, kind))
     }
 
     /// An object is to be described. After so many failures with it as it was described last it is

@@ -6,7 +6,7 @@ use crate::engine::remote::{Reply, State};
 use crate::worker::round::Worker;
 use crate::worker::transaction::Failure;
 use connector::{ChangesOf, Fault, Page};
-use governor::Urgency;
+use governor::{Kind, Urgency};
 use std::sync::Arc;
 
 /// The call of a sync that an answer belongs to.
@@ -44,7 +44,7 @@ impl Worker {
             return Ok(false);
         }
         let Some(connection) = self.network.connections.get_mut(name) else { return Ok(false) };
-        let wait = connection.leave(Urgency::Background);
+        let wait = connection.leave(Urgency::Background, Kind::Poll);
         if !wait.is_zero() {
             self.hold_back(name, wait)?;
             return Ok(false);

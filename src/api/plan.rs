@@ -1,0 +1,245 @@
+//! What a sync would take: `sync.plan` for a document, `sync.plan_objects` for objects of a connection. Both ask the
+//! other side and make nothing.
+
+#![allow(clippy::type_complexity, reason = "the columns of a table")]
+
+use super::{border, or_raise, syncs};
+use crate::border::inwards;
+use crate::connection;
+use crate::engine::plan::{self, Plan};
+use crate::engine::remote::{columns, poll};
+use crate::speech;
+use crate::sql::{self, Arg};
+use crate::worker::governors;
+use crate::worker::transaction::Failure;
+use connector::{Field, Object};
+use document::InitialSync;
+use merge::Side;
+use pgrx::AnyArray;
+use pgrx::prelude::*;
+use salesforce::estimate::{Line, Wish, estimate};
+use serde_json::Value as Json;
+
+/// A line, and the object that it is about; none: all together.
+struct Row(Option<String>, Line);
+
+/// As SQL has it.
+fn table(
+    rows: Vec<Row>,
+) -> TableIterator<
+    'static,
+    (
+        name!(object, Option<Vec<u8>>),
+        name!(what, Vec<u8>),
+        name!(detail, Vec<u8>),
+        name!(figure, Option<f64>),
+    ),
+> {
+    let row = |Row(object, line): Row| {
+        let object = object.as_deref().map(border::text);
+        (object, border::text(line.what), border::text(&line.detail), line.figure)
+    };
+    TableIterator::new(rows.into_iter().map(row).collect::<Vec<_>>())
+}
+
+/// `sync.plan(name text, VARIADIC pieces jsonb[]) RETURNS TABLE (…)`
+#[pg_extern(sql = false)]
+fn plan_sync(
+    name: &[u8],
+    pieces: AnyArray,
+) -> TableIterator<
+    'static,
+    (
+        name!(object, Option<Vec<u8>>),
+        name!(what, Vec<u8>),
+        name!(detail, Vec<u8>),
+        name!(figure, Option<f64>),
+    ),
+> {
+    table(speech::function(|| or_raise(of_document(&inwards(name), &border::documents(&pieces)))))
+}
+
+/// `sync.plan_objects(connection text, objects text[], direction text) RETURNS TABLE (…)`
+#[pg_extern(sql = false)]
+fn plan_objects(
+    connection: &[u8],
+    objects: AnyArray,
+    direction: &[u8],
+) -> TableIterator<
+    'static,
+    (
+        name!(object, Option<Vec<u8>>),
+        name!(what, Vec<u8>),
+        name!(detail, Vec<u8>),
+        name!(figure, Option<f64>),
+    ),
+> {
+    table(speech::function(|| {
+        let objects = border::texts(&objects);
+        or_raise(of_objects(&inwards(connection), &objects, &inwards(direction)))
+    }))
+}
+
+fn of_objects(connection: &str, objects: &[String], direction: &str) -> Result<Vec<Row>, Failure> {
+    let (pull, push) = super::register::directions(direction)?;
+    let connection = connection::usable(connection)?;
+    let mut rows = Vec::new();
+    for (name, described) in
+        objects.iter().zip(connection::describe_and_count(&connection, objects)?)
+    {
+        let (object, records) = match described {
+            Ok(described) => described,
+            Err(failure) => {
+                rows.push(Row(Some(name.clone()), problem(&failure)));
+                continue;
+            }
+        };
+        // As sync.register_table takes them.
+        let fields: Vec<&Field> =
+            object.fields.iter().filter(|f| columns::sql_type(f).is_ok()).collect();
+        let sent = fields.iter().copied().filter(|f| f.name != object.id_field).collect();
+        let wish = Wish {
+            object: &object,
+            fields,
+            sent,
+            pull,
+            push,
+            load: true,
+            records,
+            rows: 0,
+            interval: poll::INTERVAL,
+            identity: false,
+        };
+        rows.extend(estimate(&wish).into_iter().map(|line| Row(Some(object.name.clone()), line)));
+    }
+    rows.extend(totals(&rows, &connection).into_iter().map(|line| Row(None, line)));
+    Ok(rows)
+}
+
+fn problem(failure: &Failure) -> Line {
+    let more = [&failure.detail, &failure.hint].into_iter().flatten();
+    let detail = more.fold(failure.message.clone(), |text, more| format!("{text} - {more}"));
+    Line { what: "problem", detail, figure: None }
+}
+
+fn of_document(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
+    let (plan, is_new) = syncs::planned(name, pieces)?;
+    let Some((remote, of)) = plan.remote() else {
+        let detail = "both sides are tables of this database: no other system is called";
+        let line = Line { what: "polling: calls a day", detail: detail.into(), figure: Some(0.0) };
+        return Ok(vec![Row(None, line)]);
+    };
+    let connection = connection::usable(&of.connection)?;
+    let described = connection::describe_and_count(&connection, std::slice::from_ref(&of.object))?;
+    let Some(described) = described.into_iter().next() else { return Ok(Vec::new()) };
+    let (object, records) = described?;
+    let (fields, unknown) = travelling(&plan, remote, &object, |_| true);
+    let (sent, _) =
+        travelling(&plan, remote, &object, |f| f.how[remote.other() as usize].is_some());
+    let load = is_new && plan.config.initial != InitialSync::None;
+    let push = plan.flows_from(remote.other());
+    let wish = Wish {
+        object: &object,
+        fields,
+        sent,
+        pull: plan.flows_from(remote),
+        push,
+        load,
+        records,
+        rows: if push && load { rows_of(&plan, remote.other()) } else { 0 },
+        interval: plan.config.polling_interval.unwrap_or(poll::INTERVAL),
+        identity: plan.config.identity.is_some(),
+    };
+    let mut lines = estimate(&wish);
+    for name in unknown {
+        let near = document::nearest(&name, object.fields.iter().map(|f| f.name.as_str()));
+        let near = near.map(|near| format!("; perhaps \"{near}\" is meant")).unwrap_or_default();
+        let detail = format!("{} has no field \"{name}\"{near}", object.name);
+        lines.push(Line { what: "warning", detail, figure: None });
+    }
+    let mut rows: Vec<Row> =
+        lines.into_iter().map(|line| Row(Some(object.name.clone()), line)).collect();
+    rows.extend(totals(&rows, &connection).into_iter().map(|line| Row(None, line)));
+    Ok(rows)
+}
+
+/// The object's fields that a plan has, and names of the document that are none.
+fn travelling<'a>(
+    plan: &Plan,
+    remote: Side,
+    object: &'a Object,
+    which: impl Fn(&plan::Field) -> bool,
+) -> (Vec<&'a Field>, Vec<String>) {
+    let (mut fields, mut unknown) = (Vec::new(), Vec::new());
+    for field in plan.fields.iter().filter(|f| which(f)) {
+        let inputs = &field.inputs[remote as usize];
+        for &column in field.column[remote as usize].iter().chain(inputs) {
+            let name = &plan.side(remote).columns[column].name;
+            match object.field(name) {
+                Some(field) if fields.iter().any(|known: &&Field| known.name == field.name) => {}
+                Some(field) => fields.push(field),
+                None if unknown.contains(name) => {}
+                None => unknown.push(name.clone()),
+            }
+        }
+    }
+    (fields, unknown)
+}
+
+/// About how many rows a table has, as the server last counted them; one that it never did is counted.
+fn rows_of(plan: &Plan, side: Side) -> u64 {
+    let table = plan.side(side);
+    let number = |text: Option<String>| text?.parse::<f64>().ok().filter(|n| *n >= 0.0);
+    let known = number(sql::one(
+        "SELECT c.reltuples FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
+        &[Arg::Oid(table.oid)],
+    ));
+    let counted =
+        || number(sql::one(&format!("SELECT pg_catalog.count(*) FROM {}", table.name), &[]));
+    known.or_else(counted).unwrap_or_default() as u64
+}
+
+/// All objects together, held against what the account allows.
+fn totals(rows: &[Row], connection: &connection::Connection) -> Vec<Line> {
+    let sum = |what: &str| -> f64 {
+        rows.iter().filter(|row| row.1.what == what).filter_map(|row| row.1.figure).sum()
+    };
+    let polling = sum("polling: calls a day");
+    let mut lines = vec![Line {
+        what: "polling: calls a day",
+        detail: "all objects together".into(),
+        figure: Some(polling),
+    }];
+    let Some(reading) = governors::read(connection::account(connection.server)) else {
+        return lines;
+    };
+    if let Some(allowed) = reading.allowed {
+        let share = allowed.saturating_sub(reading.reserve);
+        let used = reading.used;
+        let detail = if polling > share as f64 * 0.75 {
+            format!(
+                "of {allowed} a day, {used} of them used; {polling} would go to polling alone: its intervals will be stretched"
+            )
+        } else {
+            format!("of {allowed} a day, {used} of them used; a fifth is left to others")
+        };
+        lines.push(Line { what: "calls that may be used", detail, figure: Some(share as f64) });
+    }
+    if let Some(allowed) = reading.events_allowed {
+        lines.push(Line {
+            what: "events that may be used",
+            detail: format!(
+                "of {allowed} a day, {} of them used; each change of an object that Change Data Capture tells of is one",
+                reading.events_used
+            ),
+            figure: Some((allowed - allowed / 5) as f64),
+        });
+    }
+    for what in ["first load: calls", "first push: calls", "disk: bytes"] {
+        let figure = sum(what);
+        if figure > 0.0 {
+            lines.push(Line { what, detail: "all objects together".into(), figure: Some(figure) });
+        }
+    }
+    lines
+}
