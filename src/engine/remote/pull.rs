@@ -62,25 +62,27 @@ impl Sync {
         epoch: i32,
         shapes: &mut Shapes,
     ) -> Result<Step, Failure> {
-        let piece = self.plan.config.batch_size as usize;
+        let piece = self.piece();
         let Some(state) = &mut self.remote else { return Ok(Step::Rest) };
-        let Some(work) = &mut state.work else { return Ok(Step::Rest) };
+        let Some(mut work) = state.work.take() else { return Ok(Step::Rest) };
         let from = work.place;
         let to = (from + piece).min(work.records.len());
         if from < to {
-            let records = work.records[from..to].to_vec();
-            let (moment, load) = (work.moment, work.load.clone());
+            let begun = Instant::now();
             let origin = if work.from_job { Origin::Job } else { Origin::Page };
-            self.loading = load;
-            let taken = self.take_read(epoch, shapes, &records, moment, origin);
+            self.loading = work.load.clone();
+            let records = &work.records[from..to];
+            let taken = self.take_read(epoch, shapes, records, work.moment, origin);
             self.loading = None;
-            taken?;
-            if let Some(work) = self.remote.as_mut().and_then(|s| s.work.as_mut()) {
+            if taken.is_ok() {
                 work.place = to;
+                self.learn(to - from, begun);
             }
-            return Ok(Step::Done);
+            if let Some(state) = &mut self.remote {
+                state.work = Some(work);
+            }
+            return taken.map(|()| Step::Done);
         }
-        let Some(work) = state.work.take() else { return Ok(Step::Rest) };
         match &work.load {
             Some(load) => self.end_load_page(load.clone(), &work)?,
             None => self.end_poll_page(&work)?,

@@ -189,7 +189,7 @@ impl Sync {
             })?;
         }
         let begun = Instant::now();
-        let chunk = self.chunk.size(self.plan.config.batch_size as usize);
+        let chunk = self.piece();
         let Self { plan, collector, .. } = &mut *self;
         // Only what concerns this sync counts as work.
         let mut mine: Vec<Entry> = Vec::new();
@@ -277,6 +277,16 @@ impl Sync {
                 seq: batch.settled_at(place),
             }
         }
+    }
+
+    /// How many records are well worked on in one transaction.
+    pub fn piece(&mut self) -> usize {
+        self.chunk.size(self.plan.config.batch_size as usize)
+    }
+
+    /// So many have been, since then.
+    pub fn learn(&mut self, records: usize, begun: Instant) {
+        self.chunk.learn(records, begun.elapsed());
     }
 
     /// How many changes of the batch at hand have not been looked at.
