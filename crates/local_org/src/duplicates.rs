@@ -68,6 +68,14 @@ impl Insistence {
         };
         Self { allow_save: says("allowSave"), details: says("includeRecordDetails") }
     }
+
+    /// What a part of a request says holds beside what the whole does.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            allow_save: self.allow_save || other.allow_save,
+            details: self.details || other.details,
+        }
+    }
 }
 
 impl Org {

@@ -11,7 +11,8 @@
 //! soql       queries: lexer, parser, plan, evaluation
 //! org        the state; save is how records are written, recycle and merging how they go, late what commits late
 //! seed       records of a new Developer Edition
-//! schema     objects, field their fields; standard those that are there from the start; describe how they are told
+//! schema     objects, field their fields; standard those that are there from the start; define how they come
+//!            and go; describe how they are told
 //! person     accounts that are persons, and their contacts
 //! value      what becomes of a value that is written; formula and rollup what the org computes
 //! table      the records of one object with their indexes
@@ -140,6 +141,7 @@ mod calls;
 mod certificate;
 mod clock;
 mod control;
+mod define;
 mod describe;
 mod duplicates;
 mod error;

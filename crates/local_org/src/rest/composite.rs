@@ -2,6 +2,7 @@
 
 use super::{body, serve};
 use crate::ApiError;
+use crate::duplicates::Insistence;
 use crate::exchange::{Answer, Body, Request};
 use crate::org::{Caller, Org};
 use serde_json::{Map, Value, json};
@@ -66,6 +67,7 @@ pub(super) fn carry_out(
                 let caller = Caller {
                     method: request.method.clone(),
                     path: request.path.clone(),
+                    insistence: caller.insistence.or(Insistence::of(&request)),
                     ..caller.clone()
                 };
                 let before = org.savepoint();

@@ -107,6 +107,18 @@ fn each_record_of_a_call_is_examined_and_so_is_a_change() {
 }
 
 #[test]
+fn a_part_of_a_composite_insists_by_itself() {
+    let client = client(DuplicateRule::new("Account", &["Name"]));
+    client.account("A");
+    let part = |reference: &str, headers: Value| json!({"method": "POST", "url": format!("{DATA}/sobjects/Account"), "referenceId": reference, "body": {"Name": "A"}, "httpHeaders": headers});
+    let parts = json!({"compositeRequest": [part("a", json!({})), part("b", json!({HEADER: "allowSave=true"}))]});
+    let reply = client.post("/composite", &parts).json();
+    let answers = &reply["compositeResponse"];
+    assert_eq!(answers[0]["body"][0]["errorCode"], "DUPLICATES_DETECTED");
+    assert_eq!(answers[1]["httpStatusCode"], 201);
+}
+
+#[test]
 fn wrong_data_fails_record_by_record() {
     let client = Client::start();
     let record = |more: Value| {
