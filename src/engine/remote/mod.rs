@@ -199,7 +199,7 @@ impl State {
         match self.ready().map(|place| &self.outbox[place].purpose) {
             Some(Purpose::Write(_)) => Kind::Push,
             Some(Purpose::Poll) => Kind::Poll,
-            Some(Purpose::Load | Purpose::LoadLinks(_)) => Kind::Load,
+            Some(Purpose::Load | Purpose::Job(_) | Purpose::LoadLinks(_)) => Kind::Load,
             _ => Kind::Other,
         }
     }
