@@ -48,7 +48,8 @@ impl Turn {
     /// # Errors
     /// This server is a standby, where nothing can be stored.
     pub fn take(connection: &Connection) -> Result<Self, Failure> {
-        let rotates = secret::flow_of(connection).is_ok_and(|flow| flow.kind == flow::Kind::RefreshToken);
+        let rotates =
+            secret::flow_of(connection).is_ok_and(|flow| flow.kind == flow::Kind::RefreshToken);
         if !rotates {
             return Ok(Self(None));
         }
