@@ -5,6 +5,7 @@
 use super::{border, or_raise};
 use crate::border::inwards;
 use crate::connection;
+use crate::engine::remote::needs;
 use crate::speech;
 use pgrx::prelude::*;
 
@@ -18,10 +19,10 @@ fn test_connection(
 > {
     let rows = speech::function(|| {
         let connection = or_raise(connection::usable(&inwards(name)));
-        let findings = or_raise(connection::test(&connection));
+        let findings = or_raise(connection::test(&connection, &needs::of(&connection.name)));
         let row = |f: connection::Finding| {
             (
-                border::text(f.what),
+                border::text(&f.what),
                 f.ok,
                 border::text(&f.detail),
                 f.remedy.as_deref().map(border::text),

@@ -2,16 +2,19 @@
 
 use super::call::{Caller, Resolve, Turn};
 use super::catalog::{self, Connection, value};
+use super::rights::{self, Need};
 use super::{connector, connector_with_new_secret, fault_to_failure, has_new_secret, link, secret};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
-use connector::{Account, Connector, Fault, FaultKind, Field, Kind, Object, ObjectName};
+use connector::{
+    Account, Connector, Fault, FaultKind, Field, Kind, Object, ObjectName, Remark, Usage,
+};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// One thing that was looked at.
 pub struct Finding {
-    pub what: &'static str,
+    pub what: String,
     pub ok: bool,
     pub detail: String,
     pub remedy: Option<String>,
@@ -154,14 +157,21 @@ pub fn postgres_type(field: &Field) -> &'static str {
 struct Answers {
     account: Result<Account, Fault>,
     took: Duration,
+    remarks: Result<Vec<Remark>, Fault>,
     objects: Option<Result<Vec<ObjectName>, Fault>>,
+    /// The objects that syncs use.
+    described: Vec<(String, Result<Object, Fault>)>,
 }
 
-/// Goes through all that a connection needs, up to the first thing that is missing.
+/// Goes through all that a connection needs, and what its syncs need of the other side, up to the first thing that
+/// keeps the rest from being looked at.
 ///
 /// # Errors
 /// None of the connection's own; these are what it finds.
-pub fn test(connection: &Connection) -> Result<Vec<Finding>, Failure> {
+pub fn test(
+    connection: &Connection,
+    needs: &[(String, Result<Need, Failure>)],
+) -> Result<Vec<Finding>, Failure> {
     let mut found = Vec::new();
     if let Err(failure) = link::check_system(connection) {
         found.push(failed("connector", &failure));
@@ -196,13 +206,26 @@ pub fn test(connection: &Connection) -> Result<Vec<Finding>, Failure> {
     if !reached {
         return Ok(found);
     }
-    match asked(connection, link)? {
+    let readable: Vec<&Need> = needs.iter().filter_map(|(_, need)| need.as_ref().ok()).collect();
+    match asked(connection, link, &readable)? {
         None => {
             found.push(no_answer());
             return Ok(found);
         }
-        Some(answers) => report(&answers, &mut found),
+        Some(answers) => {
+            report(&answers, &mut found);
+            for (object, described) in &answers.described {
+                let of_it: Vec<&Need> = readable
+                    .iter()
+                    .copied()
+                    .filter(|need| need.object.eq_ignore_ascii_case(object))
+                    .collect();
+                found.extend(rights::findings(&of_it, described));
+            }
+        }
     }
+    let unreadable = needs.iter().filter_map(|(sync, need)| Some((sync, need.as_ref().err()?)));
+    found.extend(unreadable.map(|(sync, failure)| failed(format!("sync {sync}"), failure)));
     if has_new_secret(connection.server)
         && let Some(finding) = new_secret(connection)?
     {
@@ -211,24 +234,54 @@ pub fn test(connection: &Connection) -> Result<Vec<Finding>, Failure> {
     Ok(found)
 }
 
-fn asked(connection: &Connection, link: Arc<dyn Connector>) -> Result<Option<Answers>, Failure> {
-    let mut caller = Caller::new(connection, link);
+/// In one call: a connection of the client lives no longer than the thread that made it.
+fn asked(
+    connection: &Connection,
+    link: Arc<dyn Connector>,
+    needs: &[&Need],
+) -> Result<Option<Answers>, Failure> {
+    let mut objects: Vec<String> = Vec::new();
+    for need in needs {
+        if !objects.iter().any(|known| known.eq_ignore_ascii_case(&need.object)) {
+            objects.push(need.object.clone());
+        }
+    }
     let begun = Instant::now();
-    let Some(account) =
-        in_time(caller.ask(Resolve::Insists, |c| Box::pin(async move { c.check().await })))?
-    else {
-        return Ok(None);
+    let answer = Caller::new(connection, link)
+        .ask(Resolve::Insists, move |c| Box::pin(async move { look(&*c, objects).await }));
+    let refused = |fault| Answers {
+        account: Err(fault),
+        took: begun.elapsed(),
+        remarks: Ok(Vec::new()),
+        objects: None,
+        described: Vec::new(),
     };
+    Ok(in_time(answer)?.map(|answers| answers.unwrap_or_else(refused)))
+}
+
+/// On a network thread.
+async fn look(link: &dyn Connector, objects: Vec<String>) -> Result<Answers, Fault> {
+    let begun = Instant::now();
+    let account = link.check().await;
     let took = begun.elapsed();
-    let objects = if account.is_ok() {
-        let objects =
-            in_time(caller.ask(Resolve::Insists, |c| Box::pin(async move { c.objects().await })))?;
-        let Some(objects) = objects else { return Ok(None) };
-        Some(objects)
-    } else {
-        None
-    };
-    Ok(Some(Answers { account, took, objects }))
+    if let Err(fault) = &account
+        && (fault.kind != FaultKind::Configuration || is_of_the_way(fault))
+    {
+        return Err(fault.clone());
+    }
+    // Where it is the setup that is wrong, what is there to see may tell why.
+    let remarks = link.survey().await;
+    let (mut all, mut described) = (None, Vec::new());
+    if account.is_ok() {
+        let found = link.objects().await;
+        // Nothing can be said of one object where nothing can be said of all.
+        for object in objects.into_iter().filter(|_| found.is_ok()) {
+            let answer = link.describe(&object).await;
+            described.push((object, answer));
+        }
+        all = Some(found);
+    }
+    Ok(Answers { account, took, remarks, objects: all, described })
 }
 
 /// That there was no answer in time is a finding.
@@ -242,7 +295,7 @@ fn in_time<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
 
 fn no_answer() -> Finding {
     Finding {
-        what: "reached",
+        what: "reached".into(),
         ok: false,
         detail: format!("no answer within {} ms", crate::settings::CALL_TIMEOUT.get()),
         remedy: Some("Try again, or increase sync_ext.call_timeout.".into()),
@@ -265,7 +318,7 @@ fn addresses(connection: &Connection) -> Finding {
     }
     if hosts.is_empty() {
         return Finding {
-            what: "address",
+            what: "address".into(),
             ok: false,
             detail: "the connection has no instance_url".into(),
             remedy: Some("Set it with sync.alter_connection.".into()),
@@ -284,31 +337,26 @@ fn report(answers: &Answers, found: &mut Vec<Finding>) {
                 found.push(reached(answers.took));
             }
             found.push(of_fault(if is_of_the_way(fault) { "reached" } else { "login" }, fault));
+            let told = answers.remarks.iter().flatten().filter(|remark| !remark.ok);
+            found.extend(told.map(of_remark));
             return;
         }
     };
     found.push(reached(answers.took));
     let user = if account.user.is_empty() { &account.user_id } else { &account.user };
     found.push(fine("login", format!("org {} as {user}", account.id)));
-    found.push(fine("API version", account.version.clone()));
+    match &answers.remarks {
+        Ok(remarks) => found.extend(remarks.iter().map(of_remark)),
+        Err(fault) => found.push(of_fault("survey", fault)),
+    }
     found.push(match account.usage {
         None => fine("quota", "the user may not see how many calls are left".into()),
-        Some(usage) => {
-            let left = usage.allowed.saturating_sub(usage.used);
-            let ok = left.saturating_mul(20) >= usage.allowed;
-            Finding {
-                what: "quota",
-                ok,
-                detail: format!("{left} of {} calls of the day are left", usage.allowed),
-                remedy: (!ok)
-                    .then(|| "Something uses most of the calls; see the org's API usage.".into()),
-            }
-        }
+        Some(usage) => quota(usage),
     });
     if let Some(offset) = account.clock_offset_ms {
         let ok = offset.abs() < CLOCK_TOLERANCE;
         found.push(Finding {
-            what: "clock",
+            what: "clock".into(),
             ok,
             detail: format!("the other side's is {offset} ms from this server's"),
             remedy: (!ok).then(|| "Have this server's clock set by NTP.".into()),
@@ -321,12 +369,37 @@ fn report(answers: &Answers, found: &mut Vec<Finding>) {
             let writable = objects.iter().filter(|o| o.createable && o.updateable).count();
             let ok = !objects.is_empty();
             found.push(Finding {
-                what: "objects",
+                what: "objects".into(),
                 ok,
                 detail: format!("{} can be read, {writable} of them written", objects.len()),
                 remedy: (!ok).then(|| "Give the user rights on the objects to be synced.".into()),
             });
         }
+    }
+}
+
+fn quota(usage: Usage) -> Finding {
+    let left = usage.allowed.saturating_sub(usage.used);
+    let share = governor::Limits::default().reserve_share;
+    let reserve = (usage.allowed as f64 * share).ceil() as u64;
+    let ok = left.saturating_mul(20) >= usage.allowed;
+    Finding {
+        what: "quota".into(),
+        ok,
+        detail: format!(
+            "{} of {} calls of the day are used, {left} are left; syncs leave {reserve} of them to others",
+            usage.used, usage.allowed
+        ),
+        remedy: (!ok).then(|| "Something uses most of the calls; see the org's API usage.".into()),
+    }
+}
+
+fn of_remark(remark: &Remark) -> Finding {
+    Finding {
+        what: remark.what.into(),
+        ok: remark.ok,
+        detail: remark.detail.clone(),
+        remedy: (!remark.remedy.is_empty()).then(|| remark.remedy.clone()),
     }
 }
 
@@ -360,18 +433,18 @@ fn reached(took: Duration) -> Finding {
     fine("reached", format!("answered within {} ms", took.as_millis().max(1)))
 }
 
-fn fine(what: &'static str, detail: String) -> Finding {
-    Finding { what, ok: true, detail, remedy: None }
+fn fine(what: impl Into<String>, detail: String) -> Finding {
+    Finding { what: what.into(), ok: true, detail, remedy: None }
 }
 
-fn of_fault(what: &'static str, fault: &Fault) -> Finding {
+fn of_fault(what: impl Into<String>, fault: &Fault) -> Finding {
     failed(what, &fault_to_failure(fault))
 }
 
-fn failed(what: &'static str, failure: &Failure) -> Finding {
+pub(super) fn failed(what: impl Into<String>, failure: &Failure) -> Finding {
     let mut detail = failure.message.clone();
     if let Some(more) = &failure.detail {
         detail = format!("{detail}. {more}");
     }
-    Finding { what, ok: false, detail, remedy: failure.hint.clone() }
+    Finding { what: what.into(), ok: false, detail, remedy: failure.hint.clone() }
 }

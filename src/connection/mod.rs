@@ -5,11 +5,13 @@
 //! ```text
 //! catalog      the servers and their options          options     which there are, and their values
 //! define       making, changing, ending one           secret      the user mapping; old and new secrets
+//! given        what somebody hands over as one
 //! link         the connector of a connection          file        secrets in files
 //! flow         ways to log in, and what they need     rotation    secrets that the other side replaces
 //! courier      storing one of them, whatever becomes of the transaction
 //! generation   noticing that any of it changed        refusal     a connector's fault as an SQL error
 //! inspect      looking at the other side              call        from a person's own backend
+//! rights       what its user may do with the objects of syncs
 //! discretion   keeping secrets out of the server's log and out of pg_stat_activity
 //! ```
 
@@ -21,11 +23,13 @@ pub mod discretion;
 mod file;
 mod flow;
 mod generation;
+mod given;
 mod health;
 mod inspect;
 mod link;
 mod options;
 mod refusal;
+mod rights;
 mod rotation;
 mod secret;
 
@@ -34,6 +38,7 @@ pub use self::{
     catalog::{Connection, all, by_name, by_oid, for_documents, pairs, settings, users_of},
     define::{Patch, alter, create, described, drop},
     generation::changed,
+    given::Given,
     health::{logged_in, missing_right, note, state_of},
     inspect::{
         Finding, describe, describe_and_count, describe_each, objects, postgres_type, test, usable,
@@ -41,8 +46,9 @@ pub use self::{
     link::{CLIENT, account, connector, connector_with_new_secret, policy, record_id},
     options::validate,
     refusal::fault_to_failure,
+    rights::{FieldNeed, Need},
     rotation::Rotating,
-    secret::{Given, has_new_secret, promote, refuse_new, set},
+    secret::{has_new_secret, promote, refuse_new, set},
 };
 
 /// The wrapper that all connections belong to.

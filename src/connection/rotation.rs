@@ -26,14 +26,9 @@ impl Rotating {
         Some(Self { connector: Arc::clone(connector), server, option, stored })
     }
 
-    /// Was another one handed out that is not stored yet?
-    pub fn is_due(&self) -> bool {
-        self.connector.rotating_secret().is_some_and(|now| now != self.stored)
-    }
-
-    /// Does nobody use the connector any more?
+    /// Does nobody use the connector any more? Then no more will come after what has been settled.
     pub fn is_over(&self) -> bool {
-        Arc::strong_count(&self.connector) == 1 && !self.is_due()
+        Arc::strong_count(&self.connector) == 1
     }
 
     /// Stores the one in use, or takes over what somebody else has stored. Inside a transaction, which is on disk when

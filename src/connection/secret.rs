@@ -6,6 +6,7 @@
 
 use super::catalog::{self, Connection, value};
 use super::flow::{self, Flow};
+use super::given::{Given, check, check_key};
 use super::{NEEDS_CREDENTIALS, NO_CONNECTOR, file, options};
 use crate::capture::attach;
 use crate::sql::{self, Arg};
@@ -14,9 +15,6 @@ use crate::{border, settings};
 use connector::Secret;
 use pgrx::pg_sys::{self, Oid};
 use std::ffi::CString;
-
-/// What somebody hands over, by the names of options: `client_secret`, `private_key_file`.
-pub struct Given<'a>(pub &'a [(&'static str, &'a str)]);
 
 /// What proves who we are, ready to be used.
 pub(super) struct Credentials {
@@ -306,72 +304,6 @@ pub fn set(connection: &Connection, given: &Given<'_>) -> Result<String, Failure
         [] => "stored".into(),
         [one] => format!("stored; {one} is needed too"),
         several => format!("stored; {} are needed too", several.join(" and ")),
-    })
-}
-
-fn check(
-    connection: &Connection,
-    flow: Option<&'static Flow>,
-    given: &Given<'_>,
-) -> Result<(), Failure> {
-    let bad = |message: String, hint: &str| Err(refuse("22023", message, "", hint));
-    if given.0.is_empty() {
-        return bad(
-            "no secret was given".into(),
-            "For example: client_id => '…', client_secret => '…'.",
-        );
-    }
-    for (option, _) in given.0 {
-        let name = flow::secret_of(option).unwrap_or_default();
-        if name != *option && given.0.iter().any(|(other, _)| *other == name) {
-            return bad(
-                format!("\"{name}\" and \"{option}\" exclude each other"),
-                "Give one of them.",
-            );
-        }
-    }
-    for (option, text) in given.0 {
-        let name = flow::secret_of(option).unwrap_or_default();
-        if let Some(flow) = flow
-            && !flow.secrets().any(|secret| secret == name)
-        {
-            return Err(refuse(
-                "22023",
-                format!("connection \"{}\" has no use for {name}", connection.name),
-                &format!(
-                    "auth_type {} uses {}.",
-                    flow.name(),
-                    flow.secrets().collect::<Vec<_>>().join(", ")
-                ),
-                "Set another auth_type with sync.alter_connection first, in the same transaction.",
-            ));
-        }
-        if text.trim().is_empty() {
-            return bad(format!("\"{option}\" is empty"), "Leave it out to keep what is stored.");
-        }
-        let of_lines = *option == "private_key";
-        if text.chars().any(|c| c.is_control() && !(of_lines && "\r\n".contains(c))) {
-            return bad(
-                format!("\"{option}\" holds a control character"),
-                "A line break at its end may have come along.",
-            );
-        }
-        // Without the text itself, which the server would repeat.
-        if let Err(why) = border::check(text) {
-            return bad(format!("\"{option}\" {why}"), "");
-        }
-        if of_lines {
-            check_key(&Secret::new((*text).to_owned()))?;
-        }
-    }
-    Ok(())
-}
-
-fn check_key(pem: &Secret) -> Result<(), Failure> {
-    salesforce::check_private_key(pem).map_err(|fault| Failure {
-        sqlstate: "22023".into(),
-        detail: None,
-        ..super::fault_to_failure(&fault)
     })
 }
 

@@ -68,6 +68,11 @@ pub trait Connector: Send + Sync {
     /// Logs in and asks who we are.
     fn check(&self) -> Answer<'_, Account>;
 
+    /// What else a person should know who looks at the connection: who and what is on the other side. Costs calls.
+    fn survey(&self) -> Answer<'_, Vec<Remark>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// The objects that can be read.
     fn objects(&self) -> Answer<'_, Vec<ObjectName>>;
 
@@ -220,4 +225,16 @@ pub struct Account {
     /// The other side's clock minus ours, in milliseconds, where it told the time.
     pub clock_offset_ms: Option<i64>,
     pub usage: Option<Usage>,
+}
+
+/// One thing that was looked at on the other side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// A word or two: `API version`.
+    pub what: &'static str,
+    /// Is it as it has to be?
+    pub ok: bool,
+    pub detail: String,
+    /// What to do about it; empty where there is nothing to do.
+    pub remedy: String,
 }

@@ -68,6 +68,9 @@ pub struct Field {
     pub nillable: bool,
     pub createable: bool,
     pub updateable: bool,
+    /// No right could make it writable: the other side computes it, or keeps it itself.
+    #[serde(default)]
+    pub fixed: bool,
     /// Filled by the other side where a create says nothing.
     pub defaulted: bool,
     /// Can identify a record in an upsert.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use connector::{
     Account, Answer, Bulk, Capabilities, ChangesOf, Column, Connector, Events, Fault, Mark, Object,
-    ObjectName, Outcome, Page, Record, Secret, Since, Usage, WriteBatch,
+    ObjectName, Outcome, Page, Record, Remark, Secret, Since, Usage, WriteBatch,
 };
 use egress::header::HeaderValue;
 use egress::{Client, Policy};
@@ -150,6 +150,10 @@ impl Connector for Salesforce {
 
     fn check(&self) -> Answer<'_, Account> {
         Box::pin(self.account())
+    }
+
+    fn survey(&self) -> Answer<'_, Vec<Remark>> {
+        Box::pin(self.remarks())
     }
 
     fn objects(&self) -> Answer<'_, Vec<ObjectName>> {

@@ -181,7 +181,9 @@ pub(crate) fn hint(code: &str, message: &str) -> &'static str {
         "invalid_client_id" | "invalid_client" | "invalid_client_credentials" => {
             "Check the consumer key and the consumer secret of the app."
         }
-        "API_DISABLED_FOR_ORG" => "The org's edition or the user's profile does not allow the API.",
+        "API_DISABLED_FOR_ORG" => {
+            "Give the user the permission API Enabled by a permission set; the org's edition has to include the API."
+        }
         "REQUEST_LIMIT_EXCEEDED" if message.contains("Concurrent") => {
             "Too many long requests run at once in the org."
         }

@@ -111,6 +111,10 @@ fn field(field: &Value) -> Field {
         nillable: flag(field, "nillable"),
         createable: writable && flag(field, "createable"),
         updateable: writable && flag(field, "updateable"),
+        fixed: !writable
+            || flag(field, "calculated")
+            || flag(field, "autoNumber")
+            || !flag(field, "permissionable"),
         defaulted: flag(field, "defaultedOnCreate"),
         external_id: flag(field, "externalId"),
         unique: flag(field, "unique"),

@@ -28,6 +28,7 @@ mod refusal;
 mod session;
 mod settings;
 mod soql;
+mod survey;
 pub mod transport;
 mod value;
 mod write;

@@ -37,6 +37,8 @@ fn a_connection_that_works_is_found_to_work() {
             "reached",
             "login",
             "API version",
+            "org",
+            "user",
             "quota",
             "clock",
             "objects"

@@ -6,6 +6,7 @@ mod files;
 mod logins;
 mod looking;
 mod planted;
+mod rights;
 mod secrets;
 
 use cluster::postgres::Client;

@@ -11,6 +11,7 @@ pub mod bulk;
 pub mod columns;
 pub mod intent;
 pub mod load;
+pub mod needs;
 pub mod poll;
 pub mod pull;
 pub mod push;

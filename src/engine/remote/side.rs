@@ -234,6 +234,7 @@ fn assumption(name: &str, config: &Config, local: &Table, side: Side) -> Object 
             nillable: true,
             createable: !id,
             updateable: !id,
+            fixed: id,
             defaulted: false,
             external_id: true,
             unique: false,

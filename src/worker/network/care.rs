@@ -175,7 +175,6 @@ impl Worker {
     /// Stores the secrets that the other side has handed out, and takes over those that somebody else was given.
     pub(super) fn keep_secrets(&mut self, name: &str) -> Result<(), Failure> {
         let Some(rotating) = self.network.rotating.get_mut(name) else { return Ok(()) };
-        rotating.retain(|r| !r.is_over());
         if rotating.is_empty() {
             return Ok(());
         }
@@ -186,6 +185,7 @@ impl Worker {
                 rotating.settled(stored);
             }
         }
+        rotating.retain(|r| !r.is_over());
         Ok(())
     }
 
