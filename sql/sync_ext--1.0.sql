@@ -159,7 +159,9 @@ CREATE TABLE sync._object (
 CREATE TABLE sync._pull (
     sync      int4        NOT NULL CONSTRAINT _pull_pkey PRIMARY KEY,
     at        text        NOT NULL,
-    polled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    polled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- when all its records were last compared
+    reconciled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
 -- How far a sync has read the log. "seen": everything in it is settled. While a batch is worked
@@ -183,6 +185,9 @@ CREATE TABLE sync._load (
     -- transactions that may still write by the old rules, before the first row is read
     waits_for   text[]      NOT NULL DEFAULT '{}',
     last_key    bytea,
+    -- the other system's job that reads for it, and the page of its result to go on with
+    job         text,
+    page        text,
     done        int8        NOT NULL DEFAULT 0,
     expected    int8        NOT NULL DEFAULT 0,
     -- what a person decided about the deletes it finds
@@ -285,6 +290,20 @@ CREATE TABLE sync._error (
     at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 CREATE INDEX _error_sync ON sync._error (sync, at);
+
+-- Changes of the fields of another system's object, a row for each sync that has it. Without an effect: not followed yet.
+CREATE TABLE sync._schema_change (
+    id     int8        GENERATED ALWAYS AS IDENTITY CONSTRAINT _schema_change_pkey PRIMARY KEY,
+    sync   int4        NOT NULL,
+    field  text        NOT NULL,
+    change text        NOT NULL,
+    was    text,
+    is_now text,
+    effect text,
+    remedy text,
+    at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+CREATE INDEX _schema_change_sync ON sync._schema_change (sync, at);
 
 -- Changes of a table that no trigger saw, and when they were made good.
 CREATE TABLE sync._gap (
@@ -398,6 +417,10 @@ COMMENT ON FUNCTION sync.create_sync(text, jsonb[]) IS 'makes a sync of the piec
 CREATE FUNCTION sync.alter_sync(name text, VARIADIC pieces jsonb[]) RETURNS text
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'alter_sync_wrapper';
 COMMENT ON FUNCTION sync.alter_sync(text, jsonb[]) IS 'changes a sync: later pieces replace earlier ones, null removes a key';
+
+CREATE FUNCTION sync.map_field(name text, source text, target text, direction text DEFAULT NULL) RETURNS text
+    LANGUAGE c AS 'MODULE_PATHNAME', 'map_field_wrapper';
+COMMENT ON FUNCTION sync.map_field(text, text, text, text) IS 'takes one more field into a sync, makes its column where there is none, and brings over what is there already';
 
 CREATE FUNCTION sync.drop_sync(name text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'drop_sync_wrapper';
@@ -712,7 +735,7 @@ SELECT s.name AS sync,
             WHEN w.state OPERATOR(pg_catalog.=) 'switched off' THEN 'sync_ext.enabled is off; changes are captured'
             WHEN w.state OPERATOR(pg_catalog.=) 'failing' THEN 'its worker cannot work, the server log says why; changes are captured'
             WHEN w.state OPERATOR(pg_catalog.<>) 'running' THEN pg_catalog.format('its worker is %s; changes are captured', w.state)
-            WHEN s.state OPERATOR(pg_catalog.=) 'paused' THEN 'changes are captured and wait; SELECT sync.resume(...) to go on'
+            WHEN s.state OPERATOR(pg_catalog.=) 'paused' THEN pg_catalog.concat_ws('; ', s.reason, 'changes are captured and wait; SELECT sync.resume(...) to go on')
             WHEN n.trouble THEN n.reason
             WHEN s.reason IS NOT NULL THEN s.reason
             WHEN s.connection IS NOT NULL AND NOT n.described THEN 'the other system is asked what the object looks like'
@@ -803,10 +826,17 @@ SELECT g.id, g.relation AS "table", s.name AS sync, g.reason, g.noticed_at, g.re
  ORDER BY g.id DESC;
 COMMENT ON VIEW sync.gaps IS 'changes that no trigger saw: what happened, and when the table was reconciled';
 
+CREATE VIEW sync.schema_changes AS
+SELECT c.id, s.name AS sync, s.connection, s.object, c.field, c.change, c.was, c.is_now AS now,
+       COALESCE(c.effect, 'not followed yet') AS effect, c.remedy, c.at
+  FROM sync._schema_change c JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) c.sync
+ ORDER BY c.id DESC;
+COMMENT ON VIEW sync.schema_changes IS 'what other systems changed of the fields of their objects: what came of it, and what can be done about it';
+
 CREATE VIEW sync.progress AS
 SELECT s.name AS sync, COALESCE(CASE WHEN l.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS "table",
        CASE WHEN l.kind OPERATOR(pg_catalog.=) 'rows' THEN 'comparing rows' ELSE 'looking for rows that are gone' END AS phase, l.reason,
-       pg_catalog.cardinality(l.waits_for) AS waiting_for_writers, l.done, l.started_at
+       pg_catalog.cardinality(l.waits_for) AS waiting_for_writers, l.done, NULLIF(l.expected, 0) AS expected, l.job, l.started_at
   FROM sync._load l JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) l.sync;
 COMMENT ON VIEW sync.progress IS 'tables that are being gone through: first loads and reconciling';
 
@@ -1102,7 +1132,7 @@ BEGIN
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
     END LOOP;
     IF level OPERATOR(pg_catalog.=) 'admin' THEN
-        FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'drop_sync(text)',
+        FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'map_field(text,text,text,text)', 'drop_sync(text)',
                                     'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'activate(text)', 'retry(bigint)', 'discard(bigint,text)',
                                     'pull(text,text)', 'push(text,text)',
                                     'register_table(text,text,text,text,text)', 'plan(text,jsonb[])', 'plan_objects(text,text[],text)', '_import_order(text,text[],text)',

@@ -51,6 +51,8 @@ pub static SECRET_ROLE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"sync_ext_secrets"));
 /// Milliseconds that a function may wait for the other side before it gives up.
 pub static CALL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+/// Seconds after which an object of another system is described anew.
+pub static DESCRIBE_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(900);
 /// Seconds after which `sync.doctor` calls an open transaction old: nothing that it changed is synced.
 pub static DOCTOR_AGE: GucSetting<i32> = GucSetting::<i32>::new(3600);
 /// Days that a link remembers that its record was deleted, so that a side that was away for so long does
@@ -268,6 +270,16 @@ pub fn register() {
         3600 * 1000,
         Userset,
         GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"sync_ext.describe_interval",
+        c"Time after which an object of another system is described anew.",
+        c"What has changed of its fields is in sync.schema_changes.",
+        &DESCRIBE_INTERVAL,
+        1,
+        86_400,
+        Sighup,
+        GucFlags::UNIT_S,
     );
     // SAFETY: a literal.
     unsafe { pgrx::pg_sys::MarkGUCPrefixReserved(c"sync_ext".as_ptr()) };

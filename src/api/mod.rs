@@ -7,6 +7,7 @@ mod image;
 mod import;
 mod inspect;
 mod lifecycle;
+mod map_field;
 mod one_record;
 mod plan;
 mod register;

@@ -54,6 +54,7 @@ fn end(id: i32) {
             "_intent",
             "_sending",
             "_pull",
+            "_schema_change",
         ] {
             let column = if table == "_sync" { "id" } else { "sync" };
             sql::query(
@@ -398,7 +399,7 @@ fn create_links(plan: &Plan) {
     });
 }
 
-fn alter(name: &str, pieces: &[Json]) -> Result<String, Failure> {
+pub(super) fn alter(name: &str, pieces: &[Json]) -> Result<String, Failure> {
     let id = owned(name);
     let before = document_of(id);
     let document = document::merge_patch(&before, pieces)?;

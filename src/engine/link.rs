@@ -340,7 +340,7 @@ pub fn encode(plan: &Plan, base: &Base<'_>, out: &mut Vec<u8>) {
 }
 
 /// Reads a base image. One of an older layout is read by the names of its columns; a field that it
-/// lacks counts as never agreed on.
+/// lacks was not synced then, and one of another type counts as never agreed on.
 pub fn decode<'b>(
     bump: &'b Bump,
     plan: &Plan,
@@ -360,12 +360,10 @@ pub fn decode<'b>(
             .base
             .columns
             .iter()
-            .map(|c| {
-                shape
-                    .columns
-                    .iter()
-                    .position(|o| o.name == c.name && o.type_oid == c.type_oid)
-                    .map_or(Value::Marker, |p| old[p])
+            .map(|c| match shape.columns.iter().position(|o| o.name == c.name) {
+                None => Value::Absent,
+                Some(p) if shape.columns[p].type_oid == c.type_oid => old[p],
+                Some(_) => Value::Marker,
             })
             .collect();
     }

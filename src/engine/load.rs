@@ -48,10 +48,13 @@ pub struct Load {
     /// Of a new epoch: nothing is sent for a record that it has not read.
     before_sending: bool,
     pub last_key: Option<Vec<u8>>,
+    /// The job of the other system that it goes by, and the page of its result to go on with.
+    pub job: Option<String>,
+    pub page: Option<String>,
     /// Records worked on so far.
     done: u64,
     /// When it was asked for.
-    asked_at: String,
+    pub asked_at: String,
     /// What it may delete, as far as that has been counted.
     count: Count,
     /// The transactions that may still write by the rules from before; asked for once.
@@ -82,6 +85,11 @@ impl Load {
             .then_some(side)
     }
 
+    /// May it go by a job, whose records are not quite new? Not where it is to confirm what is sent.
+    pub fn may_use_job(&self) -> bool {
+        self.last_key.is_none() && !self.before_sending
+    }
+
     /// Is nobody left to wait for?
     pub fn ready(&self) -> bool {
         self.writers.as_ref().is_none_or(Vec::is_empty)
@@ -93,7 +101,7 @@ impl Load {
 pub fn read(plan: &Plan) -> Vec<Load> {
     let mut loads: Vec<Load> = sql::read(
         "SELECT side, kind, reason = 'match_only', confirmed, discarded, pg_catalog.encode(last_key, 'hex'), done, started_at,
-                before_sending
+                before_sending, job, page
            FROM sync._load WHERE sync = $1 ORDER BY kind DESC, side",
         &[Arg::Int4(plan.id)],
     )
@@ -108,6 +116,8 @@ pub fn read(plan: &Plan) -> Vec<Load> {
         done: row[6].as_deref().and_then(|n| n.parse().ok()).unwrap_or(0),
         asked_at: row[7].clone().unwrap_or_default(),
         before_sending: row[8].as_deref() == Some("t"),
+        job: row[9].clone(),
+        page: row[10].clone(),
         count: Count::default(),
         writers: None,
     })
@@ -134,7 +144,7 @@ pub fn epoch_is_known() -> bool {
 pub fn request(sync: i32, side: Side, kind: Kind, reason: &str) {
     sql::query(
         "INSERT INTO sync._load (sync, side, kind, reason) VALUES ($1, $2::int2, $3, $4)
-         ON CONFLICT (sync, kind, side) DO UPDATE SET last_key = NULL, done = 0, reason = EXCLUDED.reason,
+         ON CONFLICT (sync, kind, side) DO UPDATE SET last_key = NULL, job = NULL, page = NULL, done = 0, reason = EXCLUDED.reason,
                 confirmed = false, discarded = false, started_at = pg_catalog.clock_timestamp()",
         &[Arg::Int4(sync), Arg::Int4(side as i32), Arg::Text(kind.name()), Arg::Text(reason)],
     );

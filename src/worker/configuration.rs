@@ -6,6 +6,7 @@ use super::round::Worker;
 use super::transaction::{Failure, as_owner, transaction};
 use super::upkeep;
 use crate::engine::plan::{self, Stored};
+use crate::engine::remote::schema;
 use crate::engine::remote::side::UNDESCRIBED;
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::{Cursor, Sync, Verdict};
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant};
 impl Worker {
     /// Reads the configuration again.
     pub(super) fn configure(&mut self) -> Result<(), Failure> {
+        if self.is_stream() && transaction(|| Ok(extension() == Some(self.extension)))? {
+            schema::follow()?;
+        }
         let stored = transaction(|| {
             if extension() != Some(self.extension) {
                 return Ok(None);

@@ -6,6 +6,7 @@ mod care;
 mod events;
 mod line;
 mod polling;
+mod polls;
 
 use self::line::{Connection, Health, refused_pause, urgency};
 use super::round::Worker;
@@ -14,7 +15,7 @@ use crate::connection;
 use crate::engine;
 use crate::engine::plan::{Connected, Plan, Stored};
 use crate::engine::remote::poll::{self, Poll};
-use crate::engine::remote::{Reply, Request, State, side};
+use crate::engine::remote::{Reply, Request, State, bulk, side};
 use crate::speech;
 use crate::sql::{self, Arg};
 use bridge::{Bridge, Outcome};
@@ -34,6 +35,7 @@ enum Answer {
     Described(Result<Object, Fault>),
     Replied(Result<Reply, Fault>),
     Told(Result<connector::Events, Fault>),
+    Together(Result<Vec<Result<connector::Page, Fault>>, Fault>),
 }
 
 /// What was asked.
@@ -44,6 +46,8 @@ enum Asked {
     Describe(String, String),
     /// A call of a sync, by its number there.
     Call(i32, u64, String),
+    /// Several syncs' questions for changes.
+    Together(Vec<polls::OfSync>, String),
     /// What happened to the records of an object.
     Events(String, String),
 }
@@ -57,6 +61,8 @@ pub struct Network {
     connections: HashMap<String, Connection>,
     /// Which sync calls next where calls have to wait.
     turns: Turns,
+    /// The same for questions that leave together.
+    poll_turns: Turns,
     /// When it is seen again how often the connections' syncs may poll.
     polling_due: Option<Instant>,
 }
@@ -100,7 +106,11 @@ impl Network {
     /// Calls of a sync that are still on their way, though the sync no longer waits for them.
     fn orphans(&self, sync: i32, state: &State) -> bool {
         state.in_flight() == 0
-            && self.asked.values().any(|a| matches!(a, Asked::Call(id, ..) if *id == sync))
+            && self.asked.values().any(|a| match a {
+                Asked::Call(id, ..) => *id == sync,
+                Asked::Together(of, _) => of.iter().any(|(id, _)| *id == sync),
+                _ => false,
+            })
     }
 }
 
@@ -164,6 +174,7 @@ impl Worker {
         let came = self.take_answers()?;
         self.look_after_connections()?;
         self.pace_polling();
+        self.let_polls_out()?;
         self.let_out()?;
         self.listen()?;
         Ok(came)
@@ -202,6 +213,12 @@ impl Worker {
                     self.told(&name, &object, told)?;
                 }
                 (Asked::Events(name, object), _) => self.told(&name, &object, Err(lost()))?,
+                (Asked::Together(of, name), Outcome::Done(Answer::Together(result))) => {
+                    self.replied_together(&of, &name, result)?;
+                }
+                (Asked::Together(of, name), _) => {
+                    self.replied_together(&of, &name, Err(lost()))?;
+                }
                 (Asked::Call(sync, call, name), Outcome::Done(Answer::Replied(result))) => {
                     self.replied(sync, call, &name, result)?;
                 }
@@ -332,7 +349,13 @@ impl Worker {
         name: &str,
         result: Result<Reply, Fault>,
     ) -> Result<(), Failure> {
-        match &result {
+        self.heard(name, &result)?;
+        self.deliver(sync, call, name, result)
+    }
+
+    /// What an answer says of the connection.
+    fn heard(&mut self, name: &str, result: &Result<Reply, Fault>) -> Result<(), Failure> {
+        match result {
             Ok(reply) => match worst(reply) {
                 Some(fault) => self.went_wrong(name, fault)?,
                 None => self.went_well(name)?,
@@ -344,6 +367,17 @@ impl Worker {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Hands an answer to the sync that waits for it.
+    fn deliver(
+        &mut self,
+        sync: i32,
+        call: u64,
+        name: &str,
+        result: Result<Reply, Fault>,
+    ) -> Result<(), Failure> {
         let Some(served) = self.syncs.get_mut(&sync) else { return Ok(()) };
         let object = served.plan.remote().map(|(_, remote)| remote.object.clone());
         let Some(state) = served.remote.as_mut() else { return Ok(()) };
@@ -497,5 +531,6 @@ async fn carry_out(
             connector.created_since(object, columns, &at).await.map(Reply::Found)
         }
         Request::Write(batch) => connector.write(&batch).await.map(Reply::Written),
+        Request::Job(ask) => bulk::carry_out(connector, object, columns, ask).await.map(Reply::Job),
     }
 }

@@ -10,8 +10,8 @@ use crate::sql::{self, Arg};
 use std::time::{Duration, Instant};
 
 /// The tables that grow with what happens, and the column that tells how old a row is.
-const RECORDS: [(&str, &str); 3] =
-    [("_error", "at"), ("_conflict", "at"), ("_gap", "reconciled_at")];
+const RECORDS: [(&str, &str); 4] =
+    [("_error", "at"), ("_conflict", "at"), ("_gap", "reconciled_at"), ("_schema_change", "at")];
 /// How often their oldest rows are looked at while those are young.
 const LOOK: Duration = Duration::from_secs(10);
 /// Most rows looked at, and taken away, at once.

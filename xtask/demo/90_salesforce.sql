@@ -112,7 +112,7 @@ SELECT sync, state, detail FROM sync.status;
 --| Secrets are in no document. (And yourinstance is nobody's: the connection is led to the stand-in.)
 
 SELECT sync.set_secret('SF_Postgres_Accounts', client_id => :'CLIENT_ID', client_secret => :'CLIENT_SECRET');
-SELECT format('{"credentials": {"instance_url": "%s"}}', :'ORG') AS ours \gset
+SELECT format('{"credentials": {"instance_url": "%s", "pubsub_url": "%s"}}', :'ORG', :'EVENTS') AS ours \gset
 SELECT sync.alter_connection('SF_Postgres_Accounts', :'ours');
 SELECT what, ok, detail FROM sync.test_connection('SF_Postgres_Accounts');
 

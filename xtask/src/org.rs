@@ -15,6 +15,7 @@ pub(crate) const CLIENT_SECRET: &str = "local-org-secret";
 pub(crate) struct Org {
     process: Child,
     url: String,
+    events: String,
 }
 
 impl Org {
@@ -37,6 +38,7 @@ impl Org {
             .arg(&program)
             .current_dir("/")
             .args(["--client-id", CLIENT_ID, "--client-secret", CLIENT_SECRET])
+            .args(["--change-events", "Account"])
             .stdout(Stdio::piped())
             .stderr(File::create(&log)?);
         if keep {
@@ -45,14 +47,17 @@ impl Org {
             command.arg("--until-stdin-closes").stdin(Stdio::piped());
         }
         let process = command.spawn().with_context(|| format!("starting {}", program.display()))?;
-        let mut org = Org { process, url: String::new() };
+        let mut org = Org { process, url: String::new(), events: String::new() };
         if keep {
             cluster.adopt(org.process.id())?;
         }
         let output = org.process.stdout.take().context("the local org has no output")?;
-        BufReader::new(output).read_line(&mut org.url)?;
-        org.url.truncate(org.url.trim_end().len());
-        if org.url.is_empty() {
+        let mut output = BufReader::new(output);
+        for line in [&mut org.url, &mut org.events] {
+            output.read_line(line)?;
+            line.truncate(line.trim_end().len());
+        }
+        if org.events.is_empty() {
             bail!("the local org did not start: {}", std::fs::read_to_string(&log)?);
         }
         Ok(org)
@@ -62,9 +67,14 @@ impl Org {
         &self.url
     }
 
-    /// Host and port, as `sync_ext.allowed_hosts` wants them.
-    pub(crate) fn place(&self) -> &str {
-        self.url.trim_start_matches("http://")
+    /// Where it tells of changes.
+    pub(crate) fn events(&self) -> &str {
+        &self.events
+    }
+
+    /// Hosts and ports, as `sync_ext.allowed_hosts` wants them.
+    pub(crate) fn places(&self) -> String {
+        [&self.url, &self.events].map(|url| url.trim_start_matches("http://")).join(", ")
     }
 
     /// Leaves it to the cluster that adopted it.

@@ -47,14 +47,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (mut cluster, org) = steps.run("starting a throwaway cluster and the org", || {
         let mut cluster = Cluster::create(server, Options::new(CLUSTER).keep(keep).fsync(true))?;
         let org = Org::start(&cluster, keep)?;
-        cluster.set(&format!("sync_ext.allowed_hosts = '{}, {NAMED_HOST}'", org.place()))?;
+        cluster.set(&format!("sync_ext.allowed_hosts = '{}, {NAMED_HOST}'", org.places()))?;
         cluster.start()?;
         Ok((cluster, org))
     })?;
     let played = steps.run("the demonstration", || {
         cluster.psql("postgres", &format!("CREATE DATABASE {DATABASE}"))?;
-        let known =
-            [("ORG", org.url()), ("CLIENT_ID", CLIENT_ID), ("CLIENT_SECRET", CLIENT_SECRET)];
+        let known = [
+            ("ORG", org.url()),
+            ("EVENTS", org.events()),
+            ("CLIENT_ID", CLIENT_ID),
+            ("CLIENT_SECRET", CLIENT_SECRET),
+        ];
         demo::play(&cluster, DATABASE, &known, &server.workspace.root.join("xtask/demo"))
     });
     if !keep || played.is_err() {

@@ -13,6 +13,7 @@ pub mod naming;
 mod object;
 pub mod order;
 mod record;
+pub mod schema;
 mod secret;
 mod write;
 
@@ -20,7 +21,7 @@ pub use bulk::{Bulk, BulkJob, BulkLimits, BulkPage, BulkPages, BulkState};
 pub use events::{Change, Deed, Event, Events, Place, Since};
 pub use fault::{About, Fault, FaultKind};
 pub use object::{Column, Field, Kind, Object, ObjectName};
-pub use record::{Mark, Page, Record};
+pub use record::{ChangesOf, Mark, Page, Record};
 pub use secret::Secret;
 pub use write::{Before, Done, Identity, Outcome, Write, WriteBatch};
 
@@ -84,6 +85,22 @@ pub trait Connector: Send + Sync {
         columns: &'a [Column],
         since: &'a Mark,
     ) -> Answer<'a, Page>;
+
+    /// Of how many objects one request can be asked for the changes.
+    fn objects_at_once(&self) -> usize {
+        1
+    }
+
+    /// The same of several objects, each once, with an answer for each in their order.
+    fn changes_of<'a>(&'a self, asked: &'a [ChangesOf]) -> Answer<'a, Vec<Result<Page, Fault>>> {
+        Box::pin(async move {
+            let mut answers = Vec::with_capacity(asked.len());
+            for of in asked {
+                answers.push(self.changes(&of.object, &of.columns, &of.since).await);
+            }
+            Ok(answers)
+        })
+    }
 
     /// The records with these ids, in their order; `None` where there is none. Deleted ones come as
     /// such where the other side still tells of them.

@@ -1,3 +1,5 @@
+use crate::Column;
+
 /// A record of the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -24,4 +26,12 @@ pub struct Page {
     pub records: Vec<Record>,
     /// Is there more behind the last of them?
     pub more: bool,
+}
+
+/// A question for the changes of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangesOf {
+    pub object: String,
+    pub columns: Vec<Column>,
+    pub since: Mark,
 }

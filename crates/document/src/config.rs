@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Notice, Severity};
 use crate::fields::{self, Fields};
 use crate::matching::{self, MatchField};
 use crate::path::Path;
-use crate::settings::{DeleteLimit, InitialSync, Retry, Settings};
+use crate::settings::{DeleteLimit, InitialSync, Retry, SchemaPolicy, Settings};
 
 /// The ways that changes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -148,10 +148,14 @@ pub struct Config {
     pub parallelism: Option<u32>,
     /// How often a remote is asked for changes, if the document says so; means nothing for a local table.
     pub polling_interval: Option<Duration>,
+    /// How often all records of a remote are compared; `None`: never. Means nothing for a local table.
+    pub reconcile_interval: Option<Duration>,
     /// How much a batch may delete before the sync asks, if the document says so.
     pub delete_limit: Option<DeleteLimit>,
     /// Whether changes of the tables are captured.
     pub capture: bool,
+    /// What the sync does when the other system changes the object's fields.
+    pub schema_policy: SchemaPolicy,
     /// Well-formed keys of alerts, metrics and dashboard by their path, such as `error_handling.notification`: kept,
     /// without effect.
     pub kept: Map<String, Value>,
@@ -200,8 +204,10 @@ impl Config {
             batch_size: settings.batch_size,
             parallelism: settings.parallelism,
             polling_interval: settings.polling_interval,
+            reconcile_interval: settings.reconcile_interval,
             delete_limit: settings.delete_limit,
             capture: settings.capture,
+            schema_policy: settings.schema_policy,
             kept: findings.kept,
         };
         Ok((config, notices))

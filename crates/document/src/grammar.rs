@@ -126,6 +126,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     )
     .not_served(),
     key("stamp_columns", Object(STAMP_COLUMNS), "{\"synced_at\": \"last_sync\"}").not_served(),
+    key("schema_changes", Choice(&[yes("adapt"), yes("pause"), yes("ignore")]), "\"adapt\""),
     // Rows.
     key("where", Text, "\"active\"").not_served(),
     key("source_where", Text, "\"active\"").not_served(),
@@ -294,6 +295,7 @@ const INITIAL_SYNC: &[Key] = &[
 const ONGOING_SYNC: &[Key] = &[
     key("mode", Choice(&[yes("real_time"), not_yet("polling")]), "\"real_time\""),
     key("polling_interval_seconds", Integer(1, 86_400), "30"),
+    key("reconcile_interval_seconds", Integer(0, MANY), "86400"),
 ];
 
 const PERFORMANCE: &[Key] = &[

@@ -35,5 +35,5 @@ pub use join::{join_create, merge_patch};
 pub use matching::MatchField;
 pub use name::TableName;
 pub use nearest::nearest;
-pub use settings::{DeleteLimit, InitialSync, Retry};
+pub use settings::{DeleteLimit, InitialSync, Retry, SchemaPolicy};
 pub use transform::{Builtin, Transform};

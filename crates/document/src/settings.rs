@@ -11,6 +11,9 @@ use crate::path::{Path, shown};
 /// How many changes are worked through at once, unless the document says otherwise.
 const BATCH_SIZE: u32 = 500;
 
+/// Seconds after which a remote's records are all compared, unless the document says otherwise.
+const RECONCILE: u32 = 86_400;
+
 /// What happens to the rows that are there when the sync is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InitialSync {
@@ -39,6 +42,17 @@ impl Default for Retry {
     }
 }
 
+/// What a sync does when the other system changes the object's fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SchemaPolicy {
+    /// What can follow does: columns are widened, and where all fields are synced, new ones are too.
+    Adapt,
+    /// It stops until somebody has looked.
+    Pause,
+    /// It goes on with what is mapped, as far as that can be.
+    Ignore,
+}
+
 /// How much a batch may delete before the sync stops and asks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum DeleteLimit {
@@ -55,9 +69,11 @@ pub(crate) struct Settings {
     pub(crate) retry: Retry,
     pub(crate) delete_limit: Option<DeleteLimit>,
     pub(crate) polling_interval: Option<Duration>,
+    pub(crate) reconcile_interval: Option<Duration>,
     pub(crate) batch_size: u32,
     pub(crate) parallelism: Option<u32>,
     pub(crate) capture: bool,
+    pub(crate) schema_policy: SchemaPolicy,
 }
 
 impl Settings {
@@ -94,9 +110,19 @@ impl Settings {
             delete_limit: doc.get("delete_limit").map(delete_limit).transpose()?,
             polling_interval: whole(&["ongoing_sync", "polling_interval_seconds"])
                 .map(|seconds| Duration::from_secs(u64::from(seconds))),
+            reconcile_interval: Some(
+                whole(&["ongoing_sync", "reconcile_interval_seconds"]).unwrap_or(RECONCILE),
+            )
+            .filter(|&seconds| seconds > 0)
+            .map(|seconds| Duration::from_secs(u64::from(seconds))),
             batch_size: whole(&["performance_settings", "batch_size"]).unwrap_or(BATCH_SIZE),
             parallelism: whole(&["performance_settings", "parallelism"]),
             capture: doc.get("capture").and_then(Value::as_bool).unwrap_or(true),
+            schema_policy: match doc.get("schema_changes").and_then(Value::as_str) {
+                Some("adapt") => SchemaPolicy::Adapt,
+                Some("pause") => SchemaPolicy::Pause,
+                _ => SchemaPolicy::Ignore,
+            },
         })
     }
 }

@@ -39,6 +39,7 @@ fn main() -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let org = LocalOrg::start(options)?;
         println!("{}", org.url());
+        println!("http://{}", org.events_address());
         std::io::stdout().flush()?;
         tokio::select! {
             _ = terminate.recv() => {}

@@ -65,7 +65,7 @@ pub enum Now<'a> {
     Row(Row<'a>),
 }
 
-/// The last agreement: each side's own value a field.
+/// The last agreement: each side's own value a field; `Absent` for one that was not synced then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base<'a> {
     pub source: Vec<Value<'a>>,
@@ -78,6 +78,11 @@ impl<'a> Base<'a> {
             Side::Source => &self.source,
             Side::Target => &self.target,
         }
+    }
+
+    /// Was the field not synced yet when this was agreed on?
+    fn is_new(&self, field: usize) -> bool {
+        self.source[field] == Value::Absent || self.target[field] == Value::Absent
     }
 
     fn set(&mut self, side: Side, field: usize, value: Value<'a>) {
@@ -197,7 +202,9 @@ fn one_side<'a>(
     let mut fields = Vec::new();
     if let Some(agreed) = &mut decision.base {
         for (field, flow) in flows.iter().enumerate() {
-            if flow.from(side) && moved(row.own[field], base.side(side)[field]) {
+            // An empty field that is new to the sync is no edit that would empty the other side's.
+            let nothing = base.is_new(field) && row.sent[field] == Value::Null;
+            if flow.from(side) && moved(row.own[field], base.side(side)[field]) && !nothing {
                 agreed.set(side, field, row.own[field]);
                 if row.sent[field] != base.side(side.other())[field] {
                     agreed.set(side.other(), field, row.sent[field]);
@@ -228,11 +235,19 @@ fn both<'a>(
             flow.from(side)
                 && base.is_none_or(|b| moved(rows[side as usize].own[field], b.side(side)[field]))
         });
+        // A field that is new to the sync, and empty on one side: it is filled from the other.
+        let filled = base.filter(|b| b.is_new(field)).and_then(|_| {
+            match Side::BOTH.map(|side| rows[side as usize].sent[field] == Value::Null) {
+                [false, true] => Some(Side::Source),
+                [true, false] => Some(Side::Target),
+                _ => None,
+            }
+        });
         let winner = match changed {
             [false, false] => continue,
             [true, false] => Side::Source,
             [false, true] => Side::Target,
-            [true, true] => later(times),
+            [true, true] => filled.unwrap_or_else(|| later(times)),
         };
         let row = rows[winner as usize];
         let other = winner.other();
@@ -241,7 +256,7 @@ fn both<'a>(
             value => value,
         };
         let differs = row.sent[field] != held;
-        if changed == [true, true] && differs {
+        if changed == [true, true] && differs && filled.is_none() {
             decision.conflicts.push(Conflict { field, winner });
         }
         if let Some(agreed) = &mut decision.base {

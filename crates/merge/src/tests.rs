@@ -393,3 +393,28 @@ proptest! {
         prop_assert_eq!(chain.tables[1], chain.tables[2]);
     }
 }
+
+/// A field that was not synced when the record was agreed on, and is empty on one side, is filled from the other,
+/// whoever was changed last; what is empty here never empties what is there.
+#[test]
+fn a_new_field_is_filled_and_empties_nothing() {
+    let base = Base { source: vec![Value::Absent], target: vec![Value::Absent] };
+    let empty = || Row { own: vec![Value::Null], sent: vec![Value::Null] };
+    for times in [[1, 2], [2, 1]] {
+        let now = [Now::Row(empty()), Now::Row(row(&["t"]))];
+        let d = merge(&[TWO_WAY], Some(&base), &now, times);
+        assert_eq!(d.write, [Write::Update(vec![0]), Write::Nothing]);
+        assert_eq!((d.conflicts, d.base), (vec![], Some(self::base(&["t"]))));
+    }
+    let d = merge(&[TWO_WAY], Some(&base), &[Now::Row(empty()), Now::Unchanged], [2, 1]);
+    assert!(d.writes_nothing());
+    assert_eq!(d.base, Some(base.clone()));
+    let d = merge(&[TWO_WAY], Some(&base), &[Now::Row(row(&["s"])), Now::Unchanged], [2, 1]);
+    assert_eq!(d.write, [Write::Nothing, Write::Update(vec![0])]);
+    // Two values are a conflict like any other, and so is emptying a field that was synced already.
+    let d = merge(&[TWO_WAY], Some(&base), &[Now::Row(row(&["s"])), Now::Row(row(&["t"]))], [1, 2]);
+    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Side::Target }]);
+    let known = self::base(&["a"]);
+    let d = merge(&[TWO_WAY], Some(&known), &[Now::Row(empty()), Now::Unchanged], [2, 1]);
+    assert_eq!(d.write, [Write::Nothing, Write::Update(vec![0])]);
+}

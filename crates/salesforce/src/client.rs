@@ -1,9 +1,10 @@
-use std::sync::Mutex as PlainMutex;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex as PlainMutex, MutexGuard};
 use std::time::Duration;
 
 use connector::{
-    Account, Answer, Bulk, Capabilities, Column, Connector, Events, Fault, Mark, Object,
+    Account, Answer, Bulk, Capabilities, ChangesOf, Column, Connector, Events, Fault, Mark, Object,
     ObjectName, Outcome, Page, Record, Since, Usage, WriteBatch,
 };
 use egress::header::HeaderValue;
@@ -11,6 +12,7 @@ use egress::{Client, Policy};
 use tokio::sync::Mutex;
 
 use crate::events::Streams;
+use crate::poll::MOST_QUERIES;
 use crate::session::{Logins, Session};
 use crate::settings::{Credentials, Place, Settings};
 use crate::{plan, read, value};
@@ -29,6 +31,7 @@ pub struct Salesforce {
     usage: PlainMutex<Option<Usage>>,
     events_usage: PlainMutex<Option<Usage>>,
     calls: AtomicU64,
+    described: PlainMutex<HashMap<String, (HeaderValue, Object)>>,
 }
 
 impl Salesforce {
@@ -62,12 +65,18 @@ impl Salesforce {
             usage: PlainMutex::default(),
             events_usage: PlainMutex::default(),
             calls: AtomicU64::new(0),
+            described: PlainMutex::default(),
         })
     }
 
     /// Below the REST API's root: `/services/data/v62.0/…`.
     pub(crate) fn path(&self, rest: &str) -> String {
         format!("/services/data/v{}{rest}", self.place.version)
+    }
+
+    /// What the org said of its objects last, each with the tag of that answer, by their names in lower case.
+    pub(crate) fn described(&self) -> MutexGuard<'_, HashMap<String, (HeaderValue, Object)>> {
+        self.described.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn count_call(&self) {
@@ -172,6 +181,14 @@ impl Connector for Salesforce {
         since: &'a Mark,
     ) -> Answer<'a, Page> {
         Box::pin(self.changes_page(object, columns, since))
+    }
+
+    fn objects_at_once(&self) -> usize {
+        MOST_QUERIES
+    }
+
+    fn changes_of<'a>(&'a self, asked: &'a [ChangesOf]) -> Answer<'a, Vec<Result<Page, Fault>>> {
+        Box::pin(self.changes_of_each(asked))
     }
 
     fn fetch<'a>(

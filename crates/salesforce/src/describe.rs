@@ -1,4 +1,6 @@
 use connector::{Fault, FaultKind, Field, Kind, Object, ObjectName};
+use egress::StatusCode;
+use egress::header::ETAG;
 use serde_json::Value;
 
 use crate::call::Call;
@@ -19,37 +21,61 @@ impl Salesforce {
             .collect())
     }
 
-    /// As this user sees it (REST API guide, sObject describe).
+    /// As this user sees it (REST API guide, sObject describe). The org is asked whether what it said last still holds:
+    /// a description has hundreds of kilobytes (REST API guide, Conditional Requests).
     pub(crate) async fn object(&self, object: &str) -> Result<Object, Fault> {
         soql::check_name(object)?;
-        let body = self.call(&Call::get(self.path(&format!("/sobjects/{object}/describe")))).await;
-        let body = body.map_err(|mut fault| {
+        let key = object.to_ascii_lowercase();
+        let known = self.described().get(&key).cloned();
+        let call = Call {
+            known: known.as_ref().map(|(tag, _)| tag.clone()),
+            ..Call::get(self.path(&format!("/sobjects/{object}/describe")))
+        };
+        let answer = self.answer(&call).await;
+        let answer = answer.map_err(|mut fault| {
             if fault.code == "NOT_FOUND" || fault.code == "INVALID_TYPE" {
                 fault.kind = FaultKind::Schema;
                 fault.hint = format!("Check that the object {object} exists and that the user of the connection can see it.");
             }
             fault
         })?;
-        let Some(list) = body.get("fields").and_then(Value::as_array) else {
-            return Err(unexpected("the description of an object"));
-        };
-        let fields: Vec<Field> =
-            list.iter().filter(|f| !flag(f, "deprecatedAndHidden")).map(field).collect();
-        let version = fields.iter().any(|f| f.name == soql::VERSION);
-        Ok(Object {
-            name: text(&body, "name"),
-            label: text(&body, "label"),
-            createable: flag(&body, "createable"),
-            updateable: flag(&body, "updateable"),
-            deletable: flag(&body, "deletable"),
-            undeletable: flag(&body, "undeletable"),
-            queryable: flag(&body, "queryable"),
-            id_field: "Id".to_owned(),
-            // Other moments can be set by imports or stand still for system work: no clock to go by.
-            version_field: if version { soql::VERSION.to_owned() } else { String::new() },
-            fields,
-        })
+        if answer.status == StatusCode::NOT_MODIFIED
+            && let Some((_, object)) = known
+        {
+            return Ok(object);
+        }
+        let body: Value = serde_json::from_slice(&answer.body).map_err(|_| {
+            Fault::new(FaultKind::Transient, "NOT_JSON", "the org's answer is no JSON")
+        })?;
+        let described = read(&body)?;
+        if let Some(tag) = answer.headers.get(ETAG) {
+            self.described().insert(key, (tag.clone(), described.clone()));
+        }
+        Ok(described)
     }
+}
+
+/// What an answer says of an object.
+fn read(body: &Value) -> Result<Object, Fault> {
+    let Some(list) = body.get("fields").and_then(Value::as_array) else {
+        return Err(unexpected("the description of an object"));
+    };
+    let fields: Vec<Field> =
+        list.iter().filter(|f| !flag(f, "deprecatedAndHidden")).map(field).collect();
+    let version = fields.iter().any(|f| f.name == soql::VERSION);
+    Ok(Object {
+        name: text(body, "name"),
+        label: text(body, "label"),
+        createable: flag(body, "createable"),
+        updateable: flag(body, "updateable"),
+        deletable: flag(body, "deletable"),
+        undeletable: flag(body, "undeletable"),
+        queryable: flag(body, "queryable"),
+        id_field: "Id".to_owned(),
+        // Other moments can be set by imports or stand still for system work: no clock to go by.
+        version_field: if version { soql::VERSION.to_owned() } else { String::new() },
+        fields,
+    })
 }
 
 fn name(object: &Value) -> ObjectName {

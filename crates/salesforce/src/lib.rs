@@ -20,6 +20,7 @@ mod jsonb;
 mod moment;
 mod number;
 mod plan;
+mod poll;
 mod read;
 mod refusal;
 mod session;

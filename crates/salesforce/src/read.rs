@@ -53,13 +53,7 @@ impl Salesforce {
         columns: &[Column],
         since: &Mark,
     ) -> Result<Page, Fault> {
-        let at = soql::moment(&since.at)?;
-        let condition = if since.id.is_empty() {
-            format!("{VERSION} >= {at}")
-        } else {
-            format!("{VERSION} > {at} OR ({VERSION} = {at} AND Id > {})", soql::id(&since.id)?)
-        };
-        let rest = format!(" WHERE {condition} ORDER BY {VERSION},Id LIMIT {PAGE}");
+        let rest = since_then(since)?;
         let records = self.select("/queryAll", object, &["IsDeleted"], columns, &rest).await?;
         Ok(Page { more: records.len() >= PAGE, records: complete(records) })
     }
@@ -239,6 +233,40 @@ impl Salesforce {
         }
         Ok(records)
     }
+}
+
+/// What is asked for the changes of an object: a query as long as its list of fields.
+pub(crate) fn changes_path(
+    client: &Salesforce,
+    object: &str,
+    columns: &[Column],
+    since: &Mark,
+) -> Result<String, Fault> {
+    let query = soql::select(object, &["IsDeleted"], columns)? + &since_then(since)?;
+    Ok(client.query_path("/queryAll", &query))
+}
+
+fn since_then(since: &Mark) -> Result<String, Fault> {
+    let at = soql::moment(&since.at)?;
+    let condition = if since.id.is_empty() {
+        format!("{VERSION} >= {at}")
+    } else {
+        format!("{VERSION} > {at} OR ({VERSION} = {at} AND Id > {})", soql::id(&since.id)?)
+    };
+    Ok(format!(" WHERE {condition} ORDER BY {VERSION},Id LIMIT {PAGE}"))
+}
+
+/// The first page of an answer to such a query; more follows from its last record on.
+pub(crate) fn page(columns: &[Column], body: &Value) -> Result<Page, Fault> {
+    let Some(rows) = body.get("records").and_then(Value::as_array) else {
+        return Err(unexpected("the answer to a query"));
+    };
+    let records = rows.iter().map(|row| record(columns, row)).collect::<Result<Vec<_>, _>>()?;
+    let more = records.len() >= PAGE || !is_done(body);
+    if more && records.is_empty() {
+        return Err(unexpected("a page without records and with more behind it"));
+    }
+    Ok(Page { records, more })
 }
 
 fn is_done(body: &Value) -> bool {

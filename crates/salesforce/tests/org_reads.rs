@@ -3,7 +3,7 @@
 mod against;
 
 use against::{all_changes, beginning, client, client_with, data_calls, org, seed, text};
-use connector::{Connector, FaultKind, Kind, Mark};
+use connector::{ChangesOf, Connector, FaultKind, Kind, Mark};
 use local_org::{Fault, FaultRule};
 use serde_json::json;
 
@@ -243,4 +243,60 @@ async fn records_are_counted_where_the_org_says_so() {
     assert_eq!(client.count("Contact").await.expect("a count"), None);
     let fault = client.count("Account,Contact").await.expect_err("a fault");
     assert_eq!(fault.code, "INVALID_NAME");
+}
+
+/// A description has hundreds of kilobytes: it is only sent again once something has changed.
+#[tokio::test]
+async fn a_description_that_still_holds_is_not_sent_again() {
+    let org = org();
+    let client = client(&org);
+    let first = client.describe("Account").await.expect("an object");
+    org.clear_calls();
+    assert_eq!(client.describe("account").await.expect("the same"), first);
+    let statuses = |org: &local_org::LocalOrg| -> Vec<Option<u16>> {
+        org.calls().iter().filter(|c| c.path.ends_with("/describe")).map(|c| c.status).collect()
+    };
+    assert_eq!(statuses(&org), [Some(304)]);
+    org.set_access("Account", "Phone", false, false).expect("a field");
+    let now = client.describe("Account").await.expect("an object");
+    assert!(now.field("Phone").is_none() && first.field("Phone").is_some());
+    assert_eq!(statuses(&org), [Some(304), Some(200)]);
+}
+
+/// Forty objects that are asked for their changes would use up a day's calls one by one.
+#[tokio::test]
+async fn the_changes_of_five_objects_cost_one_call() {
+    let org = org();
+    let client = client(&org);
+    let ids = seed(&org, 3);
+    org.delete(&ids[0]).expect("deleted");
+    org.insert("Contact", json!({"LastName": "Adams"})).expect("a contact");
+    let of = |object: &str, field: &str| ChangesOf {
+        object: object.to_owned(),
+        columns: vec![text(field)],
+        since: beginning(),
+    };
+    let asked = [
+        of("Account", "Name"),
+        of("Contact", "LastName"),
+        of("Contact", "Nothing__c"),
+        of("Lead", "LastName"),
+        of("Case", "Subject"),
+    ];
+    client.check().await.expect("a login");
+    org.clear_calls();
+    let answers = client.changes_of(&asked).await.expect("answers");
+    assert_eq!(data_calls(&org), 1);
+    let one = |n: usize| answers[n].as_ref().expect("a page");
+    assert_eq!(*one(0), client.changes("Account", &asked[0].columns, &beginning()).await.unwrap());
+    assert_eq!(one(0).records.iter().filter(|record| record.deleted).count(), 1);
+    assert_eq!(one(1).records[0].values, [Some("Adams".to_owned())]);
+    assert_eq!((one(3).records.len(), one(4).records.len()), (0, 0));
+    // One that is refused spoils nothing for the others, and one that does not fit in is asked alone.
+    assert_eq!(answers[2].as_ref().expect_err("a fault").kind, FaultKind::Schema);
+    let long: Vec<_> = std::iter::repeat_n(text("Name"), 2000).collect();
+    let asked = [ChangesOf { columns: long, ..asked[0].clone() }, asked[1].clone()];
+    let answers = client.changes_of(&asked).await.expect("answers");
+    assert_eq!(answers[0].as_ref().expect("a page").records.len(), 3);
+    assert_eq!(answers[1].as_ref().expect("a page").records.len(), 1);
 }

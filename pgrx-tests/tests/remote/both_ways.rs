@@ -226,3 +226,31 @@ fn an_edit_that_a_delete_has_run_over_is_recorded() {
         ["update_deleted|account_name|one|theirs|target"]
     );
 }
+
+/// What polls do not tell, because it has no later mark than what they have told, is found by comparing all records.
+#[test]
+fn a_change_without_a_trace_is_found_when_all_is_compared() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    let insert = |name: &str| org.insert("Account", json!({"Name": name})).unwrap();
+    let (edited, purged) = (insert("edited"), insert("purged"));
+    until(&mut c, "SELECT count(*) FROM accounts", "2");
+    org.set_clock_skew_ms(-7_200_000);
+    org.edit(&edited, json!({"Name": "unseen"})).unwrap();
+    org.delete(&purged).unwrap();
+    org.purge(&purged).unwrap();
+    org.set_clock_skew_ms(0);
+    // Two polls that begin from now on have not told of it.
+    for name in ["later", "later still"] {
+        insert(name);
+        until(&mut c, &format!("SELECT count(*) FROM accounts WHERE account_name = '{name}'"), "1");
+    }
+    let names = "SELECT string_agg(account_name, ' ' ORDER BY account_name) FROM accounts";
+    assert_eq!(query_one(&mut c, names), "edited later later still purged");
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('accounts', '{"ongoing_sync": {"reconcile_interval_seconds": 1}}')"#,
+    );
+    until(&mut c, names, "later later still unseen");
+    // And nothing was written for it.
+    assert!(org.calls().iter().all(|call| !(call.method == "PATCH" || call.method == "DELETE")));
+}

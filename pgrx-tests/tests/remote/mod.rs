@@ -2,6 +2,7 @@
 
 mod allowance;
 mod both_ways;
+mod bulk;
 mod campaign;
 mod events;
 mod fencing;
@@ -12,6 +13,8 @@ mod one_record;
 mod planning;
 mod reckoning;
 mod registering;
+mod schema_changes;
+mod several;
 mod trouble;
 mod unanswered;
 mod usage;

@@ -28,7 +28,7 @@ impl Sync {
         let Some(state) = &mut self.remote else { return Ok(()) };
         if load.is_some() {
             let Page { records, more } = page;
-            state.work = Some(Work { records, place: 0, more, moment, load });
+            state.work = Some(Work::listed(records, more, moment, load));
         }
         Ok(())
     }
@@ -39,21 +39,16 @@ impl Sync {
         let Some(load) = self.loads.first().cloned() else { return Ok(false) };
         let Some((remote, _)) = self.plan.remote() else { return Ok(false) };
         let Some(state) = &mut self.remote else { return Ok(false) };
-        let asked = |p: &Purpose| matches!(p, Purpose::Load | Purpose::LoadLinks(_));
         if state.poll.at.is_empty() && self.plan.flows_from(remote) {
             self.poll_if_due()?;
             return Ok(true);
         }
-        if state.work.is_some() || state.has(asked) {
-            return Ok(false);
-        }
-        let table = self.plan.side(remote);
         match load.kind {
-            Kind::Rows => {
-                let after = load.last_key.as_deref().and_then(|k| values::id_of(table, k));
-                state.call(Request::List { after }, Purpose::Load);
-            }
+            Kind::Rows => self.read_object(&load),
             Kind::Links => {
+                if state.work.is_some() || state.has(|p| matches!(p, Purpose::LoadLinks(_))) {
+                    return Ok(false);
+                }
                 let limit = state.can.max_fetch;
                 let links = next_links(&self.plan, &load, limit)?;
                 if links.ids.is_empty() {
@@ -62,12 +57,28 @@ impl Sync {
                 }
                 let request = Request::Fetch { ids: links.ids.clone() };
                 state.call(request, Purpose::LoadLinks(links));
+                Ok(true)
             }
         }
+    }
+
+    /// Asks for the next page of the object, in the order of the ids.
+    pub(super) fn list_on(&mut self, load: &Load) -> Result<bool, Failure> {
+        let Some((remote, _)) = self.plan.remote() else { return Ok(false) };
+        let Some(state) = &mut self.remote else { return Ok(false) };
+        if state.work.is_some() || state.has(|p| matches!(p, Purpose::Load)) {
+            return Ok(false);
+        }
+        let table = self.plan.side(remote);
+        let after = load.last_key.as_deref().and_then(|k| values::id_of(table, k));
+        state.call(Request::List { after }, Purpose::Load);
         Ok(true)
     }
 
     pub(super) fn end_load_page(&mut self, load: Load, work: &Work) -> Result<(), Failure> {
+        if work.from_job {
+            return self.end_job_page(&load, work);
+        }
         let Some((remote, _)) = self.plan.remote() else { return Ok(()) };
         let last = work.records.last().and_then(|r| values::key_of(self.plan.side(remote), &r.id));
         let last = last.or_else(|| load.last_key.clone());

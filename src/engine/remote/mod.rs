@@ -3,17 +3,20 @@
 //! is there; what changed there comes in pages and is merged like any change.
 //!
 //! `push` makes intents of decisions, `settle` works on what was answered, `recover` finds out what
-//! became of calls that were not answered, `poll` asks for what changed there and `load` for all there is,
-//! `pull` works on what was read, `waiting` takes up what waits in the queue. Nothing here waits: whatever
+//! became of calls that were not answered, `poll` asks for what changed there and `load` for all there is, `bulk` by a job where that is much,
+//! `pull` works on what was read, `waiting` takes up what waits in the queue, `schema` follows changes of the object's fields, `reconcile` has all compared from time to time. Nothing here waits: whatever
 //! needs the other system is a [`Call`] in the outbox, and its answer comes back through [`State::answer`].
 
+pub mod bulk;
 pub mod columns;
 pub mod intent;
 pub mod load;
 pub mod poll;
 pub mod pull;
 pub mod push;
+mod reconcile;
 pub mod recover;
+pub mod schema;
 pub mod settle;
 pub mod side;
 pub mod values;
@@ -58,6 +61,8 @@ pub enum Request {
         at: String,
     },
     Write(Arc<WriteBatch>),
+    /// About a job that reads the object.
+    Job(bulk::Ask),
 }
 
 /// What it answers.
@@ -68,6 +73,7 @@ pub enum Reply {
     Fetched(Vec<Option<Record>>),
     Found(Vec<Record>),
     Written(Vec<Outcome>),
+    Job(bulk::Told),
 }
 
 /// What a call is for.
@@ -81,6 +87,8 @@ enum Purpose {
     /// What became of creates that were not answered?
     RecoverCreates(Vec<Sent>),
     Load,
+    /// A load by a job; the number of the page, where it is one.
+    Job(u64),
     /// Do the records of these links (their ids) still exist?
     LoadLinks(load::Asked),
     Poll,
@@ -127,9 +135,13 @@ pub struct State {
     /// More of a backlog is about to be decided on.
     more_comes: bool,
     work: Option<Work>,
+    /// The load that is under way, of all records of the object.
+    reading: Option<bulk::Reading>,
     /// Records whose links a load has found without them.
     missing: Vec<Vec<u8>>,
     pub poll: Poll,
+    /// When the object is compared as a whole; `None`: not known yet.
+    reconcile_at: Option<Instant>,
     /// Everything up to the tick is with the other system, or in the queue.
     caught_up: bool,
     /// The other system's clock minus ours.
@@ -154,11 +166,18 @@ impl State {
             settled_at: HashMap::new(),
             more_comes: false,
             work: None,
+            reading: None,
             missing: Vec::new(),
             poll,
+            reconcile_at: None,
             caught_up: false,
             clock_offset_ms,
         }
+    }
+
+    /// The document may say otherwise now how often all is compared.
+    pub fn forget_schedule(&mut self) {
+        self.reconcile_at = None;
     }
 
     /// May a call leave now, of which so many may be on their way?
@@ -180,7 +199,7 @@ impl State {
         match self.ready().map(|place| &self.outbox[place].purpose) {
             Some(Purpose::Write(_)) => Kind::Push,
             Some(Purpose::Poll) => Kind::Poll,
-            Some(Purpose::Load | Purpose::LoadLinks(_)) => Kind::Load,
+            Some(Purpose::Load | Purpose::Job(_) | Purpose::LoadLinks(_)) => Kind::Load,
             _ => Kind::Other,
         }
     }
@@ -189,6 +208,17 @@ impl State {
     fn ready(&self) -> Option<usize> {
         let now = Instant::now();
         self.outbox.iter().position(|call| call.not_before.is_none_or(|at| at <= now))
+    }
+
+    /// The mark from which the next call asks for changes, if it does and may leave now.
+    pub fn next_poll(&self, in_flight: usize) -> Option<&Mark> {
+        if self.left.len() >= in_flight {
+            return None;
+        }
+        match &self.outbox.get(self.ready()?)?.request {
+            Request::Changes { since } => Some(since),
+            _ => None,
+        }
     }
 
     /// When the next call may leave that has to wait.
@@ -219,7 +249,10 @@ impl State {
     /// Calls of the push that wait, are on their way, or have been answered.
     pub fn pushes(&self) -> usize {
         let is = |purpose: &Purpose| {
-            !matches!(purpose, Purpose::Load | Purpose::LoadLinks(_) | Purpose::Poll)
+            !matches!(
+                purpose,
+                Purpose::Load | Purpose::Job(_) | Purpose::LoadLinks(_) | Purpose::Poll
+            )
         };
         self.outbox.iter().filter(|call| is(&call.purpose)).count()
             + self.left.values().filter(|(call, _)| is(&call.purpose)).count()
@@ -522,6 +555,7 @@ impl Sync {
                 self.recover_creates(epoch, shapes, sent, records)
             }
             (Purpose::Load, Reply::Page(page)) => self.take_load_page(page, moment),
+            (Purpose::Job(number), Reply::Job(told)) => self.told_of_job(number, told),
             (Purpose::LoadLinks(links), Reply::Fetched(records)) => {
                 self.take_links(epoch, shapes, links, &records)
             }

@@ -10,6 +10,7 @@ use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use connector::{Mark, Page, Record};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How often the other system is asked for changes, unless the document says.
@@ -53,11 +54,6 @@ impl Poll {
 
     pub fn interval(&self) -> Duration {
         self.interval
-    }
-
-    /// How many polls a second are wished.
-    pub fn wished(&self) -> f64 {
-        1.0 / self.interval.as_secs_f64().max(1.0)
     }
 
     /// Asks as often from now on.
@@ -168,7 +164,7 @@ impl Sync {
         }
         let Some(state) = &mut self.remote else { return Ok(()) };
         let Page { records, more } = page;
-        state.work = Some(Work { records, place: 0, more, moment, load: None });
+        state.work = Some(Work::listed(records, more, moment, None));
         Ok(())
     }
 
@@ -242,7 +238,7 @@ impl Sync {
             return Ok(());
         }
         state.poll.next = None;
-        state.poll.due = Instant::now() + state.poll.interval.mul_f64(state.poll.stretch);
+        state.poll.due = next_turn(state.poll.interval.mul_f64(state.poll.stretch));
         if state.poll.answers {
             state.poll.wanted = false;
         } else if state.poll.wanted {
@@ -263,8 +259,19 @@ impl Sync {
             state.poll.at = at;
             self.verdict = None;
         }
-        Ok(())
+        self.reconcile_if_due()
     }
+}
+
+/// When it is time again. Syncs of the same interval have the same turns, so that their questions leave together.
+fn next_turn(interval: Duration) -> Instant {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let first = *FIRST.get_or_init(Instant::now);
+    let turns = first.elapsed().as_nanos() / interval.as_nanos().max(1) + 1;
+    let next = interval.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX));
+    let turn = first.checked_add(next).unwrap_or_else(|| Instant::now() + interval);
+    // Not at once after the last one.
+    if turn < Instant::now() + interval / 2 { turn + interval } else { turn }
 }
 
 /// A moment of the other system's clock, so many seconds earlier.

@@ -13,6 +13,7 @@ use crate::engine::shapes::Shapes;
 use crate::engine::sync::{Sync, flush};
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
+use change::image::Value;
 use connector::Record;
 use merge::Side;
 use std::time::Instant;
@@ -26,6 +27,32 @@ pub struct Work {
     pub(super) moment: u64,
     /// The load it is part of; `None`: of the changes.
     pub(super) load: Option<Load>,
+    /// It came from a job, and may be as old as that; its next page.
+    pub(super) from_job: bool,
+    pub(super) next_page: Option<String>,
+}
+
+impl Work {
+    /// A page that is as new as its answer.
+    pub(super) fn listed(
+        records: Vec<Record>,
+        more: bool,
+        moment: u64,
+        load: Option<Load>,
+    ) -> Self {
+        Self { records, place: 0, more, moment, load, from_job: false, next_page: None }
+    }
+}
+
+/// Where records that were read come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// They are as they were when they were asked for.
+    Page,
+    /// They waited in the queue, and have been read for it.
+    Queue,
+    /// They are as they were at some moment since their job began.
+    Job,
 }
 
 impl Sync {
@@ -43,8 +70,9 @@ impl Sync {
         if from < to {
             let records = work.records[from..to].to_vec();
             let (moment, load) = (work.moment, work.load.clone());
+            let origin = if work.from_job { Origin::Job } else { Origin::Page };
             self.loading = load;
-            let taken = self.take_read(epoch, shapes, &records, moment, false);
+            let taken = self.take_read(epoch, shapes, &records, moment, origin);
             self.loading = None;
             taken?;
             if let Some(work) = self.remote.as_mut().and_then(|s| s.work.as_mut()) {
@@ -61,16 +89,17 @@ impl Sync {
     }
 
     /// Merges records that were read at some moment. Those of which something is on its way, or that
-    /// were read before we last wrote them, are read again. `waited`: they come from the queue.
+    /// were read before we last wrote them, are read again.
     pub(super) fn take_read(
         &mut self,
         epoch: i32,
         shapes: &mut Shapes,
         records: &[Record],
         moment: u64,
-        waited: bool,
+        origin: Origin,
     ) -> Result<(), Failure> {
         let bump = Bump::new();
+        let waited = origin == Origin::Queue;
         let Some((remote, _)) = self.plan.remote() else { return Ok(()) };
         let mut halves: Vec<Half<'_>> = Vec::with_capacity(records.len());
         let mut aside: Vec<(Vec<u8>, i64, Parked)> = Vec::new();
@@ -84,7 +113,9 @@ impl Sync {
                     let mark = queue::mark(remote, &key);
                     let at = values::moment(&record.version, state.clock_offset_ms);
                     let stale = state.settled_at.get(&mark).is_some_and(|&s| s > moment);
-                    let link = links.find(&bump, shapes, remote, &key).filter(|l| !l.deleted);
+                    let link = links.find(&bump, shapes, remote, &key);
+                    let was_linked = link.is_some();
+                    let link = link.filter(|l| !l.deleted);
                     let taken = state.is_taken(remote, &key)
                         || link.as_ref().is_some_and(|l| {
                             state.is_taken(remote.other(), l.key_of(remote.other()))
@@ -117,6 +148,13 @@ impl Sync {
                         continue;
                     }
                     match values::row(&bump, table, &record.id, &record.values) {
+                        Ok(row)
+                            if origin == Origin::Job
+                                && was_linked
+                                && !link.as_ref().is_some_and(|l| agrees(plan, l, remote, row)) =>
+                        {
+                            aside.push((key.to_vec(), at, Parked::Again));
+                        }
                         Ok(row) => {
                             let at = at_of(plan, state, row, &record.version);
                             halves.push(remote_half(remote, key, row, at));
@@ -143,7 +181,7 @@ impl Sync {
                             shapes,
                             std::slice::from_ref(record),
                             moment,
-                            waited,
+                            origin,
                         )?;
                     }
                     return Ok(());
@@ -189,6 +227,15 @@ impl Sync {
         self.next_due = Some(Instant::now());
         Ok(())
     }
+}
+
+/// Does a record hold what was agreed on, as far as anything was?
+fn agrees(plan: &Plan, link: &Link<'_>, side: Side, row: &[Value<'_>]) -> bool {
+    let Some(base) = &link.base else { return false };
+    plan.fields.iter().zip(base.side(side)).all(|(field, agreed)| {
+        let held = field.column[side as usize].map(|c| row[c]);
+        held.is_none_or(|held| held == *agreed || matches!(agreed, Value::Marker | Value::Absent))
+    })
 }
 
 /// The row of ours beside a record that waited, perhaps because the row was not what it was taken for. What

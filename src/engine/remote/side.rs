@@ -1,6 +1,7 @@
 //! The side of a sync that is an object of another system: as a table whose columns are the object's
 //! fields, each in the PostgreSQL type that holds its values without loss.
 
+use super::schema;
 use crate::engine::plan::{Column, Field, Table};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
@@ -58,10 +59,14 @@ pub fn described(connection: &str, object: &str) -> Option<Object> {
     serde_json::from_str(&text).ok()
 }
 
-/// Stores what the other system says of an object. True if it is news.
+/// Stores what the other system says of an object, and notes what has changed for the syncs of it.
 pub fn store(connection: &str, object: &Object) -> bool {
     let Ok(text) = serde_json::to_string(object) else { return false };
+    let before = described(connection, &object.name);
     sql::as_extension(|| {
+        if let Some(before) = before {
+            schema::note(connection, &before, object);
+        }
         !sql::query(
             "INSERT INTO sync._object AS o (connection, object, description) VALUES ($1, $2, $3::pg_catalog.jsonb)
              ON CONFLICT (connection, object) DO UPDATE SET described_at = pg_catalog.clock_timestamp(), description = EXCLUDED.description

@@ -1,6 +1,7 @@
 //! What waits in the queue: rows of ours are taken up at once, records of the other system once they have
 //! been read.
 
+use super::pull::Origin;
 use super::{Purpose, Request, values};
 use crate::engine::collect::Half;
 use crate::engine::link::Links;
@@ -97,6 +98,6 @@ impl Sync {
             self.hurry_poll();
         }
         self.next_due = Some(Instant::now());
-        self.take_read(epoch, shapes, &there, moment, true)
+        self.take_read(epoch, shapes, &there, moment, Origin::Queue)
     }
 }

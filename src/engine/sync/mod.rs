@@ -141,6 +141,7 @@ impl Sync {
             && let Some(mut state) = old.remote.take()
         {
             state.poll.ask_every(fresh.poll.interval());
+            state.forget_schedule();
             self.remote = Some(state);
         }
         self.known = old.known;

@@ -4,6 +4,7 @@ use super::line::{Health, Line};
 use super::{Answer, Asked, sentence};
 use crate::connection;
 use crate::engine::plan::Connected;
+use crate::settings;
 use crate::worker::governors::{self, Meter};
 use crate::worker::round::Worker;
 use crate::worker::transaction::{Failure, refuse, transaction};
@@ -16,8 +17,6 @@ use std::time::{Duration, Instant};
 const LONGEST: Duration = Duration::from_secs(60);
 /// How long trouble that a person has to mend is left alone before it is tried again.
 const UNMENDED: Duration = Duration::from_secs(60);
-/// How often an object is described anew.
-const DESCRIBE_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// Calls that have to wait so long for their turn are worth a word: it is no longer the usual pace.
 const HELD: Duration = Duration::from_secs(30);
 
@@ -136,6 +135,9 @@ impl Worker {
                     connection.checked = false;
                     connection.not_before = None;
                     connection.tries = 0;
+                    // Another user, or another version of the interface, may see other fields.
+                    let objects: Vec<String> = connection.described.keys().cloned().collect();
+                    objects.iter().for_each(|object| connection.want(object, 0));
                     self.replace_connector(&name);
                 }
                 Some((generation, Err(failure))) => {
@@ -212,10 +214,11 @@ impl Worker {
                 Box::pin(async move { Answer::Checked(c.check().await) })
             });
         }
+        let again = Duration::from_secs(settings::DESCRIBE_INTERVAL.get() as u64);
         let due = connection
             .described
             .iter()
-            .find(|(_, at)| now.duration_since(**at) > DESCRIBE_AGAIN)
+            .find(|(_, at)| now.duration_since(**at) > again)
             .map(|(object, _)| object.clone());
         let wanted = connection.wanted.iter().find(|w| w.at <= now).map(|w| w.object.clone());
         let urgency = if wanted.is_some() { Urgency::Change } else { Urgency::Background };

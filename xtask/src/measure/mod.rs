@@ -5,6 +5,7 @@ mod bench;
 mod capture;
 mod drain;
 mod latency;
+mod load;
 mod org;
 mod registering;
 mod resting;
@@ -128,6 +129,11 @@ const MEASUREMENTS: &[Measurement] = &[
         name: "calls_org",
         what: "calls to a local org for 20,000 changed records",
         measure: org::calls,
+    },
+    Measurement {
+        name: "load_org",
+        what: "the first load of 1,000,000 accounts of a local org, and COPY of the same rows",
+        measure: load::from_org,
     },
     Measurement {
         name: "memory",

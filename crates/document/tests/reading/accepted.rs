@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use document::{
     Builtin, Config, DeleteLimit, Direction, Endpoint, Field, Fields, InitialSync, MatchField,
-    Notice, Remote, Retry, Severity, TableName, Transform,
+    Notice, Remote, Retry, SchemaPolicy, Severity, TableName, Transform,
 };
 use serde_json::{Map, Value, json};
 
@@ -46,8 +46,10 @@ fn the_least_document_has_all_defaults() {
         batch_size: 500,
         parallelism: None,
         polling_interval: None,
+        reconcile_interval: Some(Duration::from_secs(86_400)),
         delete_limit: None,
         capture: true,
+        schema_policy: SchemaPolicy::Ignore,
         kept: Map::new(),
     };
     assert_eq!((config, notices), (expected, vec![]));
@@ -81,7 +83,7 @@ fn settings_are_taken_over() {
         "conflict_resolution": {"strategy": "last_write_wins"},
         "mapping_options": {"handle_nulls": "preserve", "timestamp_format": "iso8601"},
         "initial_sync": {"strategy": "match_only"},
-        "ongoing_sync": {"mode": "real_time", "polling_interval_seconds": 30},
+        "ongoing_sync": {"mode": "real_time", "polling_interval_seconds": 30, "reconcile_interval_seconds": 0},
         "performance_settings": {
             "batch_size": 10_000, "parallelism": 64.0, "change_detection": "database_triggers",
             "index_recommendation": false,
@@ -91,16 +93,19 @@ fn settings_are_taken_over() {
             "fallback": {"action": "queue_for_manual_review"},
         },
         "capture": false,
+        "schema_changes": "pause",
         "delete_limit": "2.5 %",
     }));
     assert_eq!(notices, []);
     assert_eq!(config.initial, InitialSync::MatchOnly);
     assert_eq!(config.polling_interval, Some(Duration::from_secs(30)));
+    assert_eq!(config.reconcile_interval, None);
     assert_eq!((config.batch_size, config.parallelism), (10_000, Some(64)));
     let retry =
         Retry { max_attempts: 3, initial_delay: Duration::from_millis(250), backoff_factor: 1.0 };
     assert_eq!(config.retry, retry);
     assert!(!config.capture);
+    assert_eq!(config.schema_policy, SchemaPolicy::Pause);
     assert_eq!(config.delete_limit, Some(DeleteLimit::Percent(2.5)));
     assert_eq!(accept(json!({"delete_limit": 0})).0.delete_limit, Some(DeleteLimit::Records(0)));
     assert_eq!(accept(json!({"initial_sync": {"strategy": "none"}})).0.initial, InitialSync::None);

@@ -1,0 +1,194 @@
+//! `sync.map_field`: one more field of a sync, with a column made for it where there is none. What is there already is
+//! brought over while both sides are being written.
+
+use super::{border, or_raise, owned, refuse, syncs};
+use crate::border::inwards;
+use crate::connection;
+use crate::engine::plan::{self, Plan, Stored, Table};
+use crate::engine::remote::{columns, side};
+use crate::speech;
+use crate::sql::{self, Arg, identifier};
+use crate::worker::transaction::Failure;
+use connector::Field;
+use document::Fields;
+use merge::Side;
+use pgrx::prelude::*;
+use serde_json::{Value as Json, json};
+
+/// `sync.map_field(name text, source text, target text, direction text) RETURNS text`
+#[pg_extern(sql = false)]
+fn map_field(
+    name: Option<&[u8]>,
+    source: Option<&[u8]>,
+    target: Option<&[u8]>,
+    direction: Option<&[u8]>,
+) -> Vec<u8> {
+    speech::function(|| {
+        let (Some(name), Some(source), Some(target)) = (name, source, target) else {
+            or_raise(Err(refuse(
+                "22004",
+                "map_field needs a sync, a source and a target".into(),
+                "One of them is null.",
+                "For example: SELECT sync.map_field('accounts', source => 'Region__c', target => 'region').",
+            )))
+        };
+        let [name, source, target] = [name, source, target].map(inwards);
+        let direction = direction.map(inwards);
+        border::text(&or_raise(map(&name, &source, &target, direction.as_deref())))
+    })
+}
+
+fn map(name: &str, source: &str, target: &str, direction: Option<&str>) -> Result<String, Failure> {
+    let id = owned(name);
+    let Some(stored) = sql::as_extension(|| plan::stored(id)) else {
+        return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
+    };
+    let plan = plan::compile_as(stored.clone(), true)?;
+    refuse_twice(&plan, source, target)?;
+    let mut entry = json!({"source": source, "target": target});
+    if let Some(direction) = direction {
+        entry["direction"] = json!(direction);
+    }
+    match plan.remote_side() {
+        Some(remote) => {
+            let (theirs, ours) =
+                if remote == Side::Source { (source, target) } else { (target, source) };
+            let field = described(&stored, theirs)?;
+            let local = &whole(&plan, remote.other())?;
+            if local.like(ours).is_none() {
+                add_column(
+                    local,
+                    ours,
+                    &columns::sql_type(&field).map_err(|why| {
+                        refuse(
+                            "0A000",
+                            format!(
+                                "field {} of {} cannot be synced",
+                                field.name,
+                                plan.side(remote).name
+                            ),
+                            &format!("It is of a kind that is not carried: {why}."),
+                            "Map the fields it is made of, where there are such.",
+                        )
+                    })?,
+                );
+            }
+        }
+        None => {
+            let [from, to] = &[whole(&plan, Side::Source)?, whole(&plan, Side::Target)?];
+            let Some(column) = from.like(source) else {
+                return Err(missing(from, source));
+            };
+            if to.like(target).is_none() {
+                let of_type = sql::one(
+                    "SELECT pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute a
+                      WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.=) $2::pg_catalog.int2",
+                    &[Arg::Oid(from.oid), Arg::Int4(i32::from(from.columns[column].attnum))],
+                );
+                add_column(to, target, &of_type.unwrap_or_default());
+            }
+        }
+    }
+    // The column that was just made is seen.
+    sql::seeing_own_work(|| match &plan.config.fields {
+        Fields::Mapped(_) => {
+            let mut mappings = stored
+                .document
+                .get("field_mappings")
+                .and_then(Json::as_array)
+                .cloned()
+                .unwrap_or_default();
+            mappings.push(entry.clone());
+            syncs::alter(name, &[json!({ "field_mappings": mappings })])
+        }
+        Fields::AllSame { .. } => all_same(name, &stored, &plan, source, target, direction),
+    })
+}
+
+/// A table with the columns that the sync does not use, too.
+fn whole(plan: &Plan, side: Side) -> Result<Table, Failure> {
+    plan::read_table(plan.side(side).oid, side.name())
+}
+
+/// A sync of all fields of equal names takes the field along by itself, if it is one of them.
+fn all_same(
+    name: &str,
+    stored: &Stored,
+    before: &Plan,
+    source: &str,
+    target: &str,
+    direction: Option<&str>,
+) -> Result<String, Failure> {
+    let now = plan::compile_as(stored.clone(), true)?;
+    if direction.is_some() || now.fields.len() <= before.fields.len() {
+        return Err(refuse(
+            "0A000",
+            format!("field \"{source}\" cannot be mapped to \"{target}\" in sync \"{name}\""),
+            "The sync has no \"field_mappings\": it takes all fields that are called alike on both sides, each the way the sync goes.",
+            "Give the column the field's name, or list what is mapped in \"field_mappings\" with sync.alter_sync.",
+        ));
+    }
+    syncs::alter(name, &[json!({})])
+}
+
+fn refuse_twice(plan: &Plan, source: &str, target: &str) -> Result<(), Failure> {
+    for (side, name) in [(Side::Source, source), (Side::Target, target)] {
+        let mapped = plan.fields.iter().any(|f| {
+            f.column[side as usize]
+                .is_some_and(|c| plan.side(side).columns[c].name.eq_ignore_ascii_case(name))
+        });
+        if mapped {
+            return Err(refuse(
+                "42710",
+                format!("\"{name}\" of {} is mapped already", plan.side(side).name),
+                "",
+                "Change its mapping with sync.alter_sync.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The field as it was described last, or else as the other system describes it now: it may be new.
+fn described(stored: &Stored, name: &str) -> Result<Field, Failure> {
+    let Some((connection, object)) = &stored.object else {
+        return Err(refuse("XX000", "the sync has no object".into(), "", ""));
+    };
+    let known = side::described(connection, object);
+    if let Some(field) = known.as_ref().and_then(|o| o.field(name)) {
+        return Ok(field.clone());
+    }
+    let now = connection::describe(&connection::usable(connection)?, object)?;
+    side::store(connection, &now);
+    if let Some(field) = now.field(name) {
+        return Ok(field.clone());
+    }
+    let names: Vec<&str> = now.fields.iter().map(|f| f.name.as_str()).collect();
+    let hint = match document::nearest(name, names.iter().copied()) {
+        Some(near) => format!("Perhaps you meant {near}."),
+        None => format!("The fields are: {}.", names.join(", ")),
+    };
+    Err(refuse(
+        "42703",
+        format!("object \"{object}\" has no field \"{name}\""),
+        "It does not exist, or the user of the connection may not see it.",
+        &hint,
+    ))
+}
+
+fn missing(table: &Table, column: &str) -> Failure {
+    let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
+    let hint = match document::nearest(column, names.iter().copied()) {
+        Some(near) => format!("Perhaps you meant \"{near}\"."),
+        None => format!("The columns are: {}.", names.join(", ")),
+    };
+    refuse("42703", format!("column \"{column}\" of {} does not exist", table.name), "", &hint)
+}
+
+/// As the caller, whose right it takes.
+fn add_column(table: &Table, name: &str, of_type: &str) {
+    sql::query(
+        &format!("ALTER TABLE {} ADD COLUMN {} {of_type}", table.name, identifier(name)),
+        &[],
+    );
+}

@@ -1,0 +1,92 @@
+//! Questions for changes that leave together: where a connection takes several objects in one request, those that are
+//! due at the same time cost one call.
+
+use super::{Answer, Asked};
+use crate::engine::remote::{Reply, State};
+use crate::worker::round::Worker;
+use crate::worker::transaction::Failure;
+use connector::{ChangesOf, Fault, Page};
+use governor::{Kind, Urgency};
+use std::sync::Arc;
+
+/// The call of a sync that an answer belongs to.
+pub(super) type OfSync = (i32, u64);
+
+impl Worker {
+    /// Lets out what may leave together. What is alone leaves with the other calls of its sync.
+    pub(super) fn let_polls_out(&mut self) -> Result<(), Failure> {
+        let names: Vec<String> = self.network.connections.keys().cloned().collect();
+        for name in names {
+            while self.network.room() && self.let_out_together(&name)? {}
+        }
+        Ok(())
+    }
+
+    fn let_out_together(&mut self, name: &str) -> Result<bool, Failure> {
+        let Some(connection) = self.network.connections.get(name) else { return Ok(false) };
+        let Some(line) = &connection.line else { return Ok(false) };
+        let connector = Arc::clone(&line.connector);
+        // After trouble one call goes ahead and finds out.
+        let ready = connection.checked && connection.may_call() && connection.tries == 0;
+        let most = connector.objects_at_once();
+        if !ready || most < 2 {
+            return Ok(false);
+        }
+        let order = self.network.poll_turns.begin(&self.order);
+        let asks = |id: &i32| {
+            let sync = self.syncs.get(id)?;
+            let (_, remote) = sync.plan.remote().filter(|(_, remote)| remote.connection == name)?;
+            let since = sync.remote.as_ref()?.next_poll(sync.plan.parallelism())?.clone();
+            let (object, columns) = (remote.object.clone(), remote.columns.clone());
+            Some((*id, ChangesOf { object, columns, since }))
+        };
+        let asking: Vec<(i32, ChangesOf)> = order.iter().filter_map(asks).take(most).collect();
+        if asking.len() < 2 {
+            return Ok(false);
+        }
+        let Some(connection) = self.network.connections.get_mut(name) else { return Ok(false) };
+        let wait = connection.leave(Urgency::Background, Kind::Poll);
+        if !wait.is_zero() {
+            self.network.poll_turns.waits();
+            self.hold_back(name, wait)?;
+            return Ok(false);
+        }
+        let (mut of, mut asked): (Vec<OfSync>, Vec<ChangesOf>) = (Vec::new(), Vec::new());
+        for (id, changes) in asking {
+            let state = self.syncs.get_mut(&id).and_then(|sync| sync.remote.as_mut());
+            if let Some((number, _)) = state.and_then(State::next) {
+                self.network.poll_turns.called(id);
+                of.push((id, number));
+                asked.push(changes);
+            }
+        }
+        self.network.submit(Asked::Together(of, name.to_owned()), &connector, |c| {
+            Box::pin(async move { Answer::Together(c.changes_of(&asked).await) })
+        })?;
+        Ok(true)
+    }
+
+    /// What came of it, for each of the syncs.
+    pub(super) fn replied_together(
+        &mut self,
+        of: &[OfSync],
+        name: &str,
+        result: Result<Vec<Result<Page, Fault>>, Fault>,
+    ) -> Result<(), Failure> {
+        match result {
+            Ok(answers) => {
+                for (&(sync, call), answer) in of.iter().zip(answers) {
+                    self.replied(sync, call, name, answer.map(Reply::Page))?;
+                }
+            }
+            Err(fault) => {
+                // One failure, of which each hears.
+                self.heard(name, &Err(fault.clone()))?;
+                for &(sync, call) in of {
+                    self.deliver(sync, call, name, Err(fault.clone()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
