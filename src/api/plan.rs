@@ -7,7 +7,7 @@ use super::{border, or_raise, syncs};
 use crate::border::inwards;
 use crate::connection;
 use crate::engine::plan::{self, Plan};
-use crate::engine::remote::{columns, poll};
+use crate::engine::remote::{bulk, columns, poll};
 use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::governors;
@@ -17,7 +17,7 @@ use document::InitialSync;
 use merge::Side;
 use pgrx::AnyArray;
 use pgrx::prelude::*;
-use salesforce::estimate::{Line, Wish, estimate};
+use salesforce::estimate::{Line, OBJECTS_AT_ONCE, Wish, estimate};
 use serde_json::Value as Json;
 
 /// A line, and the object that it is about; none: all together.
@@ -107,6 +107,7 @@ fn of_objects(connection: &str, objects: &[String], direction: &str) -> Result<V
             load: true,
             records,
             rows: 0,
+            job_from: bulk::FEWEST,
             interval: poll::INTERVAL,
             identity: false,
         };
@@ -146,6 +147,7 @@ fn of_document(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
         push,
         load,
         records,
+        job_from: bulk::FEWEST,
         rows: if push && load { rows_of(&plan, remote.other()) } else { 0 },
         interval: plan.config.polling_interval.unwrap_or(poll::INTERVAL),
         identity: plan.config.identity.is_some(),
@@ -204,12 +206,12 @@ fn totals(rows: &[Row], connection: &connection::Connection) -> Vec<Line> {
     let sum = |what: &str| -> f64 {
         rows.iter().filter(|row| row.1.what == what).filter_map(|row| row.1.figure).sum()
     };
-    let polling = sum("polling: calls a day");
-    let mut lines = vec![Line {
-        what: "polling: calls a day",
-        detail: "all objects together".into(),
-        figure: Some(polling),
-    }];
+    let what = "polling: calls a day";
+    let objects = rows.iter().filter(|row| row.1.what == what).count();
+    let calls = objects.div_ceil(OBJECTS_AT_ONCE);
+    let polling = sum(what) * calls as f64 / objects.max(1) as f64;
+    let detail = format!("all objects together, up to {OBJECTS_AT_ONCE} in a call");
+    let mut lines = vec![Line { what, detail, figure: Some(polling) }];
     let Some(reading) = governors::read(connection::account(connection.server)) else {
         return lines;
     };

@@ -64,6 +64,8 @@ pub struct Network {
     rotating: HashMap<String, Vec<connection::Rotating>>,
     /// Which sync calls next where calls have to wait.
     turns: Turns,
+    /// The same for questions that leave together.
+    poll_turns: Turns,
     /// When it is seen again how often the connections' syncs may poll.
     polling_due: Option<Instant>,
 }

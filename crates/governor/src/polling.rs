@@ -28,7 +28,10 @@ impl Governor {
                 let may = (pace.rate * MOST - first).max(pace.rate * LEAST);
                 let stretch = if may > 0.0 { wished / may } else { LONGEST };
                 let used = self.window.total(now) as f64 / (share as f64).max(1.0);
-                1.0 + (stretch.clamp(1.0, LONGEST) - 1.0) * (used / FREE - 1.0).clamp(0.0, 1.0)
+                let times =
+                    (stretch.clamp(1.0, LONGEST) - 1.0) * (used / FREE - 1.0).clamp(0.0, 1.0);
+                // In steps, so that what was due at the same time stays so, and goes in one call.
+                1.0 + (times * 10.0).ceil() / 10.0
             }
             _ => 1.0,
         };

@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use connector::{Field, Kind, Object};
 
+use crate::bulk;
 use crate::soql::PAGE;
 use crate::transport::{self, Allowance, Shape, Transport};
+
+/// Objects that one call asks for their changes.
+pub const OBJECTS_AT_ONCE: usize = crate::poll::MOST_QUERIES;
 
 /// What is wished.
 #[derive(Clone, Debug)]
@@ -22,6 +26,8 @@ pub struct Wish<'a> {
     /// Records over there, and rows here that are not there yet, as far as known.
     pub records: Option<u64>,
     pub rows: u64,
+    /// From so many records on the object is gone through as a job.
+    pub job_from: u64,
     /// How often it is asked for changes.
     pub interval: Duration,
     /// A create is found again by an external id.
@@ -38,6 +44,12 @@ pub struct Line {
 
 /// A page of a query, and a call that writes, are answered within about this time: a cautious figure.
 const SECONDS_A_CALL: f64 = 1.0;
+
+/// What a load gets through in a second at most, where the network and the org are no bottleneck.
+const RECORDS_A_SECOND: f64 = 5_000.0;
+
+/// Counting the records, making the job, listing its pages, putting it away, and some ten looks at it.
+const CALLS_OF_A_JOB: u64 = 14;
 
 /// More fields than this, and all of them, are worth a word.
 const MANY_FIELDS: usize = 50;
@@ -78,20 +90,26 @@ fn records(wish: &Wish<'_>) -> Line {
 }
 
 fn first_load(wish: &Wish<'_>) -> [Line; 2] {
-    // The last page tells that there are no more.
-    let calls = wish.records.unwrap_or(0) / PAGE as u64 + 1;
-    let detail = format!("queries of the REST API, {} records each", PAGE);
-    let seconds = calls as f64 * SECONDS_A_CALL;
+    let records = wish.records.unwrap_or(0);
+    let (calls, by) = if records >= wish.job_from {
+        let page = bulk::PAGE as u64;
+        let by = format!("a query job of the Bulk API 2.0, {page} records a page");
+        (records.div_ceil(page) + CALLS_OF_A_JOB, by)
+    } else {
+        // The last page tells that there are no more.
+        (records / PAGE as u64 + 1, format!("queries of the REST API, {PAGE} records each"))
+    };
+    let seconds = (calls as f64 * SECONDS_A_CALL).max(records as f64 / RECORDS_A_SECOND);
     [
-        line("first load: calls", detail, calls as f64),
-        line("first load: seconds", "at about a second a call, one after the other", seconds),
+        line("first load: calls", by, calls as f64),
+        line("first load: seconds", "roughly, where nothing else is in the way", seconds),
     ]
 }
 
 fn polling(interval: Duration) -> Line {
     let seconds = interval.as_secs().max(1);
     let detail = format!(
-        "a query every {seconds} s, and more where much has changed; fewer where calls would not last"
+        "a query every {seconds} s, and more where much has changed; fewer where calls would not last. Objects that are due together share a call"
     );
     line("polling: calls a day", detail, (86_400 / seconds) as f64)
 }

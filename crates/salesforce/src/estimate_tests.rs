@@ -51,6 +51,7 @@ fn wish(object: &Object) -> Wish<'_> {
         load: true,
         records: Some(100_000),
         rows: 0,
+        job_from: 200_000,
         interval: Duration::from_secs(30),
         identity: false,
     }
@@ -79,6 +80,10 @@ fn a_pull_is_priced_by_the_pages_and_the_interval() {
     assert!(!lines.iter().any(|line| line.what.starts_with("first push")), "{lines:?}");
     let unloaded = estimate(&Wish { load: false, ..wish(&object) });
     assert!(!unloaded.iter().any(|line| line.what.starts_with("first load")), "{unloaded:?}");
+    let large = estimate(&Wish { job_from: 100_000, ..wish(&object) });
+    // Five pages, and what the job costs.
+    assert_eq!(figure(&large, "first load: calls"), 19.0);
+    assert!(large.iter().any(|line| line.detail.contains("Bulk API 2.0")), "{large:?}");
     let empty = estimate(&Wish { records: None, ..wish(&object) });
     assert_eq!((figure(&empty, "records"), figure(&empty, "first load: calls")), (0.0, 1.0));
 }

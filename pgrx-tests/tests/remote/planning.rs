@@ -51,7 +51,7 @@ fn objects_are_priced_and_nothing_is_made() {
             "Contact|polling: calls a day|2880",
             "Contact|records|0",
             "|first load: calls|2",
-            "|polling: calls a day|5760",
+            "|polling: calls a day|2880",
         ]
     );
     let said = rows(&mut c, "SELECT said FROM said").join("\n");

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 /// From so many records on a job is worth its calls and the wait for it: ten pages otherwise.
-const FEWEST: u64 = 20_000;
+pub const FEWEST: u64 = 20_000;
 /// Most records in memory that are not worked on yet.
 const AHEAD: u64 = 40_000;
 /// So many jobs may fail before the object is read without.

@@ -56,11 +56,6 @@ impl Poll {
         self.interval
     }
 
-    /// How many polls a second are wished.
-    pub fn wished(&self) -> f64 {
-        1.0 / self.interval.as_secs_f64().max(1.0)
-    }
-
     /// Asks as often from now on.
     pub fn ask_every(&mut self, interval: Duration) {
         self.interval = interval;

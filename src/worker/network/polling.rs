@@ -19,15 +19,23 @@ impl Worker {
         // Connections with one account share its calls.
         let account =
             |connection: &str| Some(network.connections.get(connection)?.line.as_ref()?.account);
-        let mut wished = HashMap::new();
+        // Objects that are due together go in one call, as many as a request takes.
+        let mut together: HashMap<_, (usize, usize)> = HashMap::new();
         for sync in syncs.values() {
             let Some((side, remote)) = sync.plan.remote() else { continue };
             let (Some(state), Some(account)) = (&sync.remote, account(&remote.connection)) else {
                 continue;
             };
             if sync.plan.flows_from(side) {
-                *wished.entry(account).or_insert(0.0) += state.poll.wished();
+                let at_once = state.connector.objects_at_once().max(1);
+                let interval = state.poll.interval().max(Duration::from_secs(1));
+                together.entry((account, interval)).or_insert((0, at_once)).0 += 1;
             }
+        }
+        let mut wished = HashMap::new();
+        for ((account, interval), (objects, at_once)) in together {
+            *wished.entry(account).or_insert(0.0) +=
+                objects.div_ceil(at_once) as f64 / interval.as_secs_f64();
         }
         let lines: HashMap<_, _> = network
             .connections

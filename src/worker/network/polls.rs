@@ -32,6 +32,7 @@ impl Worker {
         if !ready || most < 2 {
             return Ok(false);
         }
+        let order = self.network.poll_turns.begin(&self.order);
         let asks = |id: &i32| {
             let sync = self.syncs.get(id)?;
             let (_, remote) = sync.plan.remote().filter(|(_, remote)| remote.connection == name)?;
@@ -39,13 +40,14 @@ impl Worker {
             let (object, columns) = (remote.object.clone(), remote.columns.clone());
             Some((*id, ChangesOf { object, columns, since }))
         };
-        let asking: Vec<(i32, ChangesOf)> = self.order.iter().filter_map(asks).take(most).collect();
+        let asking: Vec<(i32, ChangesOf)> = order.iter().filter_map(asks).take(most).collect();
         if asking.len() < 2 {
             return Ok(false);
         }
         let Some(connection) = self.network.connections.get_mut(name) else { return Ok(false) };
         let wait = connection.leave(Urgency::Background, Kind::Poll);
         if !wait.is_zero() {
+            self.network.poll_turns.waits();
             self.hold_back(name, wait)?;
             return Ok(false);
         }
@@ -53,6 +55,7 @@ impl Worker {
         for (id, changes) in asking {
             let state = self.syncs.get_mut(&id).and_then(|sync| sync.remote.as_mut());
             if let Some((number, _)) = state.and_then(State::next) {
+                self.network.poll_turns.called(id);
                 of.push((id, number));
                 asked.push(changes);
             }

@@ -29,7 +29,7 @@ pub(crate) const MOST_BYTES: usize = 24 << 20;
 pub(crate) const MOST_RECORDS: usize = 100_000;
 
 /// Records of a page: at a kilobyte each, well below the largest answer.
-const PAGE: usize = 20_000;
+pub(crate) const PAGE: usize = 20_000;
 
 impl Bulk for Salesforce {
     fn limits(&self) -> BulkLimits {
