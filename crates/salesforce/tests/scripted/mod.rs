@@ -100,7 +100,7 @@ pub(crate) fn client(port: u16) -> Salesforce {
     let allowed_hosts = format!("127.0.0.1:{port}");
     let rules = Rules {
         allowed_hosts: &allowed_hosts,
-        timeout: Duration::from_millis(700),
+        timeout: Duration::from_secs(2),
         ..Rules::default()
     };
     let policy = Policy::parse(&rules).expect("a policy");
