@@ -847,7 +847,7 @@ COMMENT ON VIEW sync.schema_changes IS 'what other systems changed of the fields
 CREATE VIEW sync.progress AS
 SELECT s.name AS sync, COALESCE(CASE WHEN l.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS "table",
        CASE WHEN l.kind OPERATOR(pg_catalog.=) 'rows' THEN 'comparing rows' ELSE 'looking for rows that are gone' END AS phase, l.reason,
-       pg_catalog.cardinality(l.waits_for) AS waiting_for_writers, l.done, NULLIF(l.expected, 0) AS expected, l.job, l.started_at
+       pg_catalog.cardinality(l.waits_for) AS waiting_for_writers, l.done, CASE WHEN l.expected OPERATOR(pg_catalog.>) 0 THEN l.expected END AS expected, l.job, l.started_at
   FROM sync._load l JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) l.sync;
 COMMENT ON VIEW sync.progress IS 'tables that are being gone through: first loads and reconciling';
 

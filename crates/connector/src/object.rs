@@ -2,11 +2,12 @@ use serde::{Deserialize, Serialize};
 
 /// What a field holds, as far as a sync has to know. Each kind stands for one PostgreSQL type that
 /// holds its values without loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// The record's own id, or that of another record: text.
     Id,
     /// text
+    #[default]
     Text,
     /// A closed or open list of values: text.
     Choice,
@@ -53,7 +54,7 @@ pub struct ObjectName {
 }
 
 /// A field as the other side describes it to this user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     pub name: String,
     pub label: String,
@@ -98,7 +99,7 @@ impl Field {
 }
 
 /// An object as the other side describes it to this user.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     pub name: String,
     pub label: String,

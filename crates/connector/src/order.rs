@@ -85,6 +85,7 @@ mod tests {
             reference_to: to.iter().map(|&to| to.to_owned()).collect(),
             compound: None,
             choices: Vec::new(),
+            fixed: false,
         };
         Object {
             name: name.into(),

@@ -78,6 +78,7 @@ mod tests {
             reference_to: Vec::new(),
             compound: None,
             choices: Vec::new(),
+            fixed: false,
         }
     }
 

@@ -23,6 +23,7 @@ fn field(name: &str, kind: Kind, length: u32) -> Field {
         reference_to: Vec::new(),
         compound: None,
         choices: Vec::new(),
+        fixed: false,
     }
 }
 
