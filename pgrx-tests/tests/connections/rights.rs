@@ -127,7 +127,7 @@ fn who_and_what_is_on_the_other_side_is_told() {
     finds(
         &mut c,
         "org|t|",
-        &[&org.org_id(), "may not see whether it is a sandbox", "at 127.0.0.1"],
+        &[&org.org_id(), "Local Org, Developer Edition, no sandbox, instance LOC0", "at 127.0.0.1"],
     );
     finds(&mut c, "user|t|", &["integration@example.com", &user]);
     finds(&mut c, "API version|t|", &["62.0; the org serves 31.0 to 66.0"]);
