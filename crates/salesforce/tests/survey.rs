@@ -4,23 +4,9 @@ mod against;
 mod scripted;
 
 use connector::{Connector, FaultKind, Remark};
-use local_org::{Fault as Trouble, Field, FieldType, LocalOrg, Object, Options};
+use local_org::Fault as Trouble;
 use salesforce::{Credentials, Salesforce, Settings};
 use scripted::{Reply, Server};
-use serde_json::json;
-
-fn with_organization() -> LocalOrg {
-    let organization = Object::new("Organization", "00D")
-        .with(Field::new("Name", FieldType::String).length(80))
-        .with(Field::new("OrganizationType", FieldType::String).length(40))
-        .with(Field::new("IsSandbox", FieldType::Boolean))
-        .with(Field::new("InstanceName", FieldType::String).length(5));
-    let org = LocalOrg::start(Options { objects: vec![organization], ..Options::default() });
-    let org = org.expect("an org");
-    let row = json!({"Name": "Acme", "OrganizationType": "Developer Edition", "IsSandbox": true, "InstanceName": "CS42"});
-    org.insert("Organization", row).expect("a record");
-    org
-}
 
 fn remark<'a>(remarks: &'a [Remark], what: &str) -> &'a Remark {
     remarks.iter().find(|remark| remark.what == what).expect("a remark")
@@ -28,13 +14,13 @@ fn remark<'a>(remarks: &'a [Remark], what: &str) -> &'a Remark {
 
 #[tokio::test]
 async fn org_user_and_version_are_told() {
-    let org = with_organization();
+    let org = against::org();
     let client = against::client(&org);
     let before = client.calls();
     let remarks = client.survey().await.expect("remarks");
     assert!(remarks.iter().all(|remark| remark.ok), "{remarks:?}");
     let told = &remark(&remarks, "org").detail;
-    for part in ["00D", "Acme, Developer Edition, a sandbox, instance CS42, at 127.0.0.1:"] {
+    for part in ["00D", "Local Org, Developer Edition, no sandbox, instance LOC0, at 127.0.0.1:"] {
         assert!(told.contains(part), "{told}");
     }
     let user = &remark(&remarks, "user").detail;
@@ -48,6 +34,7 @@ async fn org_user_and_version_are_told() {
 #[tokio::test]
 async fn what_the_user_may_not_see_is_said_to_be_so() {
     let org = against::org();
+    org.set_access("Organization", "IsSandbox", false, false).expect("a field");
     let remarks = against::client(&org).survey().await.expect("remarks");
     let told = &remark(&remarks, "org").detail;
     assert!(told.starts_with(&org.org_id()) && told.contains("may not see"), "{told}");
