@@ -69,23 +69,15 @@ mod tests {
     fn object(name: &str, parents: &[&[&str]]) -> Object {
         let field = |to: &&[&str]| Field {
             name: "ParentId".into(),
-            label: String::new(),
             kind: Kind::Id,
             native_type: "reference".into(),
             length: 18,
-            precision: 0,
-            scale: 0,
             nillable: true,
             createable: true,
             updateable: true,
-            defaulted: false,
-            external_id: false,
-            unique: false,
             filterable: true,
             reference_to: to.iter().map(|&to| to.to_owned()).collect(),
-            compound: None,
-            choices: Vec::new(),
-            fixed: false,
+            ..Field::default()
         };
         Object {
             name: name.into(),

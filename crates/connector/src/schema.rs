@@ -66,19 +66,11 @@ mod tests {
             kind: Kind::Text,
             native_type: "string".into(),
             length: 80,
-            precision: 0,
-            scale: 0,
             nillable: true,
             createable: true,
             updateable: true,
-            defaulted: false,
-            external_id: false,
-            unique: false,
             filterable: true,
-            reference_to: Vec::new(),
-            compound: None,
-            choices: Vec::new(),
-            fixed: false,
+            ..Field::default()
         }
     }
 

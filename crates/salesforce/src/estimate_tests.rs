@@ -7,23 +7,13 @@ use super::{Line, Wish, estimate};
 fn field(name: &str, kind: Kind, length: u32) -> Field {
     Field {
         name: name.into(),
-        label: String::new(),
         kind,
-        native_type: String::new(),
         length,
-        precision: 0,
-        scale: 0,
         nillable: true,
         createable: true,
         updateable: true,
-        defaulted: false,
-        external_id: false,
-        unique: false,
         filterable: true,
-        reference_to: Vec::new(),
-        compound: None,
-        choices: Vec::new(),
-        fixed: false,
+        ..Field::default()
     }
 }
 

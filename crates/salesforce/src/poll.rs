@@ -2,7 +2,6 @@
 //! Composite, limits).
 
 use connector::{ChangesOf, Fault, Page};
-use egress::StatusCode;
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -11,6 +10,7 @@ use crate::describe::unexpected;
 use crate::read::{changes_path, of_read, page};
 use crate::refusal;
 use crate::soql::LONGEST_PATH;
+use crate::write::status;
 
 /// Most queries of one composite request.
 pub(crate) const MOST_QUERIES: usize = 5;
@@ -63,19 +63,14 @@ impl Salesforce {
         let parts = parts.filter(|parts| parts.len() == joint.len());
         let parts = parts.ok_or_else(|| unexpected("the answer to several queries"))?;
         let of_part = |part: &Value| {
-            let status = part.get("httpStatusCode").and_then(Value::as_u64);
-            let status =
-                status.and_then(|code| StatusCode::from_u16(u16::try_from(code).ok()?).ok());
+            let status = status(part);
             let body = part.get("body").cloned().unwrap_or(Value::Null);
-            match status {
-                Some(status) if status.is_success() => Ok(body),
-                status => {
-                    let status = status.unwrap_or(StatusCode::BAD_GATEWAY);
-                    let mut fault = of_read(refusal::of_body(status, &body));
-                    fault.about.request_id = refusal::request_id(&answer.headers);
-                    Err(self.redacted(fault, None))
-                }
+            if status.is_success() {
+                return Ok(body);
             }
+            let mut fault = of_read(refusal::of_body(status, &body));
+            fault.about.request_id = refusal::request_id(&answer.headers);
+            Err(self.redacted(fault, None))
         };
         Ok(parts.iter().map(of_part).collect())
     }

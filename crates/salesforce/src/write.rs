@@ -189,7 +189,8 @@ fn before(read: &Option<HashMap<String, Option<Record>>>, item: &Item) -> Option
     Some(found.clone().map_or(Before::Missing, Before::There))
 }
 
-fn status(answer: &Value) -> StatusCode {
+/// The status of one part of a composite answer.
+pub(crate) fn status(answer: &Value) -> StatusCode {
     let code = answer.get("httpStatusCode").and_then(Value::as_u64).unwrap_or_default();
     u16::try_from(code)
         .ok()

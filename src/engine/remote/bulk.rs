@@ -12,7 +12,7 @@ use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, transaction};
 use connector::{
-    Bulk, BulkJob, BulkPage, BulkPages, BulkState, Column, Connector, Fault, FaultKind, bulk,
+    BulkJob, BulkPage, BulkPages, BulkState, Column, Connector, Fault, FaultKind, bulk,
 };
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -63,15 +63,7 @@ pub async fn carry_out(
     columns: &[Column],
     ask: Ask,
 ) -> Result<Told, Fault> {
-    let told = match (ask, connector.bulk()) {
-        (Ask::Count, _) => connector.count(object).await.map(Told::Count),
-        (_, None) => {
-            let message = "this system has no jobs";
-            Err(Fault::new(FaultKind::Configuration, "NOT_SERVED", message))
-        }
-        (ask, Some(jobs)) => of_job(jobs, object, columns, ask).await,
-    };
-    match told {
+    match of_job(connector, object, columns, ask).await {
         Err(fault) if !fault.is_of_connection() || fault.kind == FaultKind::Configuration => {
             Ok(Told::Refused(fault))
         }
@@ -80,20 +72,26 @@ pub async fn carry_out(
 }
 
 async fn of_job(
-    jobs: &dyn Bulk,
+    connector: &dyn Connector,
     object: &str,
     columns: &[Column],
     ask: Ask,
 ) -> Result<Told, Fault> {
+    let jobs = || {
+        connector.bulk().ok_or_else(|| {
+            let message = "this system has no jobs";
+            Fault::new(FaultKind::Configuration, "NOT_SERVED", message)
+        })
+    };
     match ask {
-        Ask::Count => Ok(Told::Count(None)),
-        Ask::Start => jobs.start_read(object, columns).await.map(Told::Started),
-        Ask::State(job) => jobs.state(&job).await.map(Told::State),
-        Ask::Pages(job, from) => jobs.pages(&job, from.as_deref()).await.map(Told::Pages),
+        Ask::Count => connector.count(object).await.map(Told::Count),
+        Ask::Start => jobs()?.start_read(object, columns).await.map(Told::Started),
+        Ask::State(job) => jobs()?.state(&job).await.map(Told::State),
+        Ask::Pages(job, from) => jobs()?.pages(&job, from.as_deref()).await.map(Told::Pages),
         Ask::Page { job, locator, most } => {
-            jobs.page(&job, columns, locator.as_deref(), most).await.map(Told::Page)
+            jobs()?.page(&job, columns, locator.as_deref(), most).await.map(Told::Page)
         }
-        Ask::End(job) => jobs.end(&job).await.map(|()| Told::Ended),
+        Ask::End(job) => jobs()?.end(&job).await.map(|()| Told::Ended),
     }
 }
 
