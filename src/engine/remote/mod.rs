@@ -4,11 +4,12 @@
 //!
 //! `push` makes intents of decisions, `settle` works on what was answered, `recover` finds out what
 //! became of calls that were not answered, `poll` asks for what changed there and `load` for all there is, `bulk` by a job where that is much,
-//! `pull` works on what was read, `waiting` takes up what waits in the queue, `schema` follows changes of the object's fields, `reconcile` has all compared from time to time. Nothing here waits: whatever
+//! `pull` works on what was read, `fresh` on those records of a load that nobody here knows, `waiting` takes up what waits in the queue, `schema` follows changes of the object's fields, `reconcile` has all compared from time to time. Nothing here waits: whatever
 //! needs the other system is a [`Call`] in the outbox, and its answer comes back through [`State::answer`].
 
 pub mod bulk;
 pub mod columns;
+pub mod fresh;
 pub mod intent;
 pub mod load;
 pub mod needs;

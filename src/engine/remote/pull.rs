@@ -72,7 +72,11 @@ impl Sync {
             let origin = if work.from_job { Origin::Job } else { Origin::Page };
             self.loading = work.load.clone();
             let records = &work.records[from..to];
-            let taken = self.take_read(epoch, shapes, records, work.moment, origin);
+            let taken = if self.insert_fresh(records, work.moment) {
+                Ok(())
+            } else {
+                self.take_read(epoch, shapes, records, work.moment, origin)
+            };
             self.loading = None;
             if taken.is_ok() {
                 work.place = to;
