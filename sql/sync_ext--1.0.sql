@@ -161,6 +161,8 @@ CREATE TABLE sync._pull (
     sync      int4        NOT NULL CONSTRAINT _pull_pkey PRIMARY KEY,
     at        text        NOT NULL,
     polled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- where the events stand that it was told; what they named is in the queue, or settled
+    told      bytea,
     -- when all its records were last compared
     reconciled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );

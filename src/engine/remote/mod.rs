@@ -29,7 +29,7 @@ use super::sync::Sync;
 use super::{queue, resolve};
 use crate::worker::transaction::{Failure, transaction};
 use connector::{
-    Capabilities, Connector, Fault, FaultKind, Mark, Outcome, Page, Record, WriteBatch,
+    Capabilities, Connector, Fault, FaultKind, Mark, Outcome, Page, Place, Record, WriteBatch,
 };
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use governor::Kind;
@@ -142,6 +142,8 @@ pub struct State {
     /// Records whose links a load has found without them.
     missing: Vec<Vec<u8>>,
     pub poll: Poll,
+    /// Where the events stand that have been taken.
+    pub told: Option<Place>,
     /// When the object is compared as a whole; `None`: not known yet.
     reconcile_at: Option<Instant>,
     /// Everything up to the tick is with the other system, or in the queue.
@@ -171,6 +173,7 @@ impl State {
             reading: None,
             missing: Vec::new(),
             poll,
+            told: None,
             reconcile_at: None,
             caught_up: false,
             clock_offset_ms,
