@@ -38,7 +38,9 @@ fn sqlstate(fault: &Fault) -> &'static str {
             FaultKind::Conflict,
             "DUPLICATE_VALUE" | "DUPLICATES_DETECTED" | "DUPLICATE_EXTERNAL_ID",
         ) => "23505",
-        (FaultKind::Conflict, _) => "40001",
+        // Somebody was quicker: again, at once. Whatever else a record is not, it may stay.
+        (FaultKind::Conflict, "PRECONDITION_FAILED") => "40001",
+        (FaultKind::Conflict, _) => "55000",
         (FaultKind::Refused, code) => match code {
             "REQUIRED_FIELD_MISSING" => "23502",
             "STRING_TOO_LONG" => "22001",

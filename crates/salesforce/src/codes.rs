@@ -41,11 +41,11 @@ fn known(code: &str, message: &str) -> Option<FaultKind> {
         | "ENTITY_IS_LOCKED"
         // Of a record that is made; all others go on.
         | "STORAGE_LIMIT_EXCEEDED"
+        | "EXCEEDED_QUOTA"
         | "rate_limit_exceeded" => Transient,
 
         "REQUEST_LIMIT_EXCEEDED"
         | "LIMIT_EXCEEDED"
-        | "EXCEEDED_QUOTA"
         | "EXCEEDEDQUOTA"
         | "TXN_LIMIT_EXCEEDED" => Quota,
 
@@ -162,7 +162,7 @@ pub(crate) fn wait(code: &str, message: &str) -> Option<Duration> {
         "REQUEST_LIMIT_EXCEEDED" if message.contains("Concurrent") => 30,
         "REQUEST_LIMIT_EXCEEDED" => 900,
         "LIMIT_EXCEEDED" => 300,
-        "STORAGE_LIMIT_EXCEEDED" | "EXCEEDED_QUOTA" | "EXCEEDEDQUOTA" => 3600,
+        "EXCEEDEDQUOTA" => 3600,
         "rate_limit_exceeded" => 60,
         "invalid_grant" if message.contains("rate exceeded") => 60,
         _ => return None,

@@ -68,7 +68,7 @@ impl Sync {
                     Err(fault) if fault.kind == FaultKind::Ambiguous => state.unsure.push(one),
                     // What does not pass is the record's own trouble, which is told and waits its turn: a lock that
                     // an approval holds, for one, lasts for days.
-                    Err(fault) if fault.kind == FaultKind::Transient && one.tries >= MOST_TRIES => {
+                    Err(fault) if fault.is_of_connection() && one.tries >= MOST_TRIES => {
                         settled.push((one, outcome));
                     }
                     Err(fault)
