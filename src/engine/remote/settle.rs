@@ -68,7 +68,10 @@ impl Sync {
                     Err(fault) if fault.kind == FaultKind::Ambiguous => state.unsure.push(one),
                     // What does not pass is the record's own trouble, which is told and waits its turn: a lock that
                     // an approval holds, for one, lasts for days.
-                    Err(fault) if fault.is_of_connection() && one.tries >= MOST_TRIES => {
+                    Err(fault)
+                        if one.tries >= MOST_TRIES
+                            && (fault.is_of_connection() || fault.kind == FaultKind::Cascade) =>
+                    {
                         settled.push((one, outcome));
                     }
                     Err(fault)
