@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const ONE: &str = "001000000000001AAA";
 
 fn name() -> Vec<Column> {
-    vec![Column { name: "Name".into(), kind: Kind::Text, length: 255 }]
+    vec![Column { name: "Name".into(), kind: Kind::Text, length: 255, ..Column::default() }]
 }
 
 fn dead_session() -> Reply {
@@ -183,7 +183,12 @@ async fn a_missing_record_and_a_missing_parent_are_told_apart() {
         server.client().write(batch).await.expect("outcomes").remove(0).result
     };
     assert_eq!(write(&batch).await, Ok(Done::Gone));
-    batch.columns.push(Column { name: "ParentId".into(), kind: Kind::Id, length: 18 });
+    batch.columns.push(Column {
+        name: "ParentId".into(),
+        kind: Kind::Id,
+        length: 18,
+        ..Column::default()
+    });
     let fields = vec![(1, Some("001000000000009AAA".into()))];
     batch.writes = vec![Write::Update { id: ONE.into(), fields: fields.clone() }];
     assert_eq!(write(&batch).await.expect_err("a fault").kind, FaultKind::Dependency);

@@ -176,8 +176,7 @@ fn subject(stored: &Stored, change: &Change, added: &[&str]) -> Result<Option<Su
         let Some(object) = side::described(connection, name) else { return Ok(None) };
         let mapped = |field: &str| mapped_to(&config, side, &table, field);
         let mirrors = object
-            .fields
-            .iter()
+            .own_fields()
             .filter(|f| !added.contains(&f.name.as_str()) && columns::sql_type(f).is_ok())
             .all(|f| mapped(&f.name).is_some());
         let column = mapped(&change.field).and_then(|name| table.like(&name));
@@ -376,7 +375,8 @@ impl Subject {
     }
 
     fn carried(&self) -> bool {
-        self.field.as_ref().is_some_and(|field| columns::sql_type(field).is_ok())
+        let own = self.field.as_ref().filter(|field| field.lookup.is_none());
+        own.is_some_and(|field| columns::sql_type(field).is_ok())
     }
 
     /// The mappings without those of a field.
