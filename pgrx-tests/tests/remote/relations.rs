@@ -11,7 +11,11 @@ use crate::connections::{connect_crm, with_org};
 
 /// An org whose accounts have a key of people's making, and a table of contacts.
 fn family() -> (LocalOrg, Cluster, Client) {
-    let (org, cluster) = with_org(Options::default(), &["sync_ext.describe_interval = 1"]);
+    family_of(Options::default())
+}
+
+fn family_of(options: Options) -> (LocalOrg, Cluster, Client) {
+    let (org, cluster) = with_org(options, &["sync_ext.describe_interval = 1"]);
     let key = Field::new("ERP_Id__c", FieldType::String).length(20).unique().external_id();
     org.define_field("Account", key).unwrap();
     let mut c = cluster.connect("postgres").unwrap();
@@ -216,6 +220,15 @@ fn what_can_name_no_parent_is_refused_with_what_can() {
     };
     let refused = refusal(&mut c, &mapped("Owner.Username"));
     assert!(format!("{refused:?}").contains("several objects"), "{refused:?}");
+    let warned = query_one(
+        &mut c,
+        r#"SELECT string_agg(detail, '') FROM sync.plan('more', '{
+             "source": {"connection": "crm", "object": "Contact"}, "target": {"table": "contact"},
+             "field_mappings": [{"source": "Id", "target": "sf_id"}, {"source": "Account.ERP_Id__c", "target": "name"},
+               {"source": "Account.Site", "target": "account_erp"}]}') WHERE what = 'warning'"#,
+    );
+    assert!(warned.contains("Site of Account is no external id"), "{warned}");
+    assert!(!warned.contains("has no field"), "{warned}");
     run(&mut c, &mapped("Account.Name"));
     said(
         &mut c,
@@ -224,6 +237,39 @@ fn what_can_name_no_parent_is_refused_with_what_can() {
     run(&mut c, &mapped("account.erp_id__c"));
     until(&mut c, "SELECT COALESCE(max(name), '') FROM contact", "theirs");
     settled(&mut c);
+}
+
+/// An event tells that the lookup changed, and nothing of the parent's key.
+#[test]
+fn another_parent_is_heard_of_at_once_where_the_org_tells_of_changes() {
+    let options = Options { change_events: vec!["Contact".into()], ..Options::default() };
+    let (org, _cluster, mut c) = family_of(options);
+    run(
+        &mut c,
+        &format!(
+            r#"SELECT sync.alter_connection('crm', '{{"credentials": {{"pubsub_url": "http://{}"}}}}')"#,
+            org.events_address()
+        ),
+    );
+    let (a, b) = (account(&org, "a"), account(&org, "b"));
+    let theirs = org.insert("Contact", json!({"LastName": "theirs", "AccountId": a})).unwrap();
+    contacts(&mut c, PARENT, "{}");
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('contacts', '{"ongoing_sync": {"polling_interval_seconds": 600}}')"#,
+    );
+    let key = "SELECT COALESCE(max(account_erp), '') FROM contact";
+    until(&mut c, key, "a");
+    let listens = || org.event_streams() == 1;
+    assert!(cluster::poll(std::time::Duration::from_secs(30), listens), "it is not told");
+    org.edit(&theirs, json!({"AccountId": b})).unwrap();
+    until(&mut c, key, "b");
+    settled(&mut c);
+    org.clear_calls();
+    org.edit(&theirs, json!({"AccountId": a})).unwrap();
+    until(&mut c, key, "a");
+    let polls = org.calls().into_iter().filter(|call| call.path.contains("/queryAll"));
+    assert_eq!(polls.map(|call| call.path).collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 /// The parent, or its key, is told in one way only.

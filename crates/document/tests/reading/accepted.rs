@@ -266,6 +266,24 @@ fn mappings_say_what_happens_on_the_way() {
     assert_eq!(fields.len(), 6);
 }
 
+/// `Account.Key__c` is one field of the other side, and not the column of a table.
+#[test]
+fn a_name_with_a_point_is_one_name() {
+    let org = json!({"connection": "crm", "object": "Contact"});
+    let (there, _) = fields(json!({
+        "source": org, "field_mappings": [{"source": "Account.Key__c", "target": "account_key"}],
+    }));
+    assert_eq!(there[0].sources, ["Account.Key__c"]);
+    let (back, _) = fields(json!({
+        "target": org, "match_on": ["Parent__r.Key__c"],
+        "field_mappings": [{"source": "parent", "target": "Parent__r.Key__c"}],
+    }));
+    assert_eq!(
+        (back[0].sources.as_slice(), back[0].target.as_str()),
+        (&["parent".to_owned()][..], "Parent__r.Key__c")
+    );
+}
+
 #[test]
 fn in_a_two_way_sync_a_field_without_a_way_back_goes_one_way() {
     let (fields, notices) = fields(json!({"sync_type": "bidirectional", "field_mappings": [

@@ -230,6 +230,19 @@ fn a_parent_can_be_told_by_its_external_id() {
 }
 
 #[test]
+fn a_parent_of_one_of_several_kinds_is_told_with_its_type() {
+    let client = Client::start();
+    let (user, _) = client.org.users();
+    let name = client.org.get(&user).expect("a user")["Username"].clone();
+    let reply =
+        client.post("/sobjects/Account", &json!({"Name": "A", "Owner": {"Username": name}}));
+    assert_eq!((reply.status, reply.code().as_str()), (400, "JSON_PARSER_ERROR"));
+    let owner = json!({"attributes": {"type": "User"}, "Username": name});
+    let reply = client.post("/sobjects/Account", &json!({"Name": "A", "Owner": owner}));
+    assert_eq!(reply.status, 201, "{}", reply.text);
+}
+
+#[test]
 fn the_org_computes_what_is_its_to_compute() {
     let client = Client::start();
     let reply = client.post(
