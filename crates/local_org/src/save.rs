@@ -285,6 +285,7 @@ impl Org {
     ) -> Result<Vec<String>, ApiError> {
         let value = match value {
             Value::String(_) => normalise(field, value, self.manners)?,
+            Value::Number(_) if field.kind.is_number() => normalise(field, value, self.manners)?,
             other => other.clone(),
         };
         let Some(table) = self.table(&object.name) else { return Ok(Vec::new()) };
