@@ -2,6 +2,9 @@
 //! `Parent__r.Key__c` along a field that people have made (SOQL guide, Relationship Names; REST API guide, Insert or
 //! Update a Record Using an External ID). Written, such a field takes the value of an external id of the parent.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use connector::{Fault, Field, Object, Unfit};
 
 use crate::client::Salesforce;
@@ -15,32 +18,32 @@ impl Salesforce {
         of_parents: &[String],
     ) -> Result<Object, Fault> {
         let mut described = self.object(object).await?;
-        let mut parents: Vec<(&str, Result<Object, Fault>)> = Vec::new();
-        let own = described.clone();
+        let (mut fields, mut unfit): (Vec<Field>, Vec<Unfit>) = Default::default();
+        let mut parents: HashMap<&str, Result<Object, Fault>> = HashMap::new();
         for name in of_parents {
-            let found = match lookup(&own, name) {
+            let found = match lookup(&described, name) {
                 Err(unfit) => Err(unfit),
+                Ok((lookup, parent)) if parent == described.name => key(lookup, &described, name),
                 Ok((lookup, parent)) => {
-                    if !parents.iter().any(|(known, _)| *known == parent) {
-                        let described = match self.object(parent).await {
-                            Err(fault) if fault.is_of_connection() => return Err(fault),
-                            described => described,
-                        };
-                        parents.push((parent, described));
-                    }
-                    match parents.iter().find(|(known, _)| *known == parent) {
-                        Some((_, Ok(parent))) => key(lookup, parent, name),
-                        Some((_, Err(fault))) => Err(unreadable(name, parent, fault)),
-                        None => continue,
+                    let known = match parents.entry(parent) {
+                        Entry::Occupied(known) => known.into_mut(),
+                        Entry::Vacant(new) => new.insert(self.object(parent).await),
+                    };
+                    match known {
+                        Ok(object) => key(lookup, object, name),
+                        Err(fault) if fault.is_of_connection() => return Err(fault.clone()),
+                        Err(fault) => Err(unreadable(name, parent, fault)),
                     }
                 }
             };
             match found {
-                Ok(field) if described.fields.iter().any(|f| f.name == field.name) => {}
-                Ok(field) => described.fields.push(field),
-                Err(unfit) => described.unfit.push(unfit),
+                Ok(field) if fields.iter().any(|known| known.name == field.name) => {}
+                Ok(field) => fields.push(field),
+                Err(refused) => unfit.push(refused),
             }
         }
+        described.fields.extend(fields);
+        described.unfit = unfit;
         Ok(described)
     }
 }
@@ -62,6 +65,7 @@ fn lookup<'a>(object: &'a Object, name: &str) -> Result<(&'a Field, &'a str), Un
     }
     let called = |f: &&Field| {
         f.relationship.as_deref().is_some_and(|r| r.eq_ignore_ascii_case(relationship))
+            && !f.reference_to.is_empty()
     };
     let Some(field) = object.fields.iter().find(called) else {
         let why = format!("{} has no relationship \"{relationship}\"", object.name);

@@ -96,6 +96,17 @@ async fn a_key_of_the_parent_is_described_as_a_field_of_the_child() {
     assert!(contact.field(KEY).expect("the field").read_only(), "as the lookup is");
 }
 
+#[tokio::test]
+async fn a_parent_of_the_same_object_is_described_already() {
+    let org = org();
+    let client = client(&org);
+    let names = ["Parent.External_Id__c".to_owned(), "Owner.Username".to_owned()];
+    let account = client.describe("Account", &names).await.expect("an object");
+    let field = account.field("Parent.External_Id__c").expect("the field");
+    assert_eq!(field.lookup.as_deref(), Some("ParentId"));
+    assert_eq!(data_calls(&org), 1);
+}
+
 /// All records of a bulk read.
 async fn read_by_job(client: &Salesforce, job: &BulkJob) -> Vec<Record> {
     let bulk = client.bulk().expect("bulk jobs");

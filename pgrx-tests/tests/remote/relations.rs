@@ -124,6 +124,35 @@ fn a_relationship_of_an_orgs_own_is_one_too() {
     until(&mut c, "SELECT COALESCE(max(payer), '') FROM invoice WHERE name = 'two'", "a");
 }
 
+/// The name is longer than one of PostgreSQL's may be, and the column of another type than the field.
+#[test]
+fn a_key_may_be_a_number_and_have_a_long_name() {
+    let (org, _cluster, mut c) = family();
+    let number = Field::new("A_Number_By_Which_Accounts_Are_Known__c", FieldType::Double);
+    org.define_field("Account", number.digits(8, 0).unique().external_id()).unwrap();
+    let payer = Field::new("The_Account_That_Pays_The_Bill__c", FieldType::Reference);
+    org.define_field("Contact", payer.references(&["Account"])).unwrap();
+    let numbered = |n: u32| {
+        let account = json!({"Name": "n", "A_Number_By_Which_Accounts_Are_Known__c": n});
+        org.insert("Account", account).unwrap()
+    };
+    let (seven, eight) = (numbered(7), numbered(8));
+    let payer = json!({"LastName": "theirs", "The_Account_That_Pays_The_Bill__c": seven});
+    org.insert("Contact", payer).unwrap();
+    run(&mut c, "ALTER TABLE contact ADD payer int");
+    contacts(
+        &mut c,
+        r#", {"source": "The_Account_That_Pays_The_Bill__r.A_Number_By_Which_Accounts_Are_Known__c", "target": "payer"}"#,
+        "{}",
+    );
+    until(&mut c, "SELECT COALESCE(max(payer), 0) FROM contact", "7");
+    run(&mut c, "UPDATE contact SET payer = 8");
+    let pays = || org.records("Contact")[0]["The_Account_That_Pays_The_Bill__c"] == eight;
+    let paid = cluster::poll(std::time::Duration::from_secs(60), pays);
+    assert!(paid, "{:?}", rows(&mut c, "SELECT key, state, message, detail FROM sync.queue"));
+    settled(&mut c);
+}
+
 /// P7: the org refuses a child whose parent is not there yet.
 #[test]
 fn a_child_waits_for_its_parent_to_be_there() {
@@ -316,6 +345,9 @@ fn a_parents_key_is_taken_along_later() {
     until(&mut c, "SELECT COALESCE(max(erp), '') FROM contact", "a");
     let of_type = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'contact'::regclass AND attname = 'erp'";
     assert_eq!(query_one(&mut c, of_type), "character varying(20)");
+    // A table that is made for all fields has none of a parent.
+    let made = "SELECT count(*) FILTER (WHERE field ~ '[.]'), count(*) > 20 FROM sync.register_table('made', connection => 'crm', object => 'Contact')";
+    assert_eq!(query_one(&mut c, made), "0|t");
     // That it was asked for is no change of the object.
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.schema_changes"), "0");
     assert!(

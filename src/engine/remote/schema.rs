@@ -215,7 +215,7 @@ fn mapped_to(config: &Config, side: Side, table: &Table, field: &str) -> Option<
 
 impl Subject {
     fn follow(&self, stored: &Stored, change: &Change) -> Outcome {
-        let touches = self.column.is_some() || change.what == "field added";
+        let touches = self.column.is_some() || change.what == "field added" && self.is_own();
         if self.policy == SchemaPolicy::Pause && touches {
             let outcome = self.plainly(stored, change);
             return Outcome {
@@ -331,7 +331,9 @@ impl Subject {
                     format!("column {} is synced with the field", identifier(&column.name));
                 Some(said(done, effect, None))
             }
-            ("field added", None) if self.named && self.mirrors && self.carried() => {
+            ("field added", None)
+                if self.named && self.mirrors && self.is_own() && self.carried() =>
+            {
                 let call = self.map_it(stored, &change.field);
                 let done = self.as_owner(stored, &call);
                 Some(said(done, format!("the field is synced now: {call}"), Some(call)))
@@ -374,9 +376,13 @@ impl Subject {
         }
     }
 
+    /// One of a parent is only there because another sync has asked for it.
+    fn is_own(&self) -> bool {
+        self.field.as_ref().is_none_or(|field| field.lookup.is_none())
+    }
+
     fn carried(&self) -> bool {
-        let own = self.field.as_ref().filter(|field| field.lookup.is_none());
-        own.is_some_and(|field| columns::sql_type(field).is_ok())
+        self.field.as_ref().is_some_and(|field| columns::sql_type(field).is_ok())
     }
 
     /// The mappings without those of a field.
