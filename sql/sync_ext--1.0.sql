@@ -71,11 +71,12 @@ CREATE TABLE sync._shape (
 CREATE INDEX _shape_id ON sync._shape (id);
 
 -- What the trigger records of each table: the columns that some sync wants to see (NULL: all) and
--- those of their keys. Derived from the syncs.
+-- those of their keys; and the sync, where only one side of one sync wants any. Derived from the syncs.
 CREATE TABLE sync._capture (
     relation regclass NOT NULL,
     columns  text[],
-    keys     text[]   NOT NULL
+    keys     text[]   NOT NULL,
+    sole     int4
 );
 CREATE UNIQUE INDEX _capture_relation ON sync._capture (relation);
 -- Under a publication FOR ALL TABLES a table without identity could not be updated.
@@ -160,6 +161,8 @@ CREATE TABLE sync._pull (
     sync      int4        NOT NULL CONSTRAINT _pull_pkey PRIMARY KEY,
     at        text        NOT NULL,
     polled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- where the events stand that it was told; what they named is in the queue, or settled
+    told      bytea,
     -- when all its records were last compared
     reconciled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );

@@ -392,11 +392,10 @@ fn create_links(plan: &Plan) {
             ),
             &[],
         );
-        sql::query(&format!("CREATE INDEX {name}_key ON sync.{name} (key)"), &[]);
-        if !plan.same_key {
-            sql::query(&format!("CREATE INDEX {name}_remote ON sync.{name} (remote_id)"), &[]);
-        }
     });
+    if plan.remote_side().is_none() {
+        link::index(plan);
+    }
 }
 
 pub(super) fn alter(name: &str, pieces: &[Json]) -> Result<String, Failure> {

@@ -269,14 +269,15 @@ pub fn watch(table: Oid) {
         );
         let inserted = sql::query(
             "WITH wanted AS (
-                SELECT source_columns AS columns, source_key AS key FROM sync._sync
+                SELECT id, source_columns AS columns, source_key AS key FROM sync._sync
                  WHERE source::pg_catalog.oid OPERATOR(pg_catalog.=) $1 AND source_key IS NOT NULL
                 UNION ALL
-                SELECT target_columns, target_key FROM sync._sync
+                SELECT id, target_columns, target_key FROM sync._sync
                  WHERE target::pg_catalog.oid OPERATOR(pg_catalog.=) $1 AND target_key IS NOT NULL)
-             INSERT INTO sync._capture (relation, columns, keys)
+             INSERT INTO sync._capture (relation, columns, keys, sole)
              SELECT $1, (SELECT pg_catalog.array_agg(DISTINCT c) FROM wanted, LATERAL pg_catalog.unnest(wanted.columns) AS c),
-                    (SELECT pg_catalog.array_agg(DISTINCT k) FROM wanted, LATERAL pg_catalog.unnest(wanted.key) AS k)
+                    (SELECT pg_catalog.array_agg(DISTINCT k) FROM wanted, LATERAL pg_catalog.unnest(wanted.key) AS k),
+                    (SELECT pg_catalog.min(id) FROM wanted HAVING pg_catalog.count(*) OPERATOR(pg_catalog.=) 1)
               WHERE EXISTS (SELECT FROM wanted)
              RETURNING 1",
             &[Arg::Oid(table)],

@@ -3,7 +3,7 @@
 //! which announces itself the same way) has changed.
 
 use super::wake;
-use crate::log::segments::{self, LogRelations};
+use crate::log::segments::{self, LogRelations, Watched};
 use crate::{border, speech};
 use change::shape;
 use pgrx::pg_sys;
@@ -28,6 +28,8 @@ pub(super) struct Captured {
     /// How far a row has to be deformed.
     pub(super) reach: i32,
     pub(super) columns: Box<[Column]>,
+    /// The only sync that wants its changes; 0: there are more.
+    pub(super) sole: i32,
     pub(super) log: LogRelations,
 }
 
@@ -133,7 +135,7 @@ unsafe fn read(relation: pg_sys::Relation) -> Option<(Captured, bool)> {
         for position in 0..(*descriptor).natts {
             let attribute = segments::attribute(descriptor, position);
             let name = border::inwards_from((*attribute).attname.data.as_ptr());
-            if (*attribute).attisdropped || !watched.holds(&name) {
+            if (*attribute).attisdropped || !holds(&watched, &name) {
                 continue;
             }
             columns.push(shape::Column {
@@ -160,22 +162,14 @@ unsafe fn read(relation: pg_sys::Relation) -> Option<(Captured, bool)> {
             })
             .collect();
         let reach = shape.columns.iter().map(|c| i32::from(c.attnum)).max().unwrap_or(0);
-        Some((Captured { shape: id, reach, columns, log }, fresh))
+        Some((Captured { shape: id, reach, columns, sole: watched.sole, log }, fresh))
     }
 }
 
-/// The columns that some sync wants to see.
-struct Watched {
-    /// `None`: all of them.
-    columns: Option<Vec<String>>,
-    keys: Vec<String>,
-}
-
-impl Watched {
-    fn holds(&self, name: &str) -> bool {
-        self.columns.as_ref().is_none_or(|c| c.iter().any(|n| n == name))
-            || self.keys.iter().any(|k| k == name)
-    }
+/// Does some sync want to see this column?
+fn holds(watched: &Watched, name: &str) -> bool {
+    watched.columns.as_ref().is_none_or(|c| c.iter().any(|n| n == name))
+        || watched.keys.iter().any(|k| k == name)
 }
 
 /// What `sync._capture` says of a table or, for a partition, of the nearest registered ancestor.
@@ -190,8 +184,8 @@ unsafe fn watched(
             candidates.extend(segments::ancestors((*relation).rd_id));
         }
         for oid in candidates {
-            if let Some((columns, keys)) = segments::capture_entry(log, oid) {
-                return Some((oid, Watched { columns, keys }));
+            if let Some(watched) = segments::capture_entry(log, oid) {
+                return Some((oid, watched));
             }
         }
         None

@@ -10,4 +10,6 @@ pub mod row;
 pub mod wake;
 
 pub use cache::install;
-pub use row::{begin_statement, first_of_statement, set_origin};
+pub use row::{
+    begin_quiet_statement, begin_statement, end_quiet_statement, first_of_statement, set_origin,
+};

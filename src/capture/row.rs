@@ -23,10 +23,43 @@ static mut ORIGIN: i32 = 0;
 /// The first number that a statement of the worker's took for a row it wrote itself; 0: none yet.
 static mut FIRST: i64 = 0;
 
+/// How many rows that any statement has inserted have been noted since, or left out; and the last number.
+static mut INSERTED: usize = 0;
+static mut LAST: i64 = 0;
+/// Has any row been noted since? Has anything else?
+static mut NOTED: bool = false;
+static mut MORE: bool = false;
+
+/// What a statement inserts itself is left out of the log where nobody but its own sync wants it: that knows.
+static mut QUIET: bool = false;
+
 /// Forgets the numbers of earlier statements.
 pub fn begin_statement() {
     // SAFETY: one thread a backend.
-    unsafe { FIRST = 0 }
+    unsafe {
+        FIRST = 0;
+        INSERTED = 0;
+        NOTED = false;
+        MORE = false;
+        QUIET = false;
+    }
+}
+
+/// The same for a statement whose rows need not be told to the sync that inserts them.
+pub fn begin_quiet_statement() {
+    begin_statement();
+    // SAFETY: one thread a backend.
+    unsafe { QUIET = true }
+}
+
+/// Ends a quiet statement. The first and last number that it has taken, and whether its rows stand in the log under
+/// them; `None` where more came of it than so many rows, by triggers for one: that may have been left out.
+pub fn end_quiet_statement(rows: usize) -> Option<((i64, i64), bool)> {
+    // SAFETY: one thread a backend.
+    unsafe {
+        QUIET = false;
+        (FIRST != 0 && INSERTED == rows && !MORE).then_some(((FIRST, LAST), NOTED))
+    }
 }
 
 /// The first number taken since. AFTER triggers fire when a statement holds all its row locks, so
@@ -92,6 +125,13 @@ pub unsafe extern "C-unwind" fn sync_ext_capture(call: pg_sys::FunctionCallInfo)
         }
         let first = (*data).tg_trigslot;
         match kind {
+            pg_sys::TRIGGER_EVENT_INSERT if QUIET && is_told(captured) => {
+                if FIRST == 0 {
+                    FIRST = ffi::nextval_internal(captured.log.sequence, false);
+                    LAST = FIRST;
+                }
+                INSERTED += 1;
+            }
             pg_sys::TRIGGER_EVENT_INSERT => {
                 let new = Row::of(first, captured.reach);
                 let command = ffi::HeapTupleHeaderGetCmin((*(*data).tg_trigtuple).t_data);
@@ -124,6 +164,16 @@ pub unsafe extern "C-unwind" fn sync_ext_capture(call: pg_sys::FunctionCallInfo)
             }
         }
         Datum::null()
+    }
+}
+
+/// Is the only sync that wants the changes of this table the one that makes this one?
+unsafe fn is_told(captured: &Captured) -> bool {
+    // SAFETY: one thread a backend, inside a trigger.
+    unsafe {
+        captured.sole != 0
+            && ORIGIN / 2 == captured.sole
+            && ffi::pg_trigger_depth(std::ptr::null_mut()).value() == 1
     }
 }
 
@@ -393,6 +443,13 @@ unsafe fn write(captured: &Captured, op: u8, command: u32, old: Option<Datum>, n
         // What a user's BEFORE trigger writes in between comes before our own locks.
         if ORIGIN != 0 && FIRST == 0 && ffi::pg_trigger_depth(std::ptr::null_mut()).value() == 1 {
             FIRST = sequence;
+        }
+        LAST = sequence;
+        NOTED = true;
+        if op == INSERT {
+            INSERTED += 1;
+        } else {
+            MORE = true;
         }
         if !known {
             let row = segments::Row {

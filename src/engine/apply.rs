@@ -254,7 +254,7 @@ fn update<'b>(
         .iter()
         .map(|&n| {
             let record = &records[n];
-            let mut row = key_values(current_key(record, side), &lengths);
+            let mut row = key_values(bump, current_key(record, side), &lengths);
             row.extend(fields.iter().map(|&i| record.sent[from][i]));
             if checked {
                 row.extend(fields.iter().map(|&i| believed(plan, record, side, i)));
@@ -320,7 +320,7 @@ fn delete<'b>(
         .iter()
         .map(|&n| {
             let record = &records[n];
-            let mut row = key_values(current_key(record, side), &lengths);
+            let mut row = key_values(bump, current_key(record, side), &lengths);
             if checked {
                 row.extend(fields.iter().map(|&i| believed(plan, record, side, i)));
             }

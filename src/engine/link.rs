@@ -133,8 +133,8 @@ pub fn partition(sync: i32) -> String {
 /// Says what to do about it.
 pub fn check_key(plan: &Plan) -> Result<(), Failure> {
     let name = partition(plan.id);
-    let made_same = segments::named(&format!("{name}_remote")).is_none();
-    if segments::named(&name).is_none() || made_same == plan.same_key {
+    if segments::named(&name).is_none() || made_same(&name).is_none_or(|same| same == plan.same_key)
+    {
         return Ok(());
     }
     let [source, target] = &plan.sides;
@@ -149,8 +149,46 @@ pub fn check_key(plan: &Plan) -> Result<(), Failure> {
     })
 }
 
+/// Do the links of this partition hold one key for both sides? `None`: there are none yet.
+fn made_same(name: &str) -> Option<bool> {
+    if segments::named(&format!("{name}_key")).is_some() {
+        return Some(segments::named(&format!("{name}_remote")).is_none());
+    }
+    sql::one(&format!("SELECT (remote_id IS NULL)::pg_catalog.text FROM sync.{name} LIMIT 1"), &[])
+        .map(|same| same == "true")
+}
+
+/// Can links be looked up, or are they only being gathered?
+pub fn is_indexed(plan: &Plan) -> bool {
+    segments::named(&format!("{}_key", partition(plan.id))).is_some()
+}
+
+/// Makes the indexes of a sync's links unless they are there: nobody needs them before something is looked up, and
+/// a first load is quicker without (DECISIONS D5). In a transaction that may write.
+pub fn index(plan: &Plan) {
+    if is_indexed(plan) {
+        return;
+    }
+    let name = partition(plan.id);
+    sql::as_extension(|| {
+        if !plan.same_key {
+            sql::query(&format!("CREATE INDEX {name}_remote ON sync.{name} (remote_id)"), &[]);
+        }
+        sql::query(&format!("CREATE INDEX {name}_key ON sync.{name} (key)"), &[]);
+    });
+}
+
+/// Is there no link at all, nor was one?
+pub fn is_empty(plan: &Plan) -> bool {
+    let table = Table::open(store::relation(&partition(plan.id)));
+    let empty = table.is_empty();
+    table.close();
+    empty
+}
+
 impl<'p> Links<'p> {
     pub fn open(plan: &'p Plan, places: &'p mut Places) -> Self {
+        index(plan);
         let name = partition(plan.id);
         let table = Table::open(store::relation(&name));
         let by_key = table.finder(store::relation(&format!("{name}_key")));
@@ -241,18 +279,35 @@ impl<'p> Links<'p> {
         link
     }
 
+    /// Is there a link, living or not, that has one of these keys on this side? They are in their order. Keys beyond
+    /// all that are known, which is what a load reads as a rule, cost one look.
+    pub fn any(&mut self, side: Side, keys: &[&[u8]]) -> bool {
+        let Some(first) = keys.first() else { return false };
+        let same_key = self.plan.same_key;
+        let column = if side == Side::Source || same_key { KEY } else { REMOTE };
+        let finder = match (side, &mut self.by_remote) {
+            (Side::Target, Some(by_remote)) => by_remote,
+            _ => &mut self.by_key,
+        };
+        let mut beyond = true;
+        finder.last(|found| found.with_bytes(column, |last| beyond = *first > last));
+        if beyond {
+            return false;
+        }
+        let mut found = false;
+        for key in keys {
+            finder.each(key, |_| {
+                found = true;
+                false
+            });
+        }
+        found
+    }
+
     /// Writes a link: a new one, or over the one found.
     pub fn put(&mut self, over: Option<&Link<'_>>, key: &[u8], remote: &[u8], base: &Base<'_>) {
-        let mut image = Vec::with_capacity(128);
-        encode(self.plan, base, &mut image);
         let mut row = std::mem::take(&mut self.row);
-        row.datum(Some(pg_sys::Datum::from(self.plan.id)))
-            .datum(Some(pg_sys::Datum::from(self.layout)))
-            .datum(None)
-            .bytes(Some(key))
-            .bytes((!self.plan.same_key).then_some(remote))
-            .bytes(Some(&image))
-            .datum(None);
+        columns(&mut row, self.plan, self.layout, key, remote, base);
         let tid = self.write(over, row);
         self.places.note(self.mark(Side::Source, key), tid);
         if !self.plan.same_key {
@@ -290,6 +345,45 @@ impl<'p> Links<'p> {
     }
 }
 
+/// New links, written many at a time.
+pub struct Writer<'p> {
+    plan: &'p Plan,
+    table: store::Inserter,
+    layout: i64,
+    row: Row,
+}
+
+impl<'p> Writer<'p> {
+    pub fn open(plan: &'p Plan) -> Self {
+        let table = store::Inserter::open(store::relation(&partition(plan.id)));
+        Self { plan, table, layout: plan.base.id(), row: Row::default() }
+    }
+
+    /// The keys of source and target, and what is agreed on.
+    pub fn add(&mut self, key: &[u8], remote: &[u8], base: &Base<'_>) {
+        columns(&mut self.row, self.plan, self.layout, key, remote, base);
+        self.table.add(&mut self.row);
+        self.row.clear();
+    }
+
+    pub fn finish(self) {
+        self.table.finish();
+    }
+}
+
+/// The columns of a living link.
+fn columns(row: &mut Row, plan: &Plan, layout: i64, key: &[u8], remote: &[u8], base: &Base<'_>) {
+    let mut image = Vec::with_capacity(128);
+    encode(plan, base, &mut image);
+    row.datum(Some(pg_sys::Datum::from(plan.id)))
+        .datum(Some(pg_sys::Datum::from(layout)))
+        .datum(None)
+        .bytes(Some(key))
+        .bytes((!plan.same_key).then_some(remote))
+        .bytes(Some(&image))
+        .datum(None);
+}
+
 /// The source's key and the target's.
 type Keys = (Vec<u8>, Vec<u8>);
 
@@ -305,8 +399,8 @@ fn both_keys(row: &[Option<String>]) -> Option<Keys> {
 /// no plan at hand.
 pub fn keys(sync: i32, side: Side, key: &[u8]) -> Option<Keys> {
     let name = partition(sync);
-    // Where both sides have the same key there is no index on the target's, and no such key.
-    let same = segments::named(&format!("{name}_remote")).is_none();
+    // Where both sides have the same key there is no key of the target's own.
+    let same = made_same(&name)?;
     let column = if side == Side::Source || same { "key" } else { "remote_id" };
     let rows = sql::read(
         &format!("SELECT {BOTH_KEYS} FROM sync.{name} WHERE {column} = $1 AND deleted_at IS NULL"),

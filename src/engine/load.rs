@@ -90,6 +90,11 @@ impl Load {
         self.last_key.is_none() && !self.before_sending
     }
 
+    /// Does it create here whatever it reads for the first time?
+    pub fn takes_all_new(&self) -> bool {
+        self.kind == Kind::Rows && !self.match_only && !self.discarded
+    }
+
     /// Is nobody left to wait for?
     pub fn ready(&self) -> bool {
         self.writers.as_ref().is_none_or(Vec::is_empty)
@@ -243,8 +248,10 @@ pub fn finish_piece(
     count: i64,
 ) -> Result<(), Failure> {
     let id = sync.plan.id;
+    let plan = &sync.plan;
     transaction(|| {
         if complete {
+            link::index(plan);
             sql::query(
                 "DELETE FROM sync._load WHERE sync = $1 AND side = $2 AND kind = $3",
                 &[Arg::Int4(id), Arg::Int4(load.side as i32), Arg::Text(load.kind.name())],
@@ -364,7 +371,7 @@ fn rows<'b>(sync: &Sync, bump: &'b Bump, load: &Load) -> Result<Piece<'b>, Failu
             keys.join(", ")
         );
         let statement = Statement::prepare(&text, FED, fed_key(table), false);
-        let fed = std::iter::once(key_values(load.last_key.as_deref(), &lengths));
+        let fed = std::iter::once(key_values(bump, load.last_key.as_deref(), &lengths));
         let results: Vec<&Column> = table.columns.iter().collect();
         let mut halves = Vec::with_capacity(limit);
         let mut last = None;
@@ -479,8 +486,9 @@ fn missing(plan: &Plan, side: Side, after: &[u8]) -> Result<Missing, Failure> {
             super::resolve::key_matches(table)
         );
         let statement = Statement::prepare(&text, FED, fed_key(table), false);
-        let fed = side_keys.iter().map(|k| key_values(Some(k), &lengths));
-        statement.run(&Bump::new(), fed, &[], |ord, _| present[ord] = true);
+        let bump = Bump::new();
+        let fed = side_keys.iter().map(|k| key_values(&bump, Some(k), &lengths));
+        statement.run(&bump, fed, &[], |ord, _| present[ord] = true);
         Ok(())
     })?;
     let keys = side_keys.into_iter().zip(present).filter(|(_, p)| !p).map(|(k, _)| k).collect();

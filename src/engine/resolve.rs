@@ -14,6 +14,7 @@ use bumpalo::Bump;
 use change::image::{self, Value};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use merge::{Now, Row, Side};
+use std::borrow::Cow;
 
 /// One record with all that is known of it.
 #[derive(Debug)]
@@ -317,7 +318,7 @@ fn read_rows<'b>(
         Statement::prepare(&text, FED, fed_key(table), false)
     });
     let lengths = table.key_lengths();
-    let rows = keys.iter().map(|&key| key_values(key, &lengths)).collect::<Vec<_>>();
+    let rows = keys.iter().map(|&key| key_values(bump, key, &lengths)).collect::<Vec<_>>();
     let mut read: Vec<Option<&'b [Value<'b>]>> = vec![None; keys.len()];
     let columns: Vec<&Column> = table.columns.iter().collect();
     statement.run(bump, rows.into_iter(), &columns, |ord, values| read[ord] = Some(values));
@@ -342,10 +343,16 @@ pub fn fed_key(table: &Table) -> Vec<Fed> {
 }
 
 /// The values of a key, to be fed to a statement.
-pub fn key_values<'k>(key: Option<&'k [u8]>, lengths: &[i16]) -> Vec<Value<'k>> {
+pub fn key_values<'k>(bump: &'k Bump, key: Option<&'k [u8]>, lengths: &[i16]) -> Vec<Value<'k>> {
+    let value = |value: Cow<'k, [u8]>| {
+        Value::Bytes(match value {
+            Cow::Borrowed(bytes) => bytes,
+            Cow::Owned(bytes) => bump.alloc_slice_copy(&bytes),
+        })
+    };
     key.and_then(|k| image::decode_key(k, lengths)).map_or_else(
         || vec![Value::Null; lengths.len()],
-        |v| v.into_iter().map(Value::Bytes).collect(),
+        |values| values.into_iter().map(value).collect(),
     )
 }
 
@@ -378,10 +385,7 @@ pub fn evaluate<'b>(
         .fields
         .iter()
         .enumerate()
-        .filter_map(|(i, f)| match &f.how[s] {
-            Some(How::Evaluate(text)) => Some((i, text.as_str())),
-            _ => None,
-        })
+        .filter_map(|(i, f)| Some((i, f.how[s].as_ref()?.sql()?)))
         .collect();
     if !pending.is_empty() && !evaluated.is_empty() {
         run_expressions(bump, plan, readers, side, records, &pending, &evaluated);

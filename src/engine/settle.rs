@@ -394,6 +394,6 @@ pub fn key_text(plan: &Plan, side: Side, key: &[u8]) -> String {
 /// The same of a table, for those who have no plan at hand.
 pub fn key_text_of(table: &Table, key: &[u8]) -> String {
     let Some(values) = image::decode_key(key, &table.key_lengths()) else { return "?".into() };
-    let texts: Vec<String> = table.key_columns().zip(values).map(|(c, v)| render(v, c)).collect();
+    let texts: Vec<String> = table.key_columns().zip(values).map(|(c, v)| render(&v, c)).collect();
     if texts.len() == 1 { texts.concat() } else { format!("({})", texts.join(", ")) }
 }

@@ -49,6 +49,11 @@ impl Table {
         }
     }
 
+    /// Has nothing ever been stored in it?
+    pub fn is_empty(&self) -> bool {
+        self.blocks == 0
+    }
+
     /// Returns where the row lies.
     pub fn insert(&self, row: &mut Row) -> pg_sys::ItemPointerData {
         // SAFETY: the row has one value a column.
@@ -163,8 +168,7 @@ impl Table {
 const MANY: usize = 100;
 const MANY_BYTES: usize = 64 << 10;
 
-/// Rows on their way into a table without indexes: written many at a time, a page and a WAL record
-/// for all that fit.
+/// Rows on their way into a table: written many at a time, a page and a WAL record for all that fit.
 pub struct Inserter {
     table: Table,
     slots: Vec<*mut pg_sys::TupleTableSlot>,
@@ -173,7 +177,6 @@ pub struct Inserter {
 }
 
 impl Inserter {
-    /// Opens a table without indexes.
     pub fn open(oid: Oid) -> Self {
         Self { table: Table::open(oid), slots: Vec::new(), filled: 0, bytes: 0 }
     }
@@ -200,13 +203,11 @@ impl Inserter {
     fn flush(&mut self) {
         // SAFETY: as many filled slots as said; the relation is open.
         unsafe {
-            pg_sys::heap_multi_insert(
+            pg_sys::CatalogTuplesMultiInsertWithInfo(
                 self.table.relation,
                 self.slots.as_mut_ptr(),
                 self.filled as i32,
-                pg_sys::GetCurrentCommandId(true),
-                0,
-                std::ptr::null_mut(),
+                self.table.indexes,
             );
             for &slot in &self.slots[..self.filled] {
                 clear(slot);
@@ -262,6 +263,33 @@ impl Finder {
                 }
             }
             pg_sys::pfree(key.cast_mut_ptr::<c_void>());
+        }
+    }
+
+    /// Reads the row whose indexed column is the highest.
+    pub fn last(&mut self, read: impl FnOnce(&Found)) {
+        // SAFETY: as in `each`; the lowest key there is, from the end.
+        unsafe {
+            let lowest = [0u8; 0].as_slice().into_datum().unwrap_or(Datum::null());
+            let mut scan_key = pg_sys::ScanKeyData::default();
+            pg_sys::ScanKeyInit(
+                &raw mut scan_key,
+                1,
+                pg_sys::BTGreaterEqualStrategyNumber as u16,
+                pg_sys::F_BYTEAGE.into(),
+                lowest,
+            );
+            pg_sys::index_rescan(self.scan, &raw mut scan_key, 1, std::ptr::null_mut(), 0);
+            if pg_sys::index_getnext_slot(
+                self.scan,
+                pg_sys::ScanDirection::BackwardScanDirection,
+                self.slot,
+            ) {
+                let columns = (*(*self.slot).tts_tupleDescriptor).natts;
+                pg_sys::slot_getsomeattrs_int(self.slot, columns);
+                read(&Found { slot: self.slot });
+            }
+            pg_sys::pfree(lowest.cast_mut_ptr::<c_void>());
         }
     }
 

@@ -221,11 +221,17 @@ pub unsafe fn attribute(descriptor: pg_sys::TupleDesc, position: i32) -> pg_sys:
     }
 }
 
-/// What `sync._capture` says of a table: its watched columns (`None`: all) and its keys.
-pub fn capture_entry(
-    log: &LogRelations,
-    relation: Oid,
-) -> Option<(Option<Vec<String>>, Vec<String>)> {
+/// What `sync._capture` says of a table.
+pub struct Watched {
+    /// The watched columns; `None`: all.
+    pub columns: Option<Vec<String>>,
+    pub keys: Vec<String>,
+    /// The only sync that watches it, and on one side only; 0: there are more.
+    pub sole: i32,
+}
+
+/// What `sync._capture` says of a table, if it is there.
+pub fn capture_entry(log: &LogRelations, relation: Oid) -> Option<Watched> {
     // SAFETY: opened, scanned and closed here; the tuple is read before the scan ends.
     unsafe {
         find(
@@ -249,7 +255,8 @@ pub fn capture_entry(
                     let text = |datum| <&[u8]>::from_datum(datum, false).map(border::inwards);
                     Some(texts.into_iter().filter_map(|t| text(t?)).collect::<Vec<_>>())
                 };
-                (column(1), column(2).unwrap_or_default())
+                let sole = if natts > 3 && !nulls[3] { values[3].value() as i32 } else { 0 };
+                Watched { columns: column(1), keys: column(2).unwrap_or_default(), sole }
             },
         )
     }

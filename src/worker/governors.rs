@@ -259,9 +259,9 @@ impl Meter {
         with(self.account, |governor, now| governor.polling(wished, now))
     }
 
-    /// May more events be delivered?
-    pub fn may_listen(&self) -> bool {
-        with(self.account, |governor, now| governor.may_listen(now))
+    /// May more events be delivered for the object of this rank among so many?
+    pub fn may_listen(&self, rank: usize, of: usize) -> bool {
+        with(self.account, |governor, now| governor.may_listen(rank, of, now))
     }
 
     /// Counts events that were delivered.

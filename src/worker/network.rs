@@ -138,9 +138,11 @@ impl Worker {
         connection.described.entry(object).or_insert_with(Instant::now);
         plan.connector = Some(Connected(Arc::clone(&connector)));
         let id = plan.id;
-        let polled = transaction(|| Ok(poll::stored(id)))?;
+        let (polled, told) = transaction(|| Ok((poll::stored(id), poll::stored_told(id))))?;
         let poll = Poll::new(polled, plan.config.polling_interval);
-        Ok(Some(State::new(connector, connection.clock_offset_ms, poll)))
+        let mut state = State::new(connector, connection.clock_offset_ms, poll);
+        state.told = told;
+        Ok(Some(state))
     }
 
     /// A sync waits for its object to be described, or has so often failed with it as it is.

@@ -8,6 +8,8 @@
 //! ```
 //! Integers are in the machine's byte order: an image never leaves the server that wrote it.
 
+use std::borrow::Cow;
+
 /// Bytes before the column states.
 pub const HEADER: usize = 10;
 /// More columns than PostgreSQL allows a table.
@@ -151,23 +153,48 @@ pub fn decode<'a>(
 }
 
 /// Encodes a key: its values one after the other, nothing else, so that equal keys are equal bytes.
-/// `None` where a value is missing or null, which no key has.
+/// `None` where a value is missing or null, which no key has. Numbers have their highest byte first, so
+/// that those which follow one another are neighbours in an index of keys.
 pub fn encode_key<'a>(
     values: impl IntoIterator<Item = Value<'a>>,
     lengths: &[i16],
 ) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(24);
     for (value, &length) in values.into_iter().zip(lengths) {
-        push_value(value.bytes()?, length, &mut out);
+        let bytes = value.bytes()?;
+        if is_number(length) && bytes.len() == length as usize {
+            out.extend(highest_first(bytes));
+        } else {
+            push_value(bytes, length, &mut out);
+        }
     }
     Some(out)
 }
 
 /// The values of a key that [`encode_key`] wrote.
-pub fn decode_key<'a>(mut key: &'a [u8], lengths: &[i16]) -> Option<Vec<&'a [u8]>> {
-    let values =
-        lengths.iter().map(|&length| take_value(&mut key, length)).collect::<Option<_>>()?;
+pub fn decode_key<'a>(mut key: &'a [u8], lengths: &[i16]) -> Option<Vec<Cow<'a, [u8]>>> {
+    let mut values = Vec::with_capacity(lengths.len());
+    for &length in lengths {
+        let value = take_value(&mut key, length)?;
+        values.push(if is_number(length) {
+            Cow::Owned(highest_first(value).collect())
+        } else {
+            Cow::Borrowed(value)
+        });
+    }
     key.is_empty().then_some(values)
+}
+
+/// Types of these lengths are numbers, or moments, which are numbers too.
+fn is_number(length: i16) -> bool {
+    matches!(length, 2 | 4 | 8)
+}
+
+/// The bytes of a number in memory, highest first; and back.
+fn highest_first(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let little = cfg!(target_endian = "little");
+    let last = bytes.len() - 1;
+    (0..bytes.len()).map(move |n| bytes[if little { last - n } else { n }])
 }
 
 fn push_value(bytes: &[u8], length: i16, out: &mut Vec<u8>) {
@@ -253,7 +280,16 @@ mod tests {
         fn a_key_survives(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 1..5)) {
             let lengths = vec![-1i16; parts.len()];
             let key = encode_key(parts.iter().map(|p| Value::Bytes(p)), &lengths).unwrap();
-            prop_assert_eq!(decode_key(&key, &lengths).unwrap(), parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            prop_assert_eq!(decode_key(&key, &lengths).unwrap(), parts);
+        }
+
+        #[test]
+        fn keys_of_numbers_lie_in_their_order(a in any::<u32>(), b in any::<u32>(), long in any::<u64>()) {
+            let key = |n: u32| encode_key(
+                [Value::Bytes(&n.to_ne_bytes()), Value::Bytes(&long.to_ne_bytes())], &[4, 8]).unwrap();
+            prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
+            let values = [a.to_ne_bytes().to_vec(), long.to_ne_bytes().to_vec()];
+            prop_assert_eq!(decode_key(&key(a), &[4, 8]).unwrap(), values);
         }
     }
 }

@@ -146,6 +146,8 @@ pub struct Config {
     pub batch_size: u32,
     /// How many requests to a remote run at once, if the document says so; means nothing for a local table.
     pub parallelism: Option<u32>,
+    /// Where not all can have something, those with the higher number have it.
+    pub priority: u32,
     /// How often a remote is asked for changes, if the document says so; means nothing for a local table.
     pub polling_interval: Option<Duration>,
     /// How often all records of a remote are compared; `None`: never. Means nothing for a local table.
@@ -203,6 +205,7 @@ impl Config {
             retry: settings.retry,
             batch_size: settings.batch_size,
             parallelism: settings.parallelism,
+            priority: settings.priority,
             polling_interval: settings.polling_interval,
             reconcile_interval: settings.reconcile_interval,
             delete_limit: settings.delete_limit,

@@ -307,7 +307,7 @@ const PERFORMANCE: &[Key] = &[
         "\"database_triggers\"",
     ),
     key("index_recommendation", FlagOff, "false"),
-    key("priority", Any, "10").not_served(),
+    key("priority", Integer(0, 1_000), "10"),
     key("rate_limits", Any, "{\"per_minute\": 100}").not_served(),
 ];
 

@@ -72,6 +72,7 @@ pub(crate) struct Settings {
     pub(crate) reconcile_interval: Option<Duration>,
     pub(crate) batch_size: u32,
     pub(crate) parallelism: Option<u32>,
+    pub(crate) priority: u32,
     pub(crate) capture: bool,
     pub(crate) schema_policy: SchemaPolicy,
 }
@@ -117,6 +118,7 @@ impl Settings {
             .map(|seconds| Duration::from_secs(u64::from(seconds))),
             batch_size: whole(&["performance_settings", "batch_size"]).unwrap_or(BATCH_SIZE),
             parallelism: whole(&["performance_settings", "parallelism"]),
+            priority: whole(&["performance_settings", "priority"]).unwrap_or(0),
             capture: doc.get("capture").and_then(Value::as_bool).unwrap_or(true),
             schema_policy: match doc.get("schema_changes").and_then(Value::as_str) {
                 Some("adapt") => SchemaPolicy::Adapt,

@@ -33,10 +33,15 @@ impl Governor {
         self.event_others.allowed()
     }
 
-    /// May more be delivered to us? A reserve is left to others, as of calls; who does not listen finds out by polling.
-    pub fn may_listen(&self, now: Duration) -> bool {
+    /// May more be delivered to us, for the object of this rank among so many, 0 the most important? A reserve is left
+    /// to others, as of calls; of the rest one half is for all objects, the other for fewer and fewer of them. Who does
+    /// not listen finds out by polling.
+    pub fn may_listen(&self, rank: usize, of: usize, now: Duration) -> bool {
         self.events_allowed().is_none_or(|allowed| {
-            self.events_used(now) < allowed.saturating_sub(self.reserve_of(allowed))
+            let for_us = allowed.saturating_sub(self.reserve_of(allowed));
+            let after = rank.min(of) as u64;
+            let kept = for_us / 2 * after / (of.max(1) as u64);
+            self.events_used(now) < for_us - kept
         })
     }
 }

@@ -116,13 +116,35 @@ fn polling_is_as_wished_where_there_is_enough() {
 #[test]
 fn events_leave_a_reserve_to_others_as_calls_do() {
     let mut governor = Governor::new(Limits::default());
-    assert!(governor.may_listen(START), "nobody meters them");
+    assert!(governor.may_listen(0, 1, START), "nobody meters them");
     governor.note_events(100, START);
     governor.events_usage(6_100, 10_000, START);
     assert_eq!((governor.events_used(START), governor.events_by_us(START)), (6_100, 100));
     governor.note_events(1_899, START);
-    assert!(governor.may_listen(START));
+    assert!(governor.may_listen(0, 1, START));
     governor.note_events(1, START);
-    assert!(!governor.may_listen(START), "8,000 of 10,000");
-    assert!(governor.may_listen(START + HOUR * 25), "a day later nothing is known to be used");
+    assert!(!governor.may_listen(0, 1, START), "8,000 of 10,000");
+    assert!(
+        governor.may_listen(0, 1, START + HOUR * 25),
+        "a day later nothing is known to be used"
+    );
+}
+
+#[test]
+fn the_less_important_objects_are_told_less_before_all_are_told_nothing() {
+    let mut governor = Governor::new(Limits::default());
+    governor.events_usage(3_999, 10_000, START);
+    let told =
+        |governor: &Governor| (0..4).filter(|&rank| governor.may_listen(rank, 4, START)).count();
+    assert_eq!(told(&governor), 4, "half of the 8,000 that are ours is for all");
+    let mut before = 4;
+    for _ in 0..8 {
+        governor.note_events(500, START);
+        let now = told(&governor);
+        assert!(now <= before && (now == 0 || governor.may_listen(0, 4, START)));
+        before = now;
+    }
+    assert_eq!(before, 1, "7,999 of 8,000: the most important one");
+    governor.note_events(1, START);
+    assert_eq!(told(&governor), 0);
 }

@@ -85,7 +85,7 @@ impl<'a> Base<'a> {
         self.source[field] == Value::Absent || self.target[field] == Value::Absent
     }
 
-    fn set(&mut self, side: Side, field: usize, value: Value<'a>) {
+    pub fn set(&mut self, side: Side, field: usize, value: Value<'a>) {
         match side {
             Side::Source => self.source[field] = value,
             Side::Target => self.target[field] = value,

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cluster::Cluster;
 use cluster::postgres::Client;
-use local_org::{EventFault, EventFaultRule, LocalOrg, Options};
+use cluster::{Cluster, Stop};
+use local_org::{EventFault, EventFaultRule, Fault, FaultRule, LocalOrg, Match, Options};
 use pgrx_tests::{query_one, rows, run};
 use serde_json::json;
 
@@ -63,6 +63,25 @@ fn a_record_that_is_made_changed_and_deleted_there_is_a_row_at_once() {
     run(&mut c, "INSERT INTO accounts (account_name) VALUES ('ours')");
     settle(&mut c);
     assert_eq!(names(&org), ["ours"]);
+}
+
+/// Where the events stand is kept with what they led to: a worker that starts is told what it has missed, whenever
+/// the changes are asked for.
+#[test]
+fn what_happened_while_nobody_listened_is_told_afterwards() {
+    let (org, mut cluster, mut c) = told();
+    let id = org.insert("Account", json!({"Name": "one"})).unwrap();
+    soon(&mut c, "SELECT count(*) FROM accounts WHERE account_name = 'one'", "1");
+    until(&mut c, "SELECT told IS NOT NULL FROM sync._pull", "t");
+    drop(c);
+    cluster.stop(Stop::Fast).unwrap();
+    org.edit(&id, json!({"Name": "two"})).unwrap();
+    let asking = Match { path: Some("/query".into()), ..Match::default() };
+    org.fault(FaultRule { matches: asking, ..FaultRule::always(Fault::Latency { ms: 60_000 }) });
+    cluster.start().unwrap();
+    let mut c = cluster.connect("postgres").unwrap();
+    soon(&mut c, "SELECT count(*) FROM accounts WHERE account_name = 'two'", "1");
+    org.clear_faults();
 }
 
 /// P6: what we wrote ourselves is told too, and is not read for that.

@@ -6,6 +6,7 @@ mod bulk;
 mod campaign;
 mod events;
 mod fencing;
+mod first_load;
 mod importing;
 mod lost_answers;
 mod mending;

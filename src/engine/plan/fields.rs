@@ -17,8 +17,25 @@ use pgrx::pg_sys::{self, Oid};
 pub enum How {
     /// The same bytes.
     Copy,
+    /// The value as the other side's type has it: an SQL cast of the column.
+    Cast(String),
     /// An SQL expression over the columns of the side it comes from.
     Evaluate(String),
+}
+
+impl How {
+    /// The SQL that makes the value; `None`: it needs none.
+    pub fn sql(&self) -> Option<&str> {
+        match self {
+            How::Copy => None,
+            How::Cast(text) | How::Evaluate(text) => Some(text),
+        }
+    }
+
+    /// Is it an expression of the user's?
+    pub fn is_expression(&self) -> bool {
+        matches!(self, How::Evaluate(_))
+    }
 }
 
 /// A field: one column on each side.
@@ -123,7 +140,7 @@ fn plain(from: &Column, to: &Column) -> How {
         && moments.contains(&to.base_type)
     {
         let name = identifier(&from.name);
-        return How::Evaluate(format!("CAST(pg_catalog.timezone('UTC', {name}) AS {})", to.cast));
+        return How::Cast(format!("CAST(pg_catalog.timezone('UTC', {name}) AS {})", to.cast));
     }
     let same_bytes = from.base_type == to.base_type
         && (from.typmod == to.typmod || to.typmod == -1 || to.base_type == pg_sys::VARCHAROID);
@@ -131,7 +148,7 @@ fn plain(from: &Column, to: &Column) -> How {
     if same_bytes || (text.contains(&from.base_type) && text.contains(&to.base_type)) {
         How::Copy
     } else {
-        How::Evaluate(format!("CAST({} AS {})", identifier(&from.name), to.cast))
+        How::Cast(format!("CAST({} AS {})", identifier(&from.name), to.cast))
     }
 }
 

@@ -127,7 +127,7 @@ impl Plan {
 
     /// Does any field leave any side through SQL?
     pub fn evaluates(&self) -> bool {
-        self.fields.iter().any(|f| f.how.iter().any(|h| matches!(h, Some(How::Evaluate(_)))))
+        self.fields.iter().any(|f| f.how.iter().flatten().any(|how| how.sql().is_some()))
     }
 
     /// How many calls to the other system may be on their way at once.

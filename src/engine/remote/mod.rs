@@ -4,11 +4,12 @@
 //!
 //! `push` makes intents of decisions, `settle` works on what was answered, `recover` finds out what
 //! became of calls that were not answered, `poll` asks for what changed there and `load` for all there is, `bulk` by a job where that is much,
-//! `pull` works on what was read, `waiting` takes up what waits in the queue, `schema` follows changes of the object's fields, `reconcile` has all compared from time to time. Nothing here waits: whatever
+//! `pull` works on what was read, `fresh` on those records of a load that nobody here knows, `waiting` takes up what waits in the queue, `schema` follows changes of the object's fields, `reconcile` has all compared from time to time. Nothing here waits: whatever
 //! needs the other system is a [`Call`] in the outbox, and its answer comes back through [`State::answer`].
 
 pub mod bulk;
 pub mod columns;
+pub mod fresh;
 pub mod intent;
 pub mod load;
 pub mod needs;
@@ -28,7 +29,7 @@ use super::sync::Sync;
 use super::{queue, resolve};
 use crate::worker::transaction::{Failure, transaction};
 use connector::{
-    Capabilities, Connector, Fault, FaultKind, Mark, Outcome, Page, Record, WriteBatch,
+    Capabilities, Connector, Fault, FaultKind, Mark, Outcome, Page, Place, Record, WriteBatch,
 };
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use governor::Kind;
@@ -141,6 +142,8 @@ pub struct State {
     /// Records whose links a load has found without them.
     missing: Vec<Vec<u8>>,
     pub poll: Poll,
+    /// Where the events stand that have been taken.
+    pub told: Option<Place>,
     /// When the object is compared as a whole; `None`: not known yet.
     reconcile_at: Option<Instant>,
     /// Everything up to the tick is with the other system, or in the queue.
@@ -170,6 +173,7 @@ impl State {
             reading: None,
             missing: Vec::new(),
             poll,
+            told: None,
             reconcile_at: None,
             caught_up: false,
             clock_offset_ms,

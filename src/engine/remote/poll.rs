@@ -9,7 +9,7 @@ use crate::engine::sync::Sync;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
-use connector::{Mark, Page, Record};
+use connector::{Mark, Page, Place, Record};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -101,6 +101,23 @@ fn store(sync: i32, at: &str) {
             &[Arg::Int4(sync), Arg::Text(at)],
         )
     });
+}
+
+/// Where the events stand that a sync has taken.
+pub fn stored_told(sync: i32) -> Option<Place> {
+    let told = sql::one(
+        "SELECT pg_catalog.encode(p.told, 'hex') FROM sync._pull p WHERE p.sync = $1",
+        &[Arg::Int4(sync)],
+    )?;
+    sql::from_hex(&told).map(Place)
+}
+
+/// Notes where they stand, once changes have been asked for at all.
+pub(super) fn keep_told(sync: i32, place: Option<&Place>) {
+    sql::query(
+        "UPDATE sync._pull SET told = NULLIF($2, ''::pg_catalog.bytea) WHERE sync = $1",
+        &[Arg::Int4(sync), Arg::Bytes(place.map_or(&[], |place| &place.0))],
+    );
 }
 
 impl Sync {

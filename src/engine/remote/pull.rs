@@ -2,7 +2,7 @@
 //! merged like a captured change; what equals the base is an echo.
 
 use super::settle::{at_of, deleted_half, remote_half};
-use super::{Step, values};
+use super::{Step, poll, values};
 use crate::capture::row;
 use crate::engine::collect::{Half, Seen};
 use crate::engine::link::{Link, Links};
@@ -14,7 +14,7 @@ use crate::engine::sync::{Sync, flush};
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use change::image::Value;
-use connector::Record;
+use connector::{Place, Record};
 use merge::Side;
 use std::time::Instant;
 
@@ -72,7 +72,11 @@ impl Sync {
             let origin = if work.from_job { Origin::Job } else { Origin::Page };
             self.loading = work.load.clone();
             let records = &work.records[from..to];
-            let taken = self.take_read(epoch, shapes, records, work.moment, origin);
+            let taken = if self.insert_fresh(records, work.moment) {
+                Ok(())
+            } else {
+                self.take_read(epoch, shapes, records, work.moment, origin)
+            };
             self.loading = None;
             if taken.is_ok() {
                 work.place = to;
@@ -199,14 +203,31 @@ impl Sync {
         self.merge_anew(epoch, shapes, &bump, halves)
     }
 
-    /// These records have changed, whatever they are now, and more may have of which nobody has `told`.
-    pub fn take_told(&mut self, ids: &[String], missed: bool) -> Result<(), Failure> {
+    /// These records have changed, whatever they are now, and more may have of which nobody has told where they were
+    /// `missed`. Whatever comes behind `place` has not been told yet.
+    pub fn take_told(
+        &mut self,
+        ids: &[String],
+        missed: bool,
+        place: Option<&Place>,
+    ) -> Result<(), Failure> {
         let Some((remote, _)) = self.plan.remote() else { return Ok(()) };
         let keys = ids.iter().filter_map(|id| values::key_of(self.plan.side(remote), id));
         let aside: Vec<_> = keys.map(|key| (key, i64::MIN, Parked::Again)).collect();
         self.set_remote_aside(&aside)?;
         if missed {
             self.hurry_poll();
+        }
+        let id = self.plan.id;
+        if let Some(state) = &mut self.remote
+            && state.told.as_ref() != place
+        {
+            // Never before the records are in the queue; what is told twice is read twice.
+            transaction(|| {
+                poll::keep_told(id, place);
+                Ok(())
+            })?;
+            state.told = place.cloned();
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use bumpalo::Bump;
 use change::image::{self, Value};
 use connector::Connector;
 use merge::Side;
-use pgrx::pg_sys;
+use pgrx::pg_sys::{self, Oid};
 use std::ffi::CString;
 
 /// The bytes of a value that came as text. Raises what the type's input function raises.
@@ -31,21 +31,46 @@ pub fn read<'b>(bump: &'b Bump, column: &Column, text: Option<&str>) -> Result<V
     }
     border::check(text).map_err(unreadable)?;
     let bytes = border::readable(text);
-    if column.base_type == pg_sys::TEXTOID {
-        return Ok(Value::Bytes(bump.alloc_slice_copy(&bytes)));
+    let plain = match column.base_type {
+        pg_sys::TEXTOID => Some(bump.alloc_slice_copy(&bytes) as &[u8]),
+        // As nearly all are written; whatever else they may be is the input function's business.
+        pg_sys::INT8OID => {
+            text.parse::<i64>().ok().map(|n| &*bump.alloc_slice_copy(&n.to_ne_bytes()))
+        }
+        pg_sys::BOOLOID if text == "true" => Some(&[1][..]),
+        pg_sys::BOOLOID if text == "false" => Some(&[0][..]),
+        _ => None,
+    };
+    if let Some(plain) = plain {
+        return Ok(Value::Bytes(plain));
     }
     let Ok(text) = CString::new(bytes.as_ref()) else { return Ok(Value::Null) };
     // SAFETY: a built-in type and a string; the datum is copied before its memory goes.
     unsafe {
-        let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
-        pg_sys::getTypeInputInfo(column.base_type, &raw mut function, &raw mut parameter);
-        let datum = pg_sys::OidInputFunctionCall(
-            function,
-            text.as_ptr().cast_mut(),
-            parameter,
-            column.typmod,
-        );
+        let (function, parameter) = input(column.base_type);
+        let text = text.as_ptr().cast_mut();
+        let datum = pg_sys::InputFunctionCall(function, text, parameter, column.typmod);
         Ok(Value::Bytes(from_datum(bump, datum, column.length, column.by_value)))
+    }
+}
+
+/// The input function of a built-in type, looked up once.
+unsafe fn input(type_oid: Oid) -> (*mut pg_sys::FmgrInfo, Oid) {
+    static mut KNOWN: Vec<(Oid, *mut pg_sys::FmgrInfo, Oid)> = Vec::new();
+    // SAFETY: one thread a backend; what is looked up lives as long as the process.
+    unsafe {
+        let known = &mut *(&raw mut KNOWN);
+        if let Some(&(_, info, parameter)) = known.iter().find(|(oid, ..)| *oid == type_oid) {
+            return (info, parameter);
+        }
+        let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+        pg_sys::getTypeInputInfo(type_oid, &raw mut function, &raw mut parameter);
+        let memory = pg_sys::TopMemoryContext;
+        let info = pg_sys::MemoryContextAllocZero(memory, size_of::<pg_sys::FmgrInfo>())
+            .cast::<pg_sys::FmgrInfo>();
+        pg_sys::fmgr_info_cxt(function, info, memory);
+        known.push((type_oid, info, parameter));
+        (info, parameter)
     }
 }
 

@@ -7,7 +7,7 @@ mod work;
 
 pub use batch::Batch;
 pub use effort::Effort;
-pub use known::Known;
+pub use known::{Inserted, Known};
 
 use crate::capture::row;
 use crate::engine::apply::Writers;
@@ -16,6 +16,7 @@ use crate::engine::link::Places;
 use crate::engine::load::Load;
 use crate::engine::plan::Plan;
 use crate::engine::remote::State;
+use crate::engine::remote::fresh::Fresh;
 use crate::engine::resolve::Readers;
 use crate::engine::settle::Origin;
 use crate::engine::shapes::Shapes;
@@ -56,6 +57,7 @@ pub struct Sync {
     pub readers: Readers,
     pub places: Places,
     pub writers: Writers,
+    pub fresh: Option<Fresh>,
     /// Trouble of the sync as a whole: not before then, and how often so far.
     pub held_until: Option<(Instant, u32)>,
     /// The batch that is being worked through, and how far.
@@ -118,6 +120,7 @@ impl Sync {
             readers: Readers::default(),
             places: Places::default(),
             writers: Writers::default(),
+            fresh: None,
             held_until: None,
             batch: None,
             place: 0,
@@ -190,7 +193,7 @@ impl Sync {
         }
         let begun = Instant::now();
         let chunk = self.piece();
-        let Self { plan, collector, .. } = &mut *self;
+        let Self { plan, collector, known, .. } = &mut *self;
         // Only what concerns this sync counts as work.
         let mut mine: Vec<Entry> = Vec::new();
         let mut places: Vec<usize> = Vec::new();
@@ -198,7 +201,11 @@ impl Sync {
         transaction(|| {
             for (n, entry) in batch.entries.iter().enumerate().skip(next) {
                 next = n + 1;
-                if collector.side_of(plan, shapes, entry.shape).is_some() {
+                let side = collector.side_of(plan, shapes, entry.shape);
+                if side.is_some_and(|side| known.is_own(plan, side, entry)) {
+                    continue;
+                }
+                if side.is_some() {
                     mine.push(*entry);
                     places.push(n);
                     if mine.len() >= chunk && !goes_on(entry, batch.entries.get(next)) {

@@ -4,6 +4,7 @@ use super::{Cursor, Sync, Verdict, flush, write_cursor};
 use crate::engine::apply;
 use crate::engine::classify::{Class, class};
 use crate::engine::collect::{Half, Seen};
+use crate::engine::link;
 use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Marks, Parked};
 use crate::engine::remote::push;
@@ -200,6 +201,10 @@ impl Sync {
         let mut records: Option<Vec<Record<'b>>> = None;
         let mut leaving = Vec::new();
         if plan.evaluates() {
+            transaction(|| {
+                link::index(plan);
+                Ok(())
+            })?;
             // The user's expressions run where they can write nothing and keep nothing.
             records = Some(as_owner(plan.owner, &plan.search_path, true, || {
                 Ok(resolve::resolve(bump, plan, shapes, readers, places, queued, &halves))

@@ -1,5 +1,6 @@
 //! Changes that another system tells as they are committed. What they name is read at once instead of with the next
-//! poll. They are hints: whatever is never told comes with the poll, and so nothing of where they stand is kept.
+//! poll. They are hints: whatever is never told comes with the poll. Where they stand is kept with the records that
+//! they have named, in the queue, so that a worker that starts is told what happened since.
 
 use super::line::Health;
 use super::{Answer, Asked, side};
@@ -8,7 +9,7 @@ use crate::speech;
 use crate::worker::round::Worker;
 use crate::worker::transaction::Failure;
 use connector::{Event, Events, Fault, FaultKind, Place, Since};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How long a request waits for something to happen.
@@ -45,19 +46,31 @@ impl Worker {
     pub(super) fn listen(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
         let Self { syncs, network, .. } = self;
-        let wanted: BTreeSet<(&str, &str)> = syncs
-            .values()
-            .filter(|sync| sync.loads.is_empty())
-            .filter(|sync| sync.remote.as_ref().is_some_and(|s| s.connector.serves_events()))
-            .filter_map(|sync| sync.plan.remote().filter(|(side, _)| sync.plan.flows_from(*side)))
-            .map(|(_, remote)| (remote.connection.as_str(), remote.object.as_str()))
-            .collect();
-        for (name, connection) in &mut network.connections {
-            connection
-                .listening
-                .retain(|object, l| l.asked || wanted.contains(&(name.as_str(), object.as_str())));
+        // Of each object the highest priority of its syncs, and where all of them stand.
+        let mut wanted: BTreeMap<(&str, &str), (u32, Option<&Place>)> = BTreeMap::new();
+        for sync in syncs.values().filter(|sync| sync.loads.is_empty()) {
+            let Some(state) = &sync.remote else { continue };
+            let Some((side, remote)) = sync.plan.remote() else { continue };
+            if !state.connector.serves_events() || !sync.plan.flows_from(side) {
+                continue;
+            }
+            let (priority, told) = (sync.plan.config.priority, state.told.as_ref());
+            wanted
+                .entry((&remote.connection, &remote.object))
+                .and_modify(|known| {
+                    *known = (known.0.max(priority), known.1.filter(|place| Some(*place) == told));
+                })
+                .or_insert((priority, told));
         }
-        for (name, object) in wanted {
+        for (name, connection) in &mut network.connections {
+            connection.listening.retain(|object, l| {
+                l.asked || wanted.contains_key(&(name.as_str(), object.as_str()))
+            });
+        }
+        let mut order: Vec<_> = wanted.into_iter().collect();
+        order.sort_by_key(|(_, (priority, _))| std::cmp::Reverse(*priority));
+        let objects = order.len();
+        for (rank, ((name, object), (_, told))) in order.into_iter().enumerate() {
             if network.listening() >= MOST {
                 break;
             }
@@ -67,11 +80,12 @@ impl Worker {
                 continue;
             }
             if !connection.listening.contains_key(object) {
-                connection.listening.insert(object.to_owned(), Listening::default());
+                let begun = Listening { place: told.cloned(), ..Listening::default() };
+                connection.listening.insert(object.to_owned(), begun);
             }
             let Some(listening) = connection.listening.get_mut(object) else { continue };
             let held = listening.asked || listening.not_before.is_some_and(|at| at > now);
-            if held || !line.meter.may_listen() {
+            if held || !line.meter.may_listen(rank, objects) {
                 continue;
             }
             listening.asked = true;
@@ -127,13 +141,14 @@ impl Worker {
                 }
             }
         }
+        let place = listening.place.clone();
         let ids: Vec<String> = ids.into_iter().collect();
         for sync in self.syncs.values_mut() {
             let is_of = |(_, remote): (merge::Side, &side::Remote)| {
                 remote.connection == name && remote.object == object
             };
             if sync.plan.remote().is_some_and(is_of) {
-                sync.take_told(&ids, missed)?;
+                sync.take_told(&ids, missed, place.as_ref())?;
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::{Budget, Figure, Run, median};
 const RECORDS: u32 = 1_000_000;
 const GIVE_UP: Duration = Duration::from_secs(900);
 /// Between two looks at how far it is, and at the worker's memory.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Accounts of a local org into an empty table, links and what was agreed on with them.
 pub(super) fn from_org(_: &Run) -> Result<Vec<Figure>> {

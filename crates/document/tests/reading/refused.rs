@@ -346,7 +346,6 @@ fn what_is_known_and_not_served_is_named() {
         ("ongoing_sync.mode", json!("polling")),
         ("performance_settings.change_detection", json!("polling")),
         ("performance_settings.index_recommendation", json!(true)),
-        ("performance_settings.priority", json!(1)),
         ("performance_settings.rate_limits", json!({"per_minute": 1})),
         ("error_handling.retry_strategy.jitter", json!(true)),
         ("error_handling.retry_strategy.max_delay_seconds", json!(60)),
