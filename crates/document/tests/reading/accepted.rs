@@ -46,6 +46,7 @@ fn the_least_document_has_all_defaults() {
         batch_size: 500,
         parallelism: None,
         polling_interval: None,
+        priority: 0,
         reconcile_interval: Some(Duration::from_secs(86_400)),
         delete_limit: None,
         capture: true,
