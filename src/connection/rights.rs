@@ -108,6 +108,7 @@ fn lack(object: &Object, need: &Need, field: &FieldNeed) -> Option<&'static str>
         Some(_) => None,
     }
 }
+
 fn of_field(object: &Object, name: &str, lack: &str, syncs: &[&str]) -> Finding {
     if let Some(unfit) = object.unfit(name) {
         return Finding {

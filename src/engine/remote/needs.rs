@@ -1,4 +1,5 @@
-//! What the syncs of a connection ask of the other side, by their documents: for a person who looks at it.
+//! What the syncs of a connection ask of the other side, by their documents: for a person who looks at it, and for the
+//! descriptions of objects, which hold fields of parents only where they are asked for.
 
 use crate::connection::{FieldNeed, Need, is_of_parent};
 use crate::engine::plan::{self, Stored};
