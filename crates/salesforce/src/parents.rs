@@ -48,6 +48,10 @@ impl Salesforce {
     }
 }
 
+/// A field that is hidden looks like one that is not there.
+const READ_ACCESS: &str =
+    "give the user of the connection Read Access (field-level security) by a permission set to";
+
 /// The names of a relationship and of a field of the parent; `None` where it is a field of the object itself.
 pub(crate) fn parts(name: &str) -> Option<(&str, &str)> {
     name.split_once('.')
@@ -69,23 +73,7 @@ fn lookup<'a>(object: &'a Object, name: &str) -> Result<(&'a Field, &'a str), Un
     };
     let Some(field) = object.fields.iter().find(called) else {
         let why = format!("{} has no relationship \"{relationship}\"", object.name);
-        let of_id = object.field(relationship).and_then(|f| f.relationship.as_deref());
-        return match of_id {
-            Some(relationship) => {
-                refuse(why, format!("The parent's fields are reached as {relationship}.{rest}."))
-            }
-            None => {
-                let names = object.fields.iter().filter(|f| f.reference_to.len() == 1);
-                let names: Vec<&str> = names.filter_map(|f| f.relationship.as_deref()).collect();
-                refuse(
-                    why,
-                    format!(
-                        "Those that the user of the connection can see are: {}.",
-                        names.join(", ")
-                    ),
-                )
-            }
-        };
+        return refuse(why, meant(object, relationship, rest));
     };
     match field.reference_to.as_slice() {
         [parent] => Ok((field, parent)),
@@ -98,6 +86,19 @@ fn lookup<'a>(object: &'a Object, name: &str) -> Result<(&'a Field, &'a str), Un
             format!("Map the field with the parent's id instead, {}.", field.name),
         ),
     }
+}
+
+/// What may be meant by a relationship that is not there.
+fn meant(object: &Object, name: &str, rest: &str) -> String {
+    if let Some(relationship) = object.field(name).and_then(|f| f.relationship.as_deref()) {
+        return format!("The parent's fields are reached as {relationship}.{rest}.");
+    }
+    let single = object.fields.iter().filter(|f| f.reference_to.len() == 1);
+    let names: Vec<&str> = single.filter_map(|f| f.relationship.as_deref()).collect();
+    format!(
+        "If it is there, {READ_ACCESS} the field behind it. Those that he can see are: {}.",
+        names.join(", ")
+    )
 }
 
 /// The parent's field as one of the child: its values are the parent's, and what may be done with it is what may be done
@@ -116,19 +117,22 @@ fn key(lookup: &Field, parent: &Object, name: &str) -> Result<Field, Unfit> {
         } else {
             format!("The external ids of {} are: {}.", parent.name, keys.join(", "))
         };
-        Err(Unfit { name: name.to_owned(), why, hint })
+        Unfit { name: name.to_owned(), why, hint }
     };
     let Some(field) = parent.field(wanted) else {
-        return refuse(format!(
+        let why = format!(
             "{}, to which {relationship} leads, has no field \"{wanted}\" that the user of the connection can see",
             parent.name
-        ));
+        );
+        let known = refuse(why);
+        let hint = format!("If it is there, {READ_ACCESS} it. {}", known.hint);
+        return Err(Unfit { hint, ..known });
     };
     if !field.external_id {
-        return refuse(format!(
+        return Err(refuse(format!(
             "field {} of {} is no external id, by which {relationship} could be given",
             field.name, parent.name
-        ));
+        )));
     }
     Ok(Field {
         name: format!("{relationship}.{}", field.name),

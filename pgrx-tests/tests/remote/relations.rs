@@ -266,6 +266,11 @@ fn what_can_name_no_parent_is_refused_with_what_can() {
     run(&mut c, &mapped("account.erp_id__c"));
     until(&mut c, "SELECT COALESCE(max(name), '') FROM contact", "theirs");
     settled(&mut c);
+    // Without its field a relationship cannot be seen either.
+    org.set_access("Contact", "AccountId", false, false).unwrap();
+    said(&mut c, &["failing", "Contact has no relationship", "Read Access", "the field behind it"]);
+    org.set_access("Contact", "AccountId", true, true).unwrap();
+    until(&mut c, "SELECT state FROM sync.status WHERE sync = 'contacts'", "running");
 }
 
 /// An event tells that the lookup changed, and nothing of the parent's key.
