@@ -1,10 +1,11 @@
 //! How a connection is doing, as `sync.connections` and `sync.status` show it; the worker writes it.
 
 use super::{NEEDS_CREDENTIALS, NO_CONNECTOR, by_name};
+use crate::capture::wake;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
 use connector::Account;
-use pgrx::pg_sys::Oid;
+use pgrx::pg_sys::{self, Oid};
 use std::time::Duration;
 
 /// Writes down the state of a connection, if it is not what stands there.
@@ -21,6 +22,35 @@ pub fn note(name: &str, state: &str, reason: Option<&str>, retry: Option<Duratio
             &[Arg::Text(name), Arg::Text(state), Arg::OptText(reason), Arg::OptText(retry.as_deref())],
         )
     });
+}
+
+/// A person has found that a connection works again which a person had to mend: the worker need not wait to find out.
+pub fn mended(name: &str) {
+    // SAFETY: a flag of this process.
+    if unsafe { pg_sys::XactReadOnly } {
+        return;
+    }
+    let waits = sql::as_extension(|| {
+        sql::query(
+            "UPDATE sync._connection c SET retry_at = pg_catalog.clock_timestamp() FROM pg_catalog.pg_foreign_server f
+              WHERE f.srvname OPERATOR(pg_catalog.=) $1 AND c.server OPERATOR(pg_catalog.=) f.oid
+                AND c.state OPERATOR(pg_catalog.=) ANY (ARRAY['refused', 'unreachable']) RETURNING 1",
+            &[Arg::Text(name)],
+        )
+    });
+    if !waits.is_empty() {
+        wake::arm();
+    }
+}
+
+/// May a connection that a person had to mend be tried again by now?
+pub fn is_mended(name: &str) -> bool {
+    sql::one(
+        "SELECT 1 FROM sync._connection c JOIN pg_catalog.pg_foreign_server f ON f.oid = c.server
+          WHERE f.srvname = $1 AND c.retry_at <= pg_catalog.clock_timestamp()",
+        &[Arg::Text(name)],
+    )
+    .is_some()
 }
 
 /// Writes down who a connection has logged in as.

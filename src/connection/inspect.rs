@@ -2,6 +2,7 @@
 
 use super::call::{Caller, Resolve, Turn};
 use super::catalog::{self, Connection, value};
+use super::health;
 use super::rights::{self, Need};
 use super::{connector, connector_with_new_secret, fault_to_failure, has_new_secret, link, secret};
 use crate::sql::{self, Arg};
@@ -240,6 +241,9 @@ pub fn test(
         && let Some(finding) = new_secret(connection)?
     {
         found.push(finding);
+    }
+    if found.iter().all(|finding| finding.ok) {
+        health::mended(&connection.name);
     }
     Ok(found)
 }

@@ -39,7 +39,7 @@ pub use self::{
     define::{Patch, alter, create, described, drop},
     generation::changed,
     given::Given,
-    health::{logged_in, missing_right, note, state_of},
+    health::{is_mended, logged_in, missing_right, note, state_of},
     inspect::{
         Finding, describe, describe_and_count, describe_each, objects, postgres_type, test, usable,
     },

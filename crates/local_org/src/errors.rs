@@ -268,6 +268,11 @@ pub(crate) fn list() -> Value {
     told.collect()
 }
 
+/// Their codes, and whether a record meets them.
+pub(crate) fn codes() -> impl Iterator<Item = (&'static str, bool)> {
+    ERRORS.iter().map(|(code, of, _)| (*code, matches!(of, Record)))
+}
+
 /// The fault that an error of this name is; nothing where there is no such error.
 pub(crate) fn named(code: &str) -> Option<Fault> {
     let (code, of, message) = ERRORS.iter().find(|(name, ..)| *name == code)?;

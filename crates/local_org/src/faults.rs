@@ -93,6 +93,11 @@ impl FaultRule {
         errors::named(code).map(Self::once)
     }
 
+    /// The codes of all errors that can be ordered by name, and whether it is a record that meets them.
+    pub fn names() -> impl Iterator<Item = (&'static str, bool)> {
+        errors::codes()
+    }
+
     /// Strikes the next request, once.
     pub fn once(fault: Fault) -> Self {
         Self { times: Some(1), ..Self::always(fault) }

@@ -39,11 +39,12 @@ fn known(code: &str, message: &str) -> Option<FaultKind> {
         | "UNKNOWN_EXCEPTION"
         | "RECORD_IN_USE_BY_WORKFLOW"
         | "ENTITY_IS_LOCKED"
+        // Of a record that is made; all others go on.
+        | "STORAGE_LIMIT_EXCEEDED"
         | "rate_limit_exceeded" => Transient,
 
         "REQUEST_LIMIT_EXCEEDED"
         | "LIMIT_EXCEEDED"
-        | "STORAGE_LIMIT_EXCEEDED"
         | "EXCEEDED_QUOTA"
         | "EXCEEDEDQUOTA"
         | "TXN_LIMIT_EXCEEDED" => Quota,

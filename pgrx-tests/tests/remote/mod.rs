@@ -4,6 +4,7 @@ mod allowance;
 mod both_ways;
 mod bulk;
 mod campaign;
+mod each_fault;
 mod events;
 mod fencing;
 mod first_load;

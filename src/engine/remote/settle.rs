@@ -22,6 +22,9 @@ use connector::{Before, Done, Fault, FaultKind, Outcome};
 use merge::{Base, Decision, Side, Write};
 use std::time::Instant;
 
+/// So often a record is sent again, one after the other, for what passes by itself as a rule.
+const MOST_TRIES: u32 = 3;
+
 /// A field that was overwritten over there, and should not have been.
 struct Restore<'b> {
     key: &'b [u8],
@@ -63,6 +66,11 @@ impl Sync {
             for (mut one, outcome) in sent.into_iter().zip(outcomes.into_iter().chain(unanswered)) {
                 match &outcome.result {
                     Err(fault) if fault.kind == FaultKind::Ambiguous => state.unsure.push(one),
+                    // What does not pass is the record's own trouble, which is told and waits its turn: a lock that
+                    // an approval holds, for one, lasts for days.
+                    Err(fault) if fault.kind == FaultKind::Transient && one.tries >= MOST_TRIES => {
+                        settled.push((one, outcome));
+                    }
                     Err(fault)
                         if fault.is_of_connection()
                             || matches!(fault.kind, FaultKind::Cascade | FaultKind::Schema) =>

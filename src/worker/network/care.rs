@@ -109,6 +109,13 @@ impl Worker {
         let names: Vec<String> = self.network.connections.keys().cloned().collect();
         for name in names {
             self.keep_secrets(&name)?;
+            if let Some(connection) = self.network.connections.get_mut(&name)
+                && connection.health == Health::Unusable
+                && connection.not_before.is_some()
+                && transaction(|| Ok(connection::is_mended(&name)))?
+            {
+                (connection.not_before, connection.tries) = (None, 0);
+            }
             let Some(connection) = self.network.connections.get(&name) else { continue };
             let (known, made) = (connection.generation, connection.line.is_some());
             let made = transaction(|| {

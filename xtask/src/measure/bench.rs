@@ -1,3 +1,6 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use cluster::postgres::Client;
 use cluster::{Cluster, Options, processes};
@@ -159,3 +162,31 @@ pub(crate) fn pgbench(
         .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
         .with_context(|| format!("pgbench gave no tps:\n{text}"))
 }
+
+/// The most memory of its own that a process has while something is done.
+pub(crate) fn peak_while(pid: i32, work: impl FnOnce() -> Result<()>) -> Result<u64> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result<u64> {
+        let watch = scope.spawn(|| -> Result<u64> {
+            let mut peak = 0;
+            while !done.load(Ordering::Relaxed) {
+                peak = peak.max(processes::anonymous_memory(pid).context("the worker is gone")?);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Ok(peak)
+        });
+        let worked = work();
+        done.store(true, Ordering::Relaxed);
+        let peak = match watch.join() {
+            Ok(peak) => peak,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        worked?;
+        peak
+    })
+}
+
+/// Dead and living rows in the segments of the log, as pgstattuple counts them.
+pub(crate) const IN_LOG: &str = "SELECT coalesce(sum((public.pgstattuple(c.oid)).dead_tuple_count), 0)::int8, \
+            coalesce(sum((public.pgstattuple(c.oid)).tuple_count), 0)::int8 \
+     FROM pg_class c WHERE c.relnamespace = 'sync'::regnamespace AND c.relkind = 'r' AND c.relname ~ '^_log_v1_[0-9]+$'";

@@ -1,7 +1,6 @@
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use cluster::postgres::Client;
 use cluster::{Cluster, Options, poll, processes};
 
@@ -178,7 +177,7 @@ pub(super) fn memory(_: &Run) -> Result<Vec<Figure>> {
     }
     let worker = bench::worker(&cluster)?;
     let before = processes::anonymous_memory(worker)?;
-    let peak = peak_while(worker, || {
+    let peak = bench::peak_while(worker, || {
         bench::resume(&mut client, "account")?;
         bench::wait(&mut client, "account")
     })?;
@@ -209,35 +208,12 @@ fn with_a_long_queue(cluster: &Cluster, client: &mut Client, drained: i32) -> Re
         worker = bench::worker(cluster).unwrap_or(drained);
         worker != drained
     });
-    peak_while(worker, || {
+    bench::peak_while(worker, || {
         bench::resume(client, "account")?;
         client.query_one("SELECT settled FROM sync.wait('account', '600 s')", &[])?;
         let refused = "SELECT count(*) FROM sync.errors";
         let refused: i64 = client.query_one(refused, &[])?.get(0);
         anyhow::ensure!(refused > 0, "the peer refused nothing");
         Ok(())
-    })
-}
-
-/// The most memory of its own that a process has while something is done.
-fn peak_while(pid: i32, work: impl FnOnce() -> Result<()>) -> Result<u64> {
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| -> Result<u64> {
-        let watch = scope.spawn(|| -> Result<u64> {
-            let mut peak = 0;
-            while !done.load(Ordering::Relaxed) {
-                peak = peak.max(processes::anonymous_memory(pid).context("the worker is gone")?);
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Ok(peak)
-        });
-        let worked = work();
-        done.store(true, Ordering::Relaxed);
-        let peak = match watch.join() {
-            Ok(peak) => peak,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        worked?;
-        peak
     })
 }

@@ -126,6 +126,11 @@ const MEASUREMENTS: &[Measurement] = &[
         measure: org::drain,
     },
     Measurement {
+        name: "backlog_org",
+        what: "a million changes that wait for a local org: the worker's memory, dead tuples of the log",
+        measure: org::backlog,
+    },
+    Measurement {
         name: "calls_org",
         what: "calls to a local org for 20,000 changed records",
         measure: org::calls,

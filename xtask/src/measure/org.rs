@@ -31,12 +31,12 @@ struct Synced {
     cluster: Cluster,
 }
 
-fn filled_org(daily_limit: u64, tells: bool) -> Result<(LocalOrg, Vec<String>)> {
+fn filled_org(rows: u32, daily_limit: u64, tells: bool) -> Result<(LocalOrg, Vec<String>)> {
     let change_events = if tells { vec!["Account".to_owned()] } else { Vec::new() };
     let options =
         local_org::Options { daily_limit, change_events, ..local_org::Options::default() };
     let org = LocalOrg::start(options)?;
-    let ids = (1..=ROWS)
+    let ids = (1..=rows)
         .map(|n| {
             let account = json!({
                 "Name": format!("customer {n}"), "AnnualRevenue": 0, "NumberOfEmployees": n,
@@ -51,7 +51,11 @@ fn filled_org(daily_limit: u64, tells: bool) -> Result<(LocalOrg, Vec<String>)> 
 impl Synced {
     /// An org that `tells` has its changes as events.
     fn start(name: &str, daily_limit: u64, tells: bool) -> Result<Synced> {
-        let (org, _) = filled_org(daily_limit, tells)?;
+        Self::of(ROWS, name, daily_limit, tells)
+    }
+
+    fn of(rows: u32, name: &str, daily_limit: u64, tells: bool) -> Result<Synced> {
+        let (org, _) = filled_org(rows, daily_limit, tells)?;
         let (place, events) = (org.url().trim_start_matches("http://"), org.events_address());
         let pubsub =
             if tells { format!(r#", "pubsub_url": "http://{events}""#) } else { String::new() };
@@ -76,7 +80,7 @@ impl Synced {
         let loaded = poll(GIVE_UP, || {
             client
                 .query_one("SELECT count(*) FROM account", &[])
-                .is_ok_and(|row| row.get::<_, i64>(0) == i64::from(ROWS))
+                .is_ok_and(|row| row.get::<_, i64>(0) == i64::from(rows))
         });
         if !loaded {
             bail!("the accounts were not loaded; the server's log:\n{}", cluster.log_tail(20));
@@ -112,6 +116,27 @@ impl Synced {
         }
         Ok(took)
     }
+}
+
+/// A million changes that wait for the org: the worker's memory while they drain, and what the log is left with.
+pub(super) fn backlog(_: &Run) -> Result<Vec<Figure>> {
+    const RECORDS: u32 = 200_000;
+    const TIMES: u32 = 5;
+    let mut synced = Synced::of(RECORDS, "backlog_org", PLENTY, false)?;
+    synced.client.batch_execute("CREATE EXTENSION pgstattuple")?;
+    let worker = bench::worker(&synced.cluster)?;
+    let mut took = Duration::ZERO;
+    let peak = bench::peak_while(worker, || {
+        took = synced.drain(TIMES)?;
+        Ok(())
+    })?;
+    let dead: i64 = synced.client.query_one(bench::IN_LOG, &[])?.get(0);
+    let changes = f64::from(RECORDS * TIMES);
+    Ok(vec![
+        Figure::new("backlog_org_memory", peak as f64 / 1e6, "MB", Budget::AtMost(150.0)),
+        Figure::new("backlog_org_dead_tuples", dead as f64, "tuples", Budget::AtMost(0.0)),
+        Figure::new("backlog_org_rate", changes / took.as_secs_f64(), "changes/s", Budget::None),
+    ])
 }
 
 /// From a change over there to the row here, told by an event.
@@ -249,7 +274,7 @@ fn written(call: &Call) -> Vec<u32> {
 pub(super) fn drain(run: &Run) -> Result<Vec<Figure>> {
     let rounds = if run.full { 9 } else { 5 };
     let mut synced = Synced::start("drain_org", PLENTY, false)?;
-    let (org, ids) = filled_org(PLENTY, false)?;
+    let (org, ids) = filled_org(ROWS, PLENTY, false)?;
     let mut bare = Bare::new(&org, ids)?;
     let (mut ratios, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=rounds {

@@ -65,11 +65,7 @@ pub(super) fn dead_tuples(run: &Run) -> Result<Vec<Figure>> {
     let time = format!("--time={seconds}");
     let arguments = ["--client=4", "--rate=2000", "--protocol=prepared", &time];
     bench::pgbench(&cluster, DATABASE, &script, "off", &arguments)?;
-    let sql = "SELECT coalesce(sum((public.pgstattuple(c.oid)).dead_tuple_count), 0)::int8, \
-                      coalesce(sum((public.pgstattuple(c.oid)).tuple_count), 0)::int8 \
-               FROM pg_class c WHERE c.relnamespace = 'sync'::regnamespace AND c.relkind = 'r' \
-                AND c.relname ~ '^_log_v1_[0-9]+$'";
-    let row = client.query_one(sql, &[])?;
+    let row = client.query_one(bench::IN_LOG, &[])?;
     let (dead, live): (i64, i64) = (row.get(0), row.get(1));
     bench::wait(&mut client, "account")?;
     bench::check_equal(&mut client, "account")?;
