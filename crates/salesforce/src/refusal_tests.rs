@@ -18,7 +18,7 @@ fn codes_are_sorted_by_what_to_do_about_them() {
         ("UNABLE_TO_LOCK_ROW", "unable to obtain exclusive access to this record", Transient),
         ("UNKNOWN_EXCEPTION", "", Transient),
         ("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", Quota),
-        ("STORAGE_LIMIT_EXCEEDED", "storage limit exceeded", Quota),
+        ("STORAGE_LIMIT_EXCEEDED", "storage limit exceeded", Transient),
         ("INVALID_SESSION_ID", "Session expired or invalid", Credentials),
         ("API_DISABLED_FOR_ORG", "", Configuration),
         (
