@@ -263,6 +263,14 @@ CREATE TABLE sync._intent (
     CONSTRAINT _intent_pkey PRIMARY KEY (sync, number)
 );
 
+-- Jobs of another system that carry intents out.
+CREATE TABLE sync._write_job (
+    sync    int4   NOT NULL,
+    job     text   NOT NULL,
+    intents int8[] NOT NULL,
+    CONSTRAINT _write_job_pkey PRIMARY KEY (sync, job)
+);
+
 CREATE TABLE sync._conflict (
     id           int8        GENERATED ALWAYS AS IDENTITY CONSTRAINT _conflict_pkey PRIMARY KEY,
     sync         int4        NOT NULL,
@@ -1175,6 +1183,7 @@ SELECT pg_catalog.pg_extension_config_dump('sync._sync_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._capture', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._shape', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._intent', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._write_job', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._pull', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._queue', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._queue_id_seq', '');

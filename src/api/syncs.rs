@@ -53,6 +53,7 @@ fn end(id: i32) {
             "_gap",
             "_intent",
             "_sending",
+            "_write_job",
             "_pull",
             "_schema_change",
         ] {

@@ -226,6 +226,10 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
         },
     };
     let count = halves.len() as i64;
+    let comes = if complete { 0 } else { rows_left(sync, &load)? };
+    if let Some(state) = &mut sync.remote {
+        state.note_backlog(comes);
+    }
     if !halves.is_empty() {
         sync.loading = Some(load.clone());
         let worked = sync.merge_anew(epoch, shapes, &bump, halves);
@@ -234,6 +238,24 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
     }
     finish_piece(sync, &load, last_key, complete, count)?;
     Ok(!sync.loads.is_empty())
+}
+
+/// About how many rows of a load come after those at hand; only those that leave for another system are counted.
+fn rows_left(sync: &Sync, load: &Load) -> Result<usize, Failure> {
+    if sync.remote.is_none() || load.kind != Kind::Rows {
+        return Ok(0);
+    }
+    let table = sync.plan.side(load.side).oid;
+    let rows = transaction(|| {
+        Ok(sql::one(
+            "SELECT pg_catalog.sum(GREATEST(c.reltuples::int8, pg_catalog.pg_relation_size(c.oid) / 400))::int8
+               FROM (SELECT relid FROM pg_catalog.pg_partition_tree($1) UNION SELECT $1) AS p (relid)
+               JOIN pg_catalog.pg_class c ON c.oid = p.relid WHERE c.relkind = 'r'",
+            &[Arg::Oid(table)],
+        ))
+    })?;
+    let rows: u64 = rows.and_then(|rows| rows.parse().ok()).unwrap_or(0);
+    Ok(rows.saturating_sub(load.done) as usize)
 }
 
 /// Notes how far a load has come.

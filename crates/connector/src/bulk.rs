@@ -11,6 +11,9 @@ use crate::{Answer, Column, Fault, Outcome, Record, WriteBatch};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BulkJob(pub String);
 
+/// The code of a fault that says that the other side does not know a job, any more.
+pub const GONE: &str = "JOB_GONE";
+
 /// How far a job is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BulkState {

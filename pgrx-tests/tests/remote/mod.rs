@@ -9,6 +9,7 @@ mod events;
 mod fencing;
 mod first_load;
 mod importing;
+mod ingest;
 mod lost_answers;
 mod mending;
 mod one_record;

@@ -12,9 +12,11 @@ use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, transaction};
 use connector::{
-    BulkJob, BulkPage, BulkPages, BulkState, Column, Connector, Fault, FaultKind, bulk,
+    BulkJob, BulkPage, BulkPages, BulkState, Column, Connector, Fault, FaultKind, Outcome,
+    WriteBatch, bulk,
 };
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// From so many records on a job is worth its calls and the wait for it: ten pages otherwise.
@@ -36,8 +38,16 @@ pub enum Ask {
     Start,
     State(BulkJob),
     Pages(BulkJob, Option<String>),
-    Page { job: BulkJob, locator: Option<String>, most: Option<usize> },
+    Page {
+        job: BulkJob,
+        locator: Option<String>,
+        most: Option<usize>,
+    },
     End(BulkJob),
+    /// Records to be created, which wait for their commit.
+    Upload(Arc<WriteBatch>),
+    Commit(BulkJob),
+    Outcomes(BulkJob, Arc<WriteBatch>),
 }
 
 /// What is answered.
@@ -49,6 +59,8 @@ pub enum Told {
     Pages(BulkPages),
     Page(BulkPage),
     Ended,
+    Committed,
+    Outcomes(Vec<Outcome>),
     /// It cannot be had in this way.
     Refused(Fault),
 }
@@ -64,7 +76,11 @@ pub async fn carry_out(
     ask: Ask,
 ) -> Result<Told, Fault> {
     match of_job(connector, object, columns, ask).await {
-        Err(fault) if !fault.is_of_connection() || fault.kind == FaultKind::Configuration => {
+        Err(fault)
+            if !fault.is_of_connection()
+                || fault.kind == FaultKind::Configuration
+                || fault.code == bulk::GONE =>
+        {
             Ok(Told::Refused(fault))
         }
         told => told,
@@ -91,6 +107,9 @@ async fn of_job(
         Ask::Page { job, locator, most } => {
             jobs()?.page(&job, columns, locator.as_deref(), most).await.map(Told::Page)
         }
+        Ask::Upload(batch) => jobs()?.start_write(&batch).await.map(Told::Started),
+        Ask::Commit(job) => jobs()?.commit_write(&job).await.map(|()| Told::Committed),
+        Ask::Outcomes(job, batch) => jobs()?.outcomes(&job, &batch).await.map(Told::Outcomes),
         Ask::End(job) => jobs()?.end(&job).await.map(|()| Told::Ended),
     }
 }
@@ -326,7 +345,7 @@ impl Sync {
                 reading.arrived(number, page);
                 Ok(())
             }
-            Told::Ended => Ok(()),
+            Told::Ended | Told::Committed | Told::Outcomes(_) => Ok(()),
             Told::Refused(_) if reading.stage == Stage::Listing => {
                 reading.listed.clear();
                 reading.plan_pages(piece, at_once);

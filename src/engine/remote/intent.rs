@@ -180,7 +180,7 @@ pub fn becomes_create(sync: i32, numbers: &[i64]) {
     });
 }
 
-fn list(numbers: &[i64]) -> String {
+pub(super) fn list(numbers: &[i64]) -> String {
     let texts: Vec<String> = numbers.iter().map(i64::to_string).collect();
     format!("{{{}}}", texts.join(","))
 }

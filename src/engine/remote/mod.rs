@@ -3,13 +3,14 @@
 //! is there; what changed there comes in pages and is merged like any change.
 //!
 //! `push` makes intents of decisions, `settle` works on what was answered, `recover` finds out what
-//! became of calls that were not answered, `poll` asks for what changed there and `load` for all there is, `bulk` by a job where that is much,
+//! became of calls that were not answered, `poll` asks for what changed there and `load` for all there is, `bulk` by a job where that is much, `ingest` creates by jobs,
 //! `pull` works on what was read, `fresh` on those records of a load that nobody here knows, `waiting` takes up what waits in the queue, `schema` follows changes of the object's fields, `reconcile` has all compared from time to time. Nothing here waits: whatever
 //! needs the other system is a [`Call`] in the outbox, and its answer comes back through [`State::answer`].
 
 pub mod bulk;
 pub mod columns;
 pub mod fresh;
+pub mod ingest;
 pub mod intent;
 pub mod load;
 pub mod needs;
@@ -33,6 +34,7 @@ use connector::{
 };
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use governor::Kind;
+use ingest::Ingest;
 use intent::{Intent, Op};
 use merge::Side;
 use poll::Poll;
@@ -91,6 +93,10 @@ enum Purpose {
     Load,
     /// A load by a job; the number of the page, where it is one.
     Job(u64),
+    /// Handing over records to be created by a job.
+    Ingest(Vec<Sent>),
+    /// A job that creates them, by its number; 0: nobody waits for the answer.
+    IngestJob(u64),
     /// Do the records of these links (their ids) still exist?
     LoadLinks(load::Asked),
     Poll,
@@ -134,8 +140,9 @@ pub struct State {
     moment: u64,
     /// When a record of the other system was last settled: what was read before says nothing of it.
     settled_at: HashMap<u64, u64>,
-    /// More of a backlog is about to be decided on.
-    more_comes: bool,
+    /// So many changes are about to be decided on.
+    backlog: usize,
+    ingest: Ingest,
     work: Option<Work>,
     /// The load that is under way, of all records of the object.
     reading: Option<bulk::Reading>,
@@ -168,7 +175,8 @@ impl State {
             unsure: Vec::new(),
             moment: 0,
             settled_at: HashMap::new(),
-            more_comes: false,
+            backlog: 0,
+            ingest: Ingest::default(),
             work: None,
             reading: None,
             missing: Vec::new(),
@@ -202,7 +210,7 @@ impl State {
     /// What the next call that may leave now is for.
     pub fn next_kind(&self) -> Kind {
         match self.ready().map(|place| &self.outbox[place].purpose) {
-            Some(Purpose::Write(_)) => Kind::Push,
+            Some(Purpose::Write(_) | Purpose::Ingest(_) | Purpose::IngestJob(_)) => Kind::Push,
             Some(Purpose::Poll) => Kind::Poll,
             Some(Purpose::Load | Purpose::Job(_) | Purpose::LoadLinks(_)) => Kind::Load,
             _ => Kind::Other,
@@ -239,7 +247,10 @@ impl State {
 
     /// Is anything with the other system, or on its way?
     pub fn is_idle(&self) -> bool {
-        self.left.is_empty() && self.outbox.is_empty() && self.answers.is_empty()
+        self.left.is_empty()
+            && self.outbox.is_empty()
+            && self.answers.is_empty()
+            && self.ingest.is_empty()
     }
 
     /// Does a call wait that was refused as a whole?
@@ -256,7 +267,11 @@ impl State {
         let is = |purpose: &Purpose| {
             !matches!(
                 purpose,
-                Purpose::Load | Purpose::Job(_) | Purpose::LoadLinks(_) | Purpose::Poll
+                Purpose::Load
+                    | Purpose::Job(_)
+                    | Purpose::IngestJob(_)
+                    | Purpose::LoadLinks(_)
+                    | Purpose::Poll
             )
         };
         self.outbox.iter().filter(|call| is(&call.purpose)).count()
@@ -337,7 +352,7 @@ impl State {
 
     /// How many changes come after those being decided on.
     pub fn note_backlog(&mut self, changes: usize) {
-        self.more_comes = changes >= FULL;
+        self.backlog = changes;
     }
 
     /// A call that is not full waits a moment while more of a backlog comes: calls are rationed.
@@ -351,6 +366,7 @@ impl State {
 
     /// Gives the call that is gathering what it has room for, and lets it go once it is full or nothing more comes.
     fn fill(&mut self, sent: &mut impl Iterator<Item = Sent>, step: usize) {
+        let more_comes = self.more_comes();
         let Some(call) = self.outbox.iter_mut().find(|call| call.gathering) else { return };
         let Call { request: Request::Write(batch), purpose: Purpose::Write(held), .. } = call
         else {
@@ -361,10 +377,15 @@ impl State {
             batch.writes.extend(one.write.clone());
             held.push(one);
         }
-        if held.len() >= step || !self.more_comes {
+        if held.len() >= step || !more_comes {
             call.gathering = false;
             call.not_before = None;
         }
+    }
+
+    /// Is more of a backlog about to be decided on?
+    fn more_comes(&self) -> bool {
+        self.backlog >= FULL
     }
 
     /// Is a call of this kind waiting or on its way?
@@ -471,13 +492,15 @@ impl Sync {
     /// What reading the tables raised.
     pub fn take_up(&mut self) -> Result<(), Failure> {
         let id = self.plan.id;
-        let left = transaction(|| Ok(intent::all(id)))?;
+        let (left, jobs) = transaction(|| Ok((intent::all(id), ingest::stored(id))))?;
         let Some(state) = &mut self.remote else { return Ok(()) };
         state.next_intent = left.iter().map(|(intent, _)| intent.number).max().unwrap_or(0) + 1;
+        let mut sent = Vec::with_capacity(left.len());
         for (intent, layout) in left {
             state.take_lane(&self.plan, &intent);
-            state.unsure.push(Sent::left(intent, layout));
+            sent.push(Sent::left(intent, layout));
         }
+        state.unsure = state.ingest.take_up(jobs, sent);
         Ok(())
     }
 
@@ -488,6 +511,9 @@ impl Sync {
         let gathering = state.outbox.iter().filter(|call| call.gathering).count();
         let pushes = state.pushes() - gathering;
         let parallel = self.plan.parallelism();
+        if !state.ingest.has_room() {
+            return false;
+        }
         pushes == 0 || pushes < parallel && (self.backlog() >= FULL || !self.loads.is_empty())
     }
 
@@ -520,6 +546,10 @@ impl Sync {
             return self.work_on_page(epoch, shapes);
         }
         if may.push {
+            if !state.ingest.is_empty() && self.ingest(epoch, shapes)? {
+                return Ok(Step::Done);
+            }
+            let Some(state) = &mut self.remote else { return Ok(Step::Rest) };
             if !state.unsure.is_empty() {
                 recover::ask(&self.plan, state);
                 return Ok(Step::Done);
@@ -561,6 +591,10 @@ impl Sync {
             }
             (Purpose::Load, Reply::Page(page)) => self.take_load_page(page, moment),
             (Purpose::Job(number), Reply::Job(told)) => self.told_of_job(number, told),
+            (Purpose::Ingest(sent), Reply::Job(told)) => self.uploaded(sent, told),
+            (Purpose::IngestJob(number), Reply::Job(told)) => {
+                self.told_of_ingest(shapes, number, told)
+            }
             (Purpose::LoadLinks(links), Reply::Fetched(records)) => {
                 self.take_links(epoch, shapes, links, &records)
             }

@@ -3,7 +3,7 @@
 use super::intent::{self, Intent, Intents, Op};
 use super::side::IdentityFrom;
 use super::values;
-use super::{Purpose, Request, State};
+use super::{Purpose, Request, State, ingest};
 use crate::engine::apply::Outcome;
 use crate::engine::collect::Seen;
 use crate::engine::plan::Plan;
@@ -201,13 +201,18 @@ fn looked_for(plan: &Plan, record: &Record<'_>, local: Side) -> Option<String> {
 
 /// Makes calls of what has been written down and committed.
 pub fn dispatch(plan: &Plan, state: &mut State, sent: Vec<Sent>, not_before: Option<Instant>) {
-    let Some((_, object)) = plan.remote() else { return };
     for one in &sent {
         state.take_lane(plan, &one.intent);
     }
     let (looks, writes): (Vec<Sent>, Vec<Sent>) =
         sent.into_iter().partition(|s| s.intent.op == Op::Look);
     ask_for_existing(plan, state, looks);
+    let writes = if not_before.is_none() { ingest::gather(plan, state, writes) } else { writes };
+    send(plan, state, writes, not_before);
+}
+
+/// Makes ordinary calls of writes whose lanes are taken.
+pub(super) fn send(plan: &Plan, state: &mut State, writes: Vec<Sent>, not_before: Option<Instant>) {
     let step = state.can.write_step.min(state.can.max_write).max(1);
     let mut writes = writes.into_iter().peekable();
     if not_before.is_none() {
@@ -215,19 +220,25 @@ pub fn dispatch(plan: &Plan, state: &mut State, sent: Vec<Sent>, not_before: Opt
     }
     while writes.peek().is_some() {
         let piece: Vec<Sent> = writes.by_ref().take(step).collect();
-        let batch = WriteBatch {
-            object: object.object.clone(),
-            columns: object.columns.clone(),
-            read_before: state.can.reads_before_write
-                && plan.remote_side().is_some_and(|side| plan.flows_from(side)),
-            writes: piece.iter().filter_map(|s| s.write.clone()).collect(),
-        };
-        if state.more_comes && piece.len() < step && not_before.is_none() {
+        let read_before = state.can.reads_before_write
+            && plan.remote_side().is_some_and(|side| plan.flows_from(side));
+        let batch =
+            batch(plan, read_before, piece.iter().filter_map(|s| s.write.clone()).collect());
+        if state.more_comes() && piece.len() < step && not_before.is_none() {
             state.gather(batch, piece);
         } else {
             state.call_later(Request::Write(Arc::new(batch)), Purpose::Write(piece), not_before);
         }
     }
+}
+
+/// Writes of the sync's object.
+pub(super) fn batch(plan: &Plan, read_before: bool, writes: Vec<RemoteWrite>) -> WriteBatch {
+    let (object, columns) = plan
+        .remote()
+        .map(|(_, remote)| (remote.object.clone(), remote.columns.clone()))
+        .unwrap_or_default();
+    WriteBatch { object, columns, read_before, writes }
 }
 
 /// Asks for records that may be there already.

@@ -185,7 +185,7 @@ fn failure(why: &str) -> Fault {
 /// The results of a job that is gone do not come back, and asking again does not help.
 pub(super) fn of_job(mut fault: Fault) -> Fault {
     let gone = match fault.code.as_str() {
-        "NOT_FOUND" | "HTTP_404" | "HTTP_410" => "JOB_GONE",
+        "NOT_FOUND" | "HTTP_404" | "HTTP_410" => connector::bulk::GONE,
         "INVALID_QUERY_LOCATOR" => "INVALID_QUERY_LOCATOR",
         _ => return fault,
     };

@@ -121,11 +121,11 @@ impl Salesforce {
 /// Of a job that writes, that it is gone leaves open what it did.
 fn known(fault: Fault) -> Fault {
     let fault = of_job(fault);
-    if fault.code == "JOB_GONE" { lost() } else { fault }
+    if fault.code == connector::bulk::GONE { lost() } else { fault }
 }
 
 /// Seven days have passed, or somebody has deleted the job.
 fn lost() -> Fault {
     let message = "what came of the bulk job is not known any more";
-    Fault::new(FaultKind::Ambiguous, "JOB_GONE", message)
+    Fault::new(FaultKind::Ambiguous, connector::bulk::GONE, message)
 }
