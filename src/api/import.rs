@@ -91,7 +91,7 @@ fn steps(connection: &str, objects: &[String], schema: &str) -> Result<Vec<Step>
         failure: None,
     };
     let (mut described, mut steps) = (Vec::new(), Vec::new());
-    for (name, object) in wanted.iter().zip(connection::describe_each(&connection, &wanted)?) {
+    for (name, object) in wanted.iter().zip(connection::describe_each(&connection, &wanted, &[])?) {
         match object {
             Ok(object) => described.push(object),
             Err(failure) => steps.push(Step { failure: Some(failure), ..step(name) }),

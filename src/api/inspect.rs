@@ -80,7 +80,7 @@ fn connection_fields(
 > {
     let rows = speech::function(|| {
         let connection = or_raise(connection::usable(&inwards(connection)));
-        let object = or_raise(connection::describe(&connection, &inwards(object)));
+        let object = or_raise(connection::describe(&connection, &inwards(object), &[]));
         let row = |f: connector::Field| {
             (
                 border::text(&f.name),

@@ -5,7 +5,7 @@ use super::{border, or_raise, owned, refuse, syncs};
 use crate::border::inwards;
 use crate::connection;
 use crate::engine::plan::{self, Plan, Stored, Table};
-use crate::engine::remote::{columns, side};
+use crate::engine::remote::{columns, needs, side};
 use crate::speech;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::Failure;
@@ -158,10 +158,17 @@ fn described(stored: &Stored, name: &str) -> Result<Field, Failure> {
     if let Some(field) = known.as_ref().and_then(|o| o.field(name)) {
         return Ok(field.clone());
     }
-    let now = connection::describe(&connection::usable(connection)?, object)?;
+    let mut of_parents = needs::of_object(connection, object);
+    if connection::is_of_parent(name) {
+        of_parents.push(name.to_owned());
+    }
+    let now = connection::describe(&connection::usable(connection)?, object, &of_parents)?;
     side::store(connection, &now);
     if let Some(field) = now.field(name) {
         return Ok(field.clone());
+    }
+    if let Some(unfit) = now.unfit(name) {
+        return Err(side::refuse_unfit(unfit));
     }
     let names: Vec<&str> = now.fields.iter().map(|f| f.name.as_str()).collect();
     let hint = match document::nearest(name, names.iter().copied()) {

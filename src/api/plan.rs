@@ -7,7 +7,7 @@ use super::{border, or_raise, syncs};
 use crate::border::inwards;
 use crate::connection;
 use crate::engine::plan::{self, Plan};
-use crate::engine::remote::{bulk, columns, poll};
+use crate::engine::remote::{bulk, columns, needs, poll};
 use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::governors;
@@ -85,7 +85,7 @@ fn of_objects(connection: &str, objects: &[String], direction: &str) -> Result<V
     let connection = connection::usable(connection)?;
     let mut rows = Vec::new();
     for (name, described) in
-        objects.iter().zip(connection::describe_and_count(&connection, objects)?)
+        objects.iter().zip(connection::describe_and_count(&connection, objects, &[])?)
     {
         let (object, records) = match described {
             Ok(described) => described,
@@ -131,7 +131,9 @@ fn of_document(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
         return Ok(vec![Row(None, line)]);
     };
     let connection = connection::usable(&of.connection)?;
-    let described = connection::describe_and_count(&connection, std::slice::from_ref(&of.object))?;
+    let of_parents = needs::of_parents(&plan.config, remote == Side::Source);
+    let objects = std::slice::from_ref(&of.object);
+    let described = connection::describe_and_count(&connection, objects, &of_parents)?;
     let Some(described) = described.into_iter().next() else { return Ok(Vec::new()) };
     let (object, records) = described?;
     let (fields, unknown) = travelling(&plan, remote, &object, |_| true);
@@ -154,6 +156,11 @@ fn of_document(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
     };
     let mut lines = estimate(&wish);
     for name in unknown {
+        if let Some(unfit) = object.unfit(&name) {
+            let detail = format!("{}: {} {}", name, unfit.why, unfit.hint);
+            lines.push(Line { what: "warning", detail, figure: None });
+            continue;
+        }
         let near = document::nearest(&name, object.fields.iter().map(|f| f.name.as_str()));
         let near = near.map(|near| format!("; perhaps \"{near}\" is meant")).unwrap_or_default();
         let detail = format!("{} has no field \"{name}\"{near}", object.name);

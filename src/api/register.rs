@@ -8,7 +8,7 @@ use crate::border::inwards;
 use crate::connection;
 use crate::engine::plan::{self, Column, Table};
 use crate::engine::remote::columns::{self, Fit};
-use crate::engine::remote::side;
+use crate::engine::remote::{needs, side};
 use crate::speech;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::Failure;
@@ -187,9 +187,12 @@ impl<'a> Wanted<'a> {
         if let Some(name) = self.name {
             syncs::check_name(name)?;
         }
-        let object = connection::describe(&connection, self.object)?;
+        let of_parents = needs::of_object(&connection.name, self.object);
+        let mut object = connection::describe(&connection, self.object, &of_parents)?;
         self.check_rights(&object)?;
         side::store(&connection.name, &object);
+        // Those are for the syncs that name them.
+        object.fields.retain(|field| field.lookup.is_none());
         if there.is_none() {
             self.create_table(&object)?;
         }

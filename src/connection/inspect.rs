@@ -60,13 +60,17 @@ pub fn objects(connection: &Connection) -> Result<Vec<ObjectName>, Failure> {
         .map_err(|fault| fault_to_failure(&fault))
 }
 
-/// An object of the other side with its fields.
+/// An object of the other side with its fields, and with those of its parents that are named.
 ///
 /// # Errors
 /// As [`objects`]; of an object that is not there with the name that may be meant.
-pub fn describe(connection: &Connection, object: &str) -> Result<Object, Failure> {
+pub fn describe(
+    connection: &Connection,
+    object: &str,
+    of_parents: &[String],
+) -> Result<Object, Failure> {
     let _turn = Turn::take(connection)?;
-    described_by(&mut Caller::new(connection, connector(connection.server)?), object)
+    described_by(&mut Caller::new(connection, connector(connection.server)?), object, of_parents)
 }
 
 /// Several objects, with one login: each as [`describe`] would.
@@ -76,12 +80,13 @@ pub fn describe(connection: &Connection, object: &str) -> Result<Object, Failure
 pub fn describe_each(
     connection: &Connection,
     objects: &[String],
+    of_parents: &[String],
 ) -> Result<Vec<Result<Object, Failure>>, Failure> {
     let _turn = Turn::take(connection)?;
     let mut caller = Caller::new(connection, connector(connection.server)?);
     let mut described = Vec::with_capacity(objects.len());
     for object in objects {
-        match described_by(&mut caller, object) {
+        match described_by(&mut caller, object, of_parents) {
             // Of the way there, or of who we are: the others would end alike.
             Err(failure) if ["08", "28", "53"].iter().any(|c| failure.sqlstate.starts_with(c)) => {
                 return Err(failure);
@@ -102,8 +107,9 @@ pub type Counted = Result<(Object, Option<u64>), Failure>;
 pub fn describe_and_count(
     connection: &Connection,
     objects: &[String],
+    of_parents: &[String],
 ) -> Result<Vec<Counted>, Failure> {
-    let described = describe_each(connection, objects)?;
+    let described = describe_each(connection, objects, of_parents)?;
     let _turn = Turn::take(connection)?;
     let mut caller = Caller::new(connection, connector(connection.server)?);
     let mut count = |object: Object| {
@@ -116,12 +122,16 @@ pub fn describe_and_count(
     Ok(described.into_iter().map(|object| object.and_then(&mut count)).collect())
 }
 
-fn described_by(caller: &mut Caller, object: &str) -> Result<Object, Failure> {
-    let wanted = object.to_owned();
+fn described_by(
+    caller: &mut Caller,
+    object: &str,
+    of_parents: &[String],
+) -> Result<Object, Failure> {
+    let (wanted, of_parents) = (object.to_owned(), of_parents.to_vec());
     caller
         .ask(Resolve::Yields, move |link| {
             Box::pin(async move {
-                let mut described = link.describe(&wanted).await;
+                let mut described = link.describe(&wanted, &of_parents).await;
                 if let Err(fault) = &mut described
                     && matches!(fault.kind, FaultKind::Configuration | FaultKind::Schema)
                     && let Ok(objects) = link.objects().await
@@ -244,11 +254,14 @@ fn asked(
     link: Arc<dyn Connector>,
     needs: &[&Need],
 ) -> Result<Option<Answers>, Failure> {
-    let mut objects: Vec<String> = Vec::new();
+    let mut objects: Vec<(String, Vec<String>)> = Vec::new();
     for need in needs {
-        if !objects.iter().any(|known| known.eq_ignore_ascii_case(&need.object)) {
-            objects.push(need.object.clone());
-        }
+        let known = objects.iter().position(|(name, _)| name.eq_ignore_ascii_case(&need.object));
+        let at = known.unwrap_or_else(|| {
+            objects.push((need.object.clone(), Vec::new()));
+            objects.len() - 1
+        });
+        need.add_of_parents(&mut objects[at].1);
     }
     let begun = Instant::now();
     let answer = Caller::new(connection, link)
@@ -263,8 +276,8 @@ fn asked(
     Ok(in_time(answer)?.map(|answers| answers.unwrap_or_else(refused)))
 }
 
-/// On a network thread.
-async fn look(link: &dyn Connector, objects: Vec<String>) -> Result<Answers, Fault> {
+/// On a network thread: the connection, and these objects with fields of their parents.
+async fn look(link: &dyn Connector, objects: Vec<(String, Vec<String>)>) -> Result<Answers, Fault> {
     let begun = Instant::now();
     let account = link.check().await;
     let took = begun.elapsed();
@@ -279,8 +292,8 @@ async fn look(link: &dyn Connector, objects: Vec<String>) -> Result<Answers, Fau
     if account.is_ok() {
         let found = link.objects().await;
         // Nothing can be said of one object where nothing can be said of all.
-        for object in objects.into_iter().filter(|_| found.is_ok()) {
-            let answer = link.describe(&object).await;
+        for (object, of_parents) in objects.into_iter().filter(|_| found.is_ok()) {
+            let answer = link.describe(&object, &of_parents).await;
             described.push((object, answer));
         }
         all = Some(found);

@@ -46,7 +46,7 @@ pub use self::{
     link::{CLIENT, account, connector, connector_with_new_secret, policy, record_id},
     options::validate,
     refusal::fault_to_failure,
-    rights::{FieldNeed, Need},
+    rights::{FieldNeed, Need, is_of_parent},
     rotation::Rotating,
     secret::{has_new_secret, promote, refuse_new, set},
 };

@@ -13,6 +13,22 @@ pub struct Need {
     pub fields: Vec<FieldNeed>,
 }
 
+impl Need {
+    /// Adds the fields of parents that it names to those that are known.
+    pub fn add_of_parents(&self, names: &mut Vec<String>) {
+        for name in self.fields.iter().map(|field| &field.name).filter(|name| is_of_parent(name)) {
+            if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                names.push(name.clone());
+            }
+        }
+    }
+}
+
+/// Does a name lead over a relationship, as `Account.Key__c` does?
+pub fn is_of_parent(name: &str) -> bool {
+    name.contains('.')
+}
+
 /// A field that it reads, and perhaps writes.
 pub struct FieldNeed {
     pub name: String,
@@ -94,6 +110,14 @@ fn lack(object: &Object, need: &Need, field: &FieldNeed) -> Option<&'static str>
 }
 
 fn of_field(object: &Object, name: &str, lack: &str, syncs: &[&str]) -> Finding {
+    if let Some(unfit) = object.unfit(name) {
+        return Finding {
+            what: format!("field {}.{name}", object.name),
+            ok: false,
+            detail: format!("{}; mapped by {}", unfit.why, syncs.join(", ")),
+            remedy: Some(unfit.hint.clone()),
+        };
+    }
     let remedy = if lack == MISSING {
         let near = document::nearest(name, object.fields.iter().map(|f| f.name.as_str()));
         let near = near.map(|near| format!(" Perhaps \"{near}\" is meant.")).unwrap_or_default();
@@ -101,8 +125,12 @@ fn of_field(object: &Object, name: &str, lack: &str, syncs: &[&str]) -> Finding 
             "Give the user Read Access to the field (field-level security) by a permission set, or take it out of the mapping.{near}"
         )
     } else {
-        "Give the user Edit Access to the field (field-level security) by a permission set, or let it go one way."
-            .to_owned()
+        // Whose child a record is, is written in the field that points to the parent.
+        let field = object.field(name).and_then(|field| field.lookup.as_deref());
+        let field = field.unwrap_or("the field");
+        format!(
+            "Give the user Edit Access to {field} (field-level security) by a permission set, or let it go one way."
+        )
     };
     Finding {
         what: format!("field {}.{name}", object.name),

@@ -289,7 +289,8 @@ mod tests {
                 [Value::Bytes(&n.to_ne_bytes()), Value::Bytes(&long.to_ne_bytes())], &[4, 8]).unwrap();
             prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
             let values = [a.to_ne_bytes().to_vec(), long.to_ne_bytes().to_vec()];
-            prop_assert_eq!(decode_key(&key(a), &[4, 8]).unwrap(), values);
+            let key = key(a);
+            prop_assert_eq!(decode_key(&key, &[4, 8]).unwrap(), values);
         }
     }
 }

@@ -20,7 +20,7 @@ mod write;
 pub use bulk::{Bulk, BulkJob, BulkLimits, BulkPage, BulkPages, BulkState};
 pub use events::{Change, Deed, Event, Events, Place, Since};
 pub use fault::{About, Fault, FaultKind};
-pub use object::{Column, Field, Kind, Object, ObjectName};
+pub use object::{Column, Field, Kind, Object, ObjectName, Unfit};
 pub use record::{ChangesOf, Mark, Page, Record};
 pub use secret::Secret;
 pub use write::{Before, Done, Identity, Outcome, Write, WriteBatch};
@@ -76,8 +76,9 @@ pub trait Connector: Send + Sync {
     /// The objects that can be read.
     fn objects(&self) -> Answer<'_, Vec<ObjectName>>;
 
-    /// An object with its fields, as this user sees it.
-    fn describe<'a>(&'a self, object: &'a str) -> Answer<'a, Object>;
+    /// An object with its fields, as this user sees it, and with these fields of its parents, which are named by the
+    /// way to them: `Account.Key__c`. One that can identify no parent is told in [`Object::unfit`], and no fault.
+    fn describe<'a>(&'a self, object: &'a str, of_parents: &'a [String]) -> Answer<'a, Object>;
 
     /// About how many records of an object there are, deleted ones not among them; `None` where the other side
     /// does not say so at once.

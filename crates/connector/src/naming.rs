@@ -10,7 +10,8 @@ pub struct Ambiguous {
     pub columns: Vec<String>,
 }
 
-/// `AnnualRevenue` as `annual_revenue`, `SLAExpirationDate__c` as `sla_expiration_date__c`.
+/// `AnnualRevenue` as `annual_revenue`, `SLAExpirationDate__c` as `sla_expiration_date__c`, and a parent's `Account.Key__c`
+/// as `account_key__c`.
 pub fn snake(name: &str) -> String {
     let bytes = name.as_bytes();
     let mut snake = String::with_capacity(name.len() + 8);
@@ -26,7 +27,7 @@ pub fn snake(name: &str) -> String {
         if begins {
             snake.push('_');
         }
-        snake.push(c.to_ascii_lowercase());
+        snake.push(if c == '.' { '_' } else { c.to_ascii_lowercase() });
     }
     snake
 }
@@ -134,6 +135,7 @@ mod tests {
             ("External_Id__c", "external_id__c"),
             ("Field2Name", "field2_name"),
             ("HTML", "html"),
+            ("Account.ERP_Id__c", "account_erp_id__c"),
             ("_X", "_x"),
             ("", ""),
         ];

@@ -32,12 +32,14 @@ pub enum Kind {
 }
 
 /// A field as a request names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Column {
     pub name: String,
     pub kind: Kind,
     /// Longest text in characters; 0 where there is no limit.
     pub length: u32,
+    /// See [`Field::lookup`].
+    pub lookup: Option<String>,
 }
 
 /// An object's name.
@@ -81,6 +83,14 @@ pub struct Field {
     pub filterable: bool,
     /// The objects whose records it may point to.
     pub reference_to: Vec<String>,
+    /// Of a field that points to another record: the name by which fields of that record are reached, as `Account` is in
+    /// `Account.Key__c`.
+    #[serde(default)]
+    pub relationship: Option<String>,
+    /// Of a field that belongs to the parent: the field of this object that points to the parent. What is read is the
+    /// parent's value; what is written makes the record of that value the parent, and null makes it none.
+    #[serde(default)]
+    pub lookup: Option<String>,
     /// The field that it is a part of, as a street is of an address.
     pub compound: Option<String>,
     /// The values of a list that are offered.
@@ -89,7 +99,12 @@ pub struct Field {
 
 impl Field {
     pub fn column(&self) -> Column {
-        Column { name: self.name.clone(), kind: self.kind, length: self.length }
+        Column {
+            name: self.name.clone(),
+            kind: self.kind,
+            length: self.length,
+            lookup: self.lookup.clone(),
+        }
     }
 
     /// Computed by the other side; can be read and never written.
@@ -112,7 +127,22 @@ pub struct Object {
     pub id_field: String,
     /// The name of the field that tells when a record was last touched: the version.
     pub version_field: String,
+    /// Its own, and those of its parents that were asked for.
     pub fields: Vec<Field>,
+    /// Fields of parents that were asked for and can't be synced.
+    #[serde(default)]
+    pub unfit: Vec<Unfit>,
+}
+
+/// A field of a parent that was asked for and is not to be had, or identifies no record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfit {
+    /// As it was asked for.
+    pub name: String,
+    /// In lower case, without full stop.
+    pub why: String,
+    /// What to do about it, in full sentences.
+    pub hint: String,
 }
 
 impl Object {
@@ -122,5 +152,15 @@ impl Object {
             .iter()
             .find(|f| f.name == name)
             .or_else(|| self.fields.iter().find(|f| f.name.eq_ignore_ascii_case(name)))
+    }
+
+    /// Those that are not its parents'.
+    pub fn own_fields(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(|field| field.lookup.is_none())
+    }
+
+    /// Why a field of a parent that was asked for is not there.
+    pub fn unfit(&self, name: &str) -> Option<&Unfit> {
+        self.unfit.iter().find(|unfit| unfit.name.eq_ignore_ascii_case(name))
     }
 }

@@ -90,6 +90,7 @@ mod tests {
             id_field: "Id".into(),
             version_field: "SystemModstamp".into(),
             fields: parents.iter().map(field).collect(),
+            ..Object::default()
         }
     }
 

@@ -26,17 +26,21 @@ pub enum What {
 }
 
 /// The changes of fields from one description to the next, in the order of the later one; what is gone comes last.
-/// Names are compared as the other side takes them, ignoring case.
+/// Names are compared as the other side takes them, ignoring case. A parent's field that was only not asked for in one
+/// of them is no change.
 pub fn differences(before: &Object, now: &Object) -> Vec<Difference> {
     let mut found = Vec::new();
     for field in &now.fields {
         let note = |what| Difference { field: field.name.clone(), what };
         match before.field(&field.name) {
+            None if field.lookup.is_some() && before.unfit(&field.name).is_none() => {}
             None => found.push(note(What::Added)),
             Some(old) => found.extend(of_field(old, field).into_iter().map(note)),
         }
     }
-    let gone = before.fields.iter().filter(|old| now.field(&old.name).is_none());
+    let gone = before.fields.iter().filter(|old| {
+        now.field(&old.name).is_none() && (old.lookup.is_none() || now.unfit(&old.name).is_some())
+    });
     found.extend(gone.map(|old| Difference { field: old.name.clone(), what: What::Removed }));
     found
 }
@@ -57,7 +61,7 @@ fn of_field(old: &Field, new: &Field) -> Vec<What> {
 #[cfg(test)]
 mod tests {
     use super::{Difference, What, differences};
-    use crate::object::{Field, Kind, Object};
+    use crate::object::{Field, Kind, Object, Unfit};
 
     fn field(name: &str) -> Field {
         Field {
@@ -86,6 +90,7 @@ mod tests {
             id_field: "Id".into(),
             version_field: "SystemModstamp".into(),
             fields,
+            ..Object::default()
         }
     }
 
@@ -114,5 +119,19 @@ mod tests {
             ]
         );
         assert_eq!(differences(&now, &now), []);
+    }
+
+    #[test]
+    fn a_parents_field_changes_where_it_was_asked_for() {
+        let parents = Field { lookup: Some("Parent__c".into()), ..field("Parent__r.Key__c") };
+        let unfit = Unfit { name: parents.name.clone(), ..Unfit::default() };
+        let without = object(vec![field("Name")]);
+        let refused = Object { unfit: vec![unfit], ..without.clone() };
+        let with = object(vec![field("Name"), parents]);
+        assert_eq!(differences(&without, &with), []);
+        assert_eq!(differences(&with, &without), []);
+        let of = |what| Difference { field: "Parent__r.Key__c".into(), what };
+        assert_eq!(differences(&refused, &with), [of(What::Added)]);
+        assert_eq!(differences(&with, &refused), [of(What::Removed)]);
     }
 }

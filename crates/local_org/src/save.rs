@@ -233,8 +233,16 @@ impl Org {
 
     /// The id of a parent that is told by its external id: `{"Account": {"External_Id__c": "x"}}`.
     fn parent(&self, field: &Field, parent: &Map<String, Value>) -> Result<String, ApiError> {
-        let target = field.reference_to.last().cloned().unwrap_or_default();
-        let object = self.object(&target).ok_or_else(ApiError::not_found)?;
+        let told = parent.get("attributes").and_then(|attributes| attributes["type"].as_str());
+        let target = match (field.reference_to.as_slice(), told) {
+            ([only], _) => only,
+            (several, Some(told)) if several.iter().any(|to| to == told) => told,
+            _ => {
+                let message = "Nested object for polymorphic foreign key must have an attributes field before any other fields.";
+                return Err(ApiError::record("JSON_PARSER_ERROR", message, &[]));
+            }
+        };
+        let object = self.object(target).ok_or_else(ApiError::not_found)?;
         let mut keys = parent.iter().filter(|(name, _)| *name != "attributes");
         let (Some((name, value)), None) = (keys.next(), keys.next()) else {
             let message = format!("Exactly one external ID is needed for {}", field.name);
@@ -277,6 +285,7 @@ impl Org {
     ) -> Result<Vec<String>, ApiError> {
         let value = match value {
             Value::String(_) => normalise(field, value, self.manners)?,
+            Value::Number(_) if field.kind.is_number() => normalise(field, value, self.manners)?,
             other => other.clone(),
         };
         let Some(table) = self.table(&object.name) else { return Ok(Vec::new()) };

@@ -160,8 +160,8 @@ impl Connector for Salesforce {
         Box::pin(self.object_names())
     }
 
-    fn describe<'a>(&'a self, object: &'a str) -> Answer<'a, Object> {
-        Box::pin(self.object(object))
+    fn describe<'a>(&'a self, object: &'a str, of_parents: &'a [String]) -> Answer<'a, Object> {
+        Box::pin(self.object_with(object, of_parents))
     }
 
     fn count<'a>(&'a self, object: &'a str) -> Answer<'a, Option<u64>> {

@@ -75,6 +75,7 @@ fn read(body: &Value) -> Result<Object, Fault> {
         // Other moments can be set by imports or stand still for system work: no clock to go by.
         version_field: if version { soql::VERSION.to_owned() } else { String::new() },
         fields,
+        ..Object::default()
     })
 }
 
@@ -120,6 +121,8 @@ fn field(field: &Value) -> Field {
         unique: flag(field, "unique"),
         filterable: flag(field, "filterable"),
         reference_to: strings("referenceTo", Value::as_str),
+        relationship: field.get("relationshipName").and_then(Value::as_str).map(str::to_owned),
+        lookup: None,
         compound: field.get("compoundFieldName").and_then(Value::as_str).map(str::to_owned),
         choices: strings("picklistValues", |choice| {
             flag(choice, "active").then(|| choice.get("value")?.as_str()).flatten()

@@ -29,6 +29,7 @@ fn object(fields: Vec<Field>) -> Object {
         id_field: "Id".into(),
         version_field: "SystemModstamp".into(),
         fields,
+        ..Object::default()
     }
 }
 

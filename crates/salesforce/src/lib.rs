@@ -20,6 +20,7 @@ mod jsonb;
 mod login;
 mod moment;
 mod number;
+mod parents;
 mod plan;
 mod poll;
 mod read;

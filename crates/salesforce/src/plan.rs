@@ -1,10 +1,10 @@
 use std::collections::VecDeque;
 
-use connector::{Fault, FaultKind, Identity, Write, WriteBatch};
+use connector::{Column, Fault, FaultKind, Identity, Write, WriteBatch};
 use serde_json::{Map, Value, json};
 
 use crate::soql;
-use crate::{id, value};
+use crate::{id, parents, value};
 
 /// Most records of one request of the collections API (REST API guide, sObject Collections).
 pub(crate) const MOST_IN_STEP: usize = 200;
@@ -69,7 +69,12 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(batch: &WriteBatch) -> Result<Self, Fault> {
         soql::check_name(&batch.object)?;
-        batch.columns.iter().try_for_each(|column| soql::check_name(&column.name))?;
+        batch.columns.iter().try_for_each(|column| soql::check_field(&column.name))?;
+        let most_read = if batch.read_before && soql::has_of_parents(&batch.columns) {
+            soql::most_ids(&batch.object, &batch.columns)?
+        } else {
+            MOST_IN_ONE_CALL
+        };
         let mut refused = Vec::new();
         let mut groups: Vec<(Verb, Vec<Item>)> = Vec::new();
         for (place, write) in batch.writes.iter().enumerate() {
@@ -82,8 +87,8 @@ impl Plan {
             }
         }
         groups.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let steps = groups.into_iter().flat_map(|(verb, items)| cut(verb, items));
-        Ok(Self { calls: pack(steps, batch.read_before), refused, splits: 0 })
+        let steps = groups.into_iter().flat_map(|(verb, items)| cut(verb, items, most_read));
+        Ok(Self { calls: pack(steps, batch.read_before, most_read), refused, splits: 0 })
     }
 
     /// A value that can't be read spoils the whole request, and nothing of it was carried out: its
@@ -147,11 +152,25 @@ fn put(
         };
         // The id says which record it is, and is no value of it.
         let is_key = |key: &str| key.eq_ignore_ascii_case(&column.name);
-        if !is_key("Id") && !but.is_some_and(is_key) {
-            record.insert(column.name.clone(), value::to_json(column, text.as_deref())?);
+        if is_key("Id") || but.is_some_and(is_key) {
+            continue;
+        }
+        let (name, value) = written(column, value::to_json(column, text.as_deref())?);
+        if record.insert(name, value).is_some() {
+            return Err(defect("FIELD_TWICE", "a write gives the same field twice"));
         }
     }
     Ok(())
+}
+
+/// How a record says the value of a field. A parent is named by its external id, and is none where the lookup itself is
+/// null (REST API guide, Insert or Update a Record Using an External ID).
+fn written(column: &Column, value: Value) -> (String, Value) {
+    match (parents::parts(&column.name), &column.lookup) {
+        (Some(_), Some(lookup)) if value.is_null() => (lookup.clone(), value),
+        (Some((relationship, field)), _) => (relationship.to_owned(), json!({ field: value })),
+        (None, _) => (column.name.clone(), value),
+    }
 }
 
 /// The value of an external id, in the type of its field where that is known.
@@ -186,15 +205,26 @@ fn defect(code: &str, message: &str) -> Fault {
 }
 
 fn size(record: &Map<String, Value>) -> usize {
-    record.iter().map(|(name, value)| name.len() + 6 + value.as_str().map_or(30, str::len)).sum()
+    let of = |value: &Value| match value {
+        Value::String(text) => text.len(),
+        Value::Object(parent) => size(parent),
+        _ => 30,
+    };
+    record.iter().map(|(name, value)| name.len() + 6 + of(value)).sum()
 }
 
-fn cut(verb: Verb, items: Vec<Item>) -> Vec<Step> {
+/// Is the state of the records of such a step read first, if that of any is?
+fn is_read(verb: &Verb) -> bool {
+    matches!(verb, Verb::Delete | Verb::Update)
+}
+
+fn cut(verb: Verb, items: Vec<Item>, most_read: usize) -> Vec<Step> {
+    let most = if is_read(&verb) { MOST_IN_STEP.min(most_read) } else { MOST_IN_STEP };
     let mut steps: Vec<Step> = Vec::new();
     let mut bytes = 0;
     for item in items {
         match steps.last_mut() {
-            Some(step) if step.items.len() < MOST_IN_STEP && bytes + item.bytes <= MOST_BYTES => {
+            Some(step) if step.items.len() < most && bytes + item.bytes <= MOST_BYTES => {
                 bytes += item.bytes;
                 step.items.push(item);
             }
@@ -207,23 +237,30 @@ fn cut(verb: Verb, items: Vec<Item>) -> Vec<Step> {
     steps
 }
 
-fn pack(steps: impl Iterator<Item = Step>, read_before: bool) -> VecDeque<CallPlan> {
+fn pack(
+    steps: impl Iterator<Item = Step>,
+    read_before: bool,
+    most_read: usize,
+) -> VecDeque<CallPlan> {
     let mut calls: VecDeque<CallPlan> = VecDeque::new();
-    let mut bytes = 0;
+    let (mut bytes, mut read_items) = (0, 0);
     for step in steps {
         let more: usize = step.items.iter().map(|item| item.bytes).sum();
-        let reads = read_before && matches!(step.verb, Verb::Delete | Verb::Update);
+        let reads = read_before && is_read(&step.verb);
+        let items = if reads { step.items.len() } else { 0 };
         if let Some(call) = calls.back_mut() {
             let read = call.read || reads;
             let room = MOST_COLLECTIONS - usize::from(read);
-            if call.steps.len() < room && bytes + more <= MOST_BYTES {
+            let fits = bytes + more <= MOST_BYTES && read_items + items <= most_read;
+            if call.steps.len() < room && fits {
                 bytes += more;
+                read_items += items;
                 call.read = read;
                 call.steps.push(step);
                 continue;
             }
         }
-        bytes = more;
+        (bytes, read_items) = (more, items);
         calls.push_back(CallPlan { steps: vec![step], read: reads });
     }
     calls
@@ -233,9 +270,11 @@ fn pack(steps: impl Iterator<Item = Step>, read_before: bool) -> VecDeque<CallPl
 mod tests {
     use super::{Plan, Verb};
     use connector::{Column, Identity, Kind, Write, WriteBatch};
+    use serde_json::json;
 
     fn batch(writes: Vec<Write>, read_before: bool) -> WriteBatch {
-        let column = |name: &str| Column { name: name.into(), kind: Kind::Text, length: 0 };
+        let column =
+            |name: &str| Column { name: name.into(), kind: Kind::Text, ..Column::default() };
         let columns = vec![column("Name"), column("Ext__c")];
         WriteBatch { object: "Account".into(), columns, read_before, writes }
     }
@@ -291,6 +330,37 @@ mod tests {
         assert_eq!(shape(&plan), [(true, verbs)]);
         let upsert = plan.calls[0].steps[3].items[0].record.to_string();
         assert_eq!(upsert.matches("Ext__c").count(), 1, "{upsert}");
+    }
+
+    #[test]
+    fn a_parent_is_named_by_its_key_or_the_lookup_is_null() {
+        let column = |name: &str, lookup: &str| Column {
+            name: name.into(),
+            lookup: Some(lookup.into()),
+            ..Column::default()
+        };
+        let columns =
+            vec![column("Account.Key__c", "AccountId"), column("Team__r.No__c", "Team__c")];
+        let body = |fields: Vec<(usize, Option<&str>)>| {
+            let own = |(at, value): (usize, Option<&str>)| (at, value.map(str::to_owned));
+            let fields = fields.into_iter().map(own).collect();
+            let mut batch = batch(vec![Write::Create { identity: None, fields }], false);
+            batch.columns.clone_from(&columns);
+            let plan = Plan::new(&batch).expect("a plan");
+            plan.calls.front().map(|call| call.steps[0].items[0].record.clone())
+        };
+        let attributes = json!({"type": "Account"});
+        assert_eq!(
+            body(vec![(0, Some("x")), (1, Some(" 7 "))]),
+            Some(
+                json!({"attributes": attributes, "Account": {"Key__c": "x"}, "Team__r": {"No__c": "7"}})
+            )
+        );
+        assert_eq!(
+            body(vec![(0, None), (1, Some(" "))]),
+            Some(json!({"attributes": attributes, "AccountId": null, "Team__c": null}))
+        );
+        assert_eq!(body(vec![(0, Some("x")), (0, Some("y"))]), None, "a parent is one");
     }
 
     #[test]

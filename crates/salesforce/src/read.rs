@@ -7,7 +7,7 @@ use crate::client::Salesforce;
 use crate::describe::unexpected;
 use crate::moment::Moment;
 use crate::soql::{self, LONGEST_PATH, PAGE, VERSION};
-use crate::{id, value};
+use crate::{id, parents, value};
 
 /// Most ids of one request for records (REST API guide, sObject Collections, get with POST).
 pub(crate) const MOST_IDS: usize = 2000;
@@ -79,7 +79,7 @@ impl Salesforce {
         field: &str,
         values: &[String],
     ) -> Result<Vec<Record>, Fault> {
-        soql::check_name(field)?;
+        soql::check_field(field)?;
         let column = columns.iter().find(|column| column.name.eq_ignore_ascii_case(field));
         let mut literals: Vec<String> =
             values.iter().filter_map(|value| soql::literal(column, value)).collect();
@@ -150,14 +150,35 @@ impl Salesforce {
                 found.extend(ids.iter().map(|_| None));
                 continue;
             }
-            let call = Call::read(self.retrieve_path(object)?, retrieve_body(columns, &asked)?);
-            let body = self.call(&call).await.map_err(of_read)?;
-            let mut records = retrieved(columns, &asked, &body)?.into_iter();
+            let records = if soql::has_of_parents(columns) {
+                self.queried(object, columns, &asked).await?
+            } else {
+                let call = Call::read(self.retrieve_path(object)?, retrieve_body(columns, &asked)?);
+                let body = self.call(&call).await.map_err(of_read)?;
+                retrieved(columns, &asked, &body)?
+            };
+            let mut records = records.into_iter();
             found.extend(
                 ids.iter().map(|id| if id::is_id(id) { records.next().flatten() } else { None }),
             );
         }
         Ok(found)
+    }
+
+    /// Living records by a query, where a retrieve cannot have all columns.
+    async fn queried(
+        &self,
+        object: &str,
+        columns: &[Column],
+        ids: &[String],
+    ) -> Result<Vec<Option<Record>>, Fault> {
+        let mut found: HashMap<String, Record> = HashMap::new();
+        for ids in ids.chunks(soql::most_ids(object, columns)?) {
+            let path = self.query_path("/query", &soql::by_ids(object, &[], columns, ids)?);
+            let records = complete(self.all_pages(path, columns).await?);
+            found.extend(records.into_iter().map(|record| (record.id.clone(), record)));
+        }
+        Ok(ids.iter().map(|id| found.get(&id::long(id)).cloned()).collect())
     }
 
     pub(crate) fn retrieve_path(&self, object: &str) -> Result<String, Fault> {
@@ -207,7 +228,7 @@ impl Salesforce {
         Ok(records)
     }
 
-    fn query_path(&self, resource: &str, query: &str) -> String {
+    pub(crate) fn query_path(&self, resource: &str, query: &str) -> String {
         soql::path(&self.path(resource), query)
     }
 
@@ -269,7 +290,7 @@ pub(crate) fn page(columns: &[Column], body: &Value) -> Result<Page, Fault> {
     Ok(Page { records, more })
 }
 
-fn is_done(body: &Value) -> bool {
+pub(crate) fn is_done(body: &Value) -> bool {
     body.get("done").and_then(Value::as_bool).unwrap_or(true)
 }
 
@@ -349,7 +370,7 @@ fn record(columns: &[Column], row: &Value) -> Result<Record, Fault> {
     let deleted = member(fields, "IsDeleted").and_then(Value::as_bool).unwrap_or_default();
     let mut values = Vec::with_capacity(columns.len());
     for column in columns {
-        match member(fields, &column.name) {
+        match value_of(fields, &column.name) {
             Some(found) => values.push(value::from_json(column, found)?),
             // What a deleted one held is told as a whole or not at all.
             None if deleted => {
@@ -361,6 +382,15 @@ fn record(columns: &[Column], row: &Value) -> Result<Record, Fault> {
         }
     }
     Ok(Record { id: id::long(id), version: version.in_json(), values, deleted })
+}
+
+/// A parent's field stands in the parent, which may be missing (SOQL guide, Relationship Query Results).
+fn value_of<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let Some((relationship, field)) = parents::parts(name) else { return member(fields, name) };
+    match member(fields, relationship)? {
+        Value::Object(parent) => member(parent, field),
+        missing => Some(missing).filter(|value| value.is_null()),
+    }
 }
 
 /// By name; an answer may spell it in another case than was asked.

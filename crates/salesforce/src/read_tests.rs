@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{id, refusal};
 
 fn columns() -> Vec<Column> {
-    let column = |name: &str, kind| Column { name: name.into(), kind, length: 0 };
+    let column = |name: &str, kind| Column { name: name.into(), kind, ..Column::default() };
     vec![
         column("Name", Kind::Text),
         column("Number__c", Kind::Number),
@@ -28,6 +28,25 @@ fn rows(names: &[String]) -> Value {
         })
     };
     ids(names.len()).into_iter().zip(names).map(row).collect()
+}
+
+#[test]
+fn a_parents_field_stands_in_the_parent_which_may_be_missing() {
+    let columns = [Column { name: "Account.Key__c".into(), ..Column::default() }];
+    let read = |parent: Value| {
+        let mut row = rows(&[String::new()])[0].clone();
+        row["account"] = parent;
+        record(&columns, &row).map(|record| record.values[0].clone())
+    };
+    let attributes = json!({"type": "Account", "url": "/"});
+    assert_eq!(read(json!({"attributes": attributes, "Key__c": "x"})), Ok(Some("x".to_owned())));
+    assert_eq!(read(json!({"attributes": attributes, "Key__c": null})), Ok(None));
+    assert_eq!(read(Value::Null), Ok(None));
+    // Taken for null, any of these would empty the column.
+    for odd in [json!({"attributes": attributes}), json!("x"), json!([])] {
+        assert!(read(odd.clone()).is_err(), "{odd}");
+    }
+    assert!(record(&columns, &rows(&[String::new()])[0]).is_err());
 }
 
 /// JSON of any shape, with the names that the decoders look for among its keys.

@@ -1,7 +1,7 @@
 use connector::{Column, Fault, FaultKind, Kind};
 
 use crate::moment::Moment;
-use crate::{id, value};
+use crate::{id, parents, value};
 
 /// The moment that a record was last touched, by people or by the system: the only clock of changes.
 pub(crate) const VERSION: &str = "SystemModstamp";
@@ -30,6 +30,46 @@ pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
     ))
 }
 
+/// The name of a field, of a parent too: `Account.Key__c`.
+pub(crate) fn check_field(name: &str) -> Result<(), Fault> {
+    match parents::parts(name) {
+        Some((relationship, field)) => check_name(relationship).and_then(|()| check_name(field)),
+        None => check_name(name),
+    }
+}
+
+/// Is a field of a parent among them? A request for records by their ids takes only the object's own.
+pub(crate) fn has_of_parents(columns: &[Column]) -> bool {
+    columns.iter().any(|column| column.lookup.is_some())
+}
+
+/// How many ids a query of these columns can name; a fault where its path has no room for any.
+pub(crate) fn most_ids(object: &str, columns: &[Column]) -> Result<usize, Fault> {
+    /// `/services/data/v62.0/queryAll`, and what stands around the ids.
+    const AROUND: usize = 80;
+    /// In quotes, with a comma: `%27001000000000001AAA%27%2C`.
+    const ID: usize = 27;
+    let head = path("", &select(object, &["IsDeleted"], columns)?).len() + AROUND;
+    let ids = LONGEST_PATH.saturating_sub(head) / ID;
+    if ids > 0 {
+        return Ok(ids.min(PAGE));
+    }
+    let message = "too many fields for a query that reads fields of parents too";
+    Err(Fault::new(FaultKind::Configuration, "URI_TOO_LONG", message)
+        .with_hint("Take fields out of the mapping, or the fields of parents."))
+}
+
+/// The query for these records.
+pub(crate) fn by_ids(
+    object: &str,
+    more: &[&str],
+    columns: &[Column],
+    ids: &[String],
+) -> Result<String, Fault> {
+    let list: Vec<String> = ids.iter().map(|text| id(text)).collect::<Result<_, _>>()?;
+    Ok(format!("{} WHERE Id IN ({})", select(object, more, columns)?, list.join(",")))
+}
+
 /// `SELECT Id, SystemModstamp, … FROM X`, with each field once.
 pub(crate) fn select(object: &str, more: &[&str], columns: &[Column]) -> Result<String, Fault> {
     check_name(object)?;
@@ -40,7 +80,7 @@ pub(crate) fn select(object: &str, more: &[&str], columns: &[Column]) -> Result<
 pub(crate) fn fields<'a>(more: &[&'a str], columns: &'a [Column]) -> Result<Vec<&'a str>, Fault> {
     let mut fields = vec!["Id", VERSION];
     for name in more.iter().copied().chain(columns.iter().map(|column| column.name.as_str())) {
-        check_name(name)?;
+        check_field(name)?;
         if !fields.iter().any(|field| field.eq_ignore_ascii_case(name)) {
             fields.push(name);
         }
@@ -110,7 +150,9 @@ pub(crate) fn literal(column: Option<&Column>, text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_name, literal, path, quote};
+    use super::{
+        LONGEST_PATH, PAGE, by_ids, check_field, check_name, literal, most_ids, path, quote,
+    };
     use connector::{Column, Kind};
 
     #[test]
@@ -124,9 +166,36 @@ mod tests {
     }
 
     #[test]
+    fn a_field_may_be_one_of_the_parents() {
+        for good in ["Name", "Account.Key__c", "Team__r.Key__c"] {
+            assert!(check_field(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "a.", ".a", "a.b.c", "a .b", "a.b c", "a.b,c"] {
+            assert!(check_field(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn as_many_ids_are_named_as_the_path_has_room_for() {
+        let columns = |count: usize| -> Vec<Column> {
+            let name = |n| format!("Account.Key{n:0>30}__c");
+            (0..count).map(|n| Column { name: name(n), ..Column::default() }).collect()
+        };
+        for count in [1, 100, 250] {
+            let most = most_ids("Contact", &columns(count)).expect("room");
+            let ids = vec!["003000000000001AAA".to_owned(); most];
+            let query = by_ids("Contact", &["IsDeleted"], &columns(count), &ids).expect("a query");
+            let length = path("/services/data/v62.0/queryAll", &query).len();
+            assert!(length <= LONGEST_PATH && most <= PAGE, "{count}: {length}");
+            assert!(LONGEST_PATH - length < 120, "{count}: {length}");
+        }
+        assert!(most_ids("Contact", &columns(400)).is_err());
+    }
+
+    #[test]
     fn literals_cannot_break_out() {
         assert_eq!(quote("O'Neil \\ \n"), "'O\\'Neil \\\\ \\n'");
-        let number = Column { name: "N__c".into(), kind: Kind::Number, length: 0 };
+        let number = Column { name: "N__c".into(), kind: Kind::Number, ..Column::default() };
         assert_eq!(literal(Some(&number), "7.0").as_deref(), Some("7"));
         assert_eq!(literal(Some(&number), "1 OR Id != null"), None);
         assert_eq!(literal(None, " x ").as_deref(), Some("'x'"));

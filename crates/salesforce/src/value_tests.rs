@@ -20,7 +20,7 @@ const KINDS: [Kind; 12] = [
 ];
 
 fn column(kind: Kind) -> Column {
-    Column { name: "Field__c".into(), kind, length: 0 }
+    Column { name: "Field__c".into(), kind, ..Column::default() }
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn what_salesforce_cannot_hold_is_refused_with_its_field_and_without_its_value()
 
 #[test]
 fn a_text_that_is_too_long_is_refused_and_never_cut() {
-    let column = Column { name: "Name".into(), kind: Kind::Text, length: 3 };
+    let column = Column { name: "Name".into(), kind: Kind::Text, length: 3, ..Column::default() };
     assert_eq!(to_json(&column, Some(" äöü ")), Ok(json!("äöü")));
     let fault = to_json(&column, Some("secret")).expect_err("too long");
     assert_eq!((fault.code.as_str(), fault.kind), ("STRING_TOO_LONG", FaultKind::Refused));

@@ -1,14 +1,14 @@
 use std::collections::HashMap;
 
-use connector::{Before, Done, Fault, FaultKind, Kind, Outcome, Record, Write, WriteBatch};
+use connector::{Before, Column, Done, Fault, FaultKind, Kind, Outcome, Record, Write, WriteBatch};
 use egress::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::client::Salesforce;
 use crate::plan::{CallPlan, Item, Plan, Step, Verb};
-use crate::read::{retrieve_body, retrieved};
-use crate::{id, refusal};
+use crate::read::{is_done, page, retrieve_body, retrieved};
+use crate::{id, parents, refusal, soql};
 
 /// What came of one call.
 struct Carried {
@@ -110,11 +110,7 @@ impl Salesforce {
         };
         let mut requests = Vec::new();
         if plan.read {
-            let (url, body) =
-                (self.retrieve_path(&batch.object)?, retrieve_body(&batch.columns, &ids)?);
-            requests.push(
-                json!({ "method": "POST", "url": url, "referenceId": "before", "body": body }),
-            );
+            requests.push(self.reading(batch, &ids)?);
         }
         for (place, step) in plan.steps.iter().enumerate() {
             let (method, url, body) = self.request_of(batch, step);
@@ -144,6 +140,9 @@ impl Salesforce {
         let (first, others) = answers.split_at(usize::from(plan.read));
         let before = first.first().and_then(|answer| {
             let body = answer.get("body").filter(|_| status(answer).is_success())?;
+            if soql::has_of_parents(&batch.columns) {
+                return queried(&batch.columns, ids, body);
+            }
             let found = retrieved(&batch.columns, &ids, body).ok()?;
             Some(ids.into_iter().zip(found).collect())
         });
@@ -151,6 +150,17 @@ impl Salesforce {
             rows(status(answer), answer.get("body").unwrap_or(&Value::Null), step.items.len())
         });
         Ok(Carried { before, steps: steps.collect(), request_id })
+    }
+
+    /// The part of a composite request that reads the records first.
+    fn reading(&self, batch: &WriteBatch, ids: &[String]) -> Result<Value, Fault> {
+        if soql::has_of_parents(&batch.columns) {
+            let query = soql::by_ids(&batch.object, &[], &batch.columns, ids)?;
+            let url = self.query_path("/query", &query);
+            return Ok(json!({ "method": "GET", "url": url, "referenceId": "before" }));
+        }
+        let (url, body) = (self.retrieve_path(&batch.object)?, retrieve_body(&batch.columns, ids)?);
+        Ok(json!({ "method": "POST", "url": url, "referenceId": "before", "body": body }))
     }
 
     async fn send_write(&self, call: Call) -> Result<(Value, Option<String>), Fault> {
@@ -182,6 +192,19 @@ impl Salesforce {
             }
         }
     }
+}
+
+/// The records that a query found. Of those that it did not, nothing is known before its last page.
+fn queried(
+    columns: &[Column],
+    ids: Vec<String>,
+    body: &Value,
+) -> Option<HashMap<String, Option<Record>>> {
+    let records = page(columns, body).ok()?.records;
+    let missing = ids.into_iter().filter(|_| is_done(body)).map(|id| (id, None));
+    let mut before: HashMap<String, Option<Record>> = missing.collect();
+    before.extend(records.into_iter().map(|record| (record.id.clone(), Some(record))));
+    Some(before)
 }
 
 fn before(read: &Option<HashMap<String, Option<Record>>>, item: &Item) -> Option<Before> {
@@ -292,8 +315,11 @@ pub(crate) fn of_record(
         "ENTITY_IS_DELETED" | "NOT_FOUND" | "INVALID_CROSS_REFERENCE_KEY"
     );
     let of_reference = |name: &str| {
-        batch.columns.iter().any(|c| c.kind == Kind::Id && c.name.eq_ignore_ascii_case(name))
-            && !name.eq_ignore_ascii_case("Id")
+        let named = |c: &Column| {
+            c.kind == Kind::Id && c.name.eq_ignore_ascii_case(name)
+                || c.lookup.as_deref().is_some_and(|lookup| lookup.eq_ignore_ascii_case(name))
+        };
+        batch.columns.iter().any(named) && !name.eq_ignore_ascii_case("Id")
     };
     if absent {
         let points = points_elsewhere(batch, item)
@@ -317,6 +343,18 @@ pub(crate) fn of_record(
     {
         fault.kind = FaultKind::Dependency;
     }
+    // The message names the field that several records of one value have: the key of the upsert, or a parent's.
+    let of_parent = |c: &Column| {
+        let key = parents::parts(&c.name).filter(|_| c.lookup.is_some()).map(|(_, key)| key);
+        key.is_some_and(|key| {
+            let own = matches!(verb, Verb::Upsert(field) if field.eq_ignore_ascii_case(key));
+            !own && fault.message.starts_with(&format!("{key}:"))
+        })
+    };
+    if fault.code == "DUPLICATE_EXTERNAL_ID" && batch.columns.iter().any(of_parent) {
+        fault.kind = FaultKind::Refused;
+        fault.hint = "Several parents have this external id: make the field unique over there, or change all but one of them.".to_owned();
+    }
     // The field is not there for this user: it is the same with every record that sets it.
     if fault.kind == FaultKind::Refused && fault.code == "INVALID_FIELD" {
         fault.kind = FaultKind::Schema;
@@ -331,6 +369,7 @@ fn points_elsewhere(batch: &WriteBatch, item: &Item) -> bool {
         Write::Delete { .. } => &[],
     };
     fields.iter().any(|(column, value)| {
-        value.is_some() && batch.columns.get(*column).is_some_and(|column| column.kind == Kind::Id)
+        let points = |column: &Column| column.kind == Kind::Id || column.lookup.is_some();
+        value.is_some() && batch.columns.get(*column).is_some_and(points)
     })
 }

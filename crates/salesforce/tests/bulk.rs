@@ -47,7 +47,7 @@ async fn rest(
 }
 
 fn columns() -> Vec<Column> {
-    let column = |name: &str, kind| Column { name: name.into(), kind, length: 0 };
+    let column = |name: &str, kind| Column { name: name.into(), kind, ..Column::default() };
     vec![
         column("Name", Kind::Text),
         column("Site", Kind::Text),
@@ -175,7 +175,8 @@ async fn a_page_that_was_cut_is_read_again_and_one_that_is_gone_says_so() {
 async fn what_a_bulk_read_cannot_is_said_before_or_by_its_state() {
     let org = org();
     let client = client(&org);
-    let address = Column { name: "BillingAddress".into(), kind: Kind::Structure, length: 0 };
+    let address =
+        Column { name: "BillingAddress".into(), kind: Kind::Structure, ..Column::default() };
     let refused = bulk(&client).start_read("Account", &[address]).await.expect_err("an address");
     assert_eq!((refused.kind, refused.code.as_str()), (FaultKind::Configuration, "NOT_IN_BULK"));
     let unknown = bulk(&client).start_read("Account", &[text("Nothing__c")]).await;

@@ -75,8 +75,8 @@ impl Connector for Boaster {
     fn objects(&self) -> Answer<'_, Vec<ObjectName>> {
         self.client.objects()
     }
-    fn describe<'a>(&'a self, object: &'a str) -> Answer<'a, Object> {
-        self.client.describe(object)
+    fn describe<'a>(&'a self, object: &'a str, of_parents: &'a [String]) -> Answer<'a, Object> {
+        self.client.describe(object, of_parents)
     }
     fn list<'a>(
         &'a self,

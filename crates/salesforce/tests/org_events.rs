@@ -41,7 +41,7 @@ fn client_of(org: &LocalOrg, allowed_hosts: &str) -> Salesforce {
 }
 
 fn column(name: &str, kind: Kind) -> Column {
-    Column { name: name.into(), kind, length: 0 }
+    Column { name: name.into(), kind, ..Column::default() }
 }
 
 fn columns() -> Vec<Column> {
@@ -168,7 +168,7 @@ async fn our_own_writes_bear_our_name() {
 async fn values_of_events_are_those_that_a_read_brings() {
     let org = org();
     let client = client(&org);
-    let object = client.describe("Specimen__c").await.expect("described");
+    let object = client.describe("Specimen__c", &[]).await.expect("described");
     let columns: Vec<Column> = object.fields.iter().map(connector::Field::column).collect();
     let mut since = begin(&client, "Specimen__c").await;
     let values = json!({

@@ -33,7 +33,7 @@ async fn the_description_of_an_object_becomes_fields() {
     let client = client(&org);
     let names = client.objects().await.expect("objects");
     assert!(names.iter().any(|object| object.name == "Account" && object.createable));
-    let account = client.describe("Account").await.expect("an object");
+    let account = client.describe("Account", &[]).await.expect("an object");
     let field = |name: &str| account.field(name).expect("a field");
     assert_eq!(
         (account.id_field.as_str(), account.version_field.as_str()),
@@ -49,7 +49,7 @@ async fn the_description_of_an_object_becomes_fields() {
     assert!(field("External_Id__c").external_id && field("External_Id__c").unique);
     assert!(field("SystemModstamp").read_only());
     assert!(field("Rating").choices.iter().any(|choice| choice == "Hot"));
-    let fault = client.describe("Nothing__c").await.expect_err("a fault");
+    let fault = client.describe("Nothing__c", &[]).await.expect_err("a fault");
     assert_eq!(fault.kind, FaultKind::Schema);
 }
 
@@ -79,7 +79,7 @@ async fn every_field_of_an_object_can_be_asked_for() {
     let org = org();
     seed(&org, 3);
     let client = client(&org);
-    let account = client.describe("Account").await.expect("an object");
+    let account = client.describe("Account", &[]).await.expect("an object");
     let columns: Vec<_> = account.fields.iter().map(|field| field.column()).collect();
     let page = client.list("Account", &columns, None).await.expect("a page");
     assert_eq!(page.records.len(), 3);
@@ -212,7 +212,7 @@ async fn a_field_that_this_user_cannot_see_is_a_matter_of_the_schema() {
     let org = org();
     org.set_access("Account", "Phone", false, false).expect("access");
     let client = client(&org);
-    let account = client.describe("Account").await.expect("an object");
+    let account = client.describe("Account", &[]).await.expect("an object");
     assert!(account.field("Phone").is_none());
     let fault = client.list("Account", &[text("Phone")], None).await.expect_err("a fault");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Schema, "INVALID_FIELD"));
@@ -250,15 +250,15 @@ async fn records_are_counted_where_the_org_says_so() {
 async fn a_description_that_still_holds_is_not_sent_again() {
     let org = org();
     let client = client(&org);
-    let first = client.describe("Account").await.expect("an object");
+    let first = client.describe("Account", &[]).await.expect("an object");
     org.clear_calls();
-    assert_eq!(client.describe("account").await.expect("the same"), first);
+    assert_eq!(client.describe("account", &[]).await.expect("the same"), first);
     let statuses = |org: &local_org::LocalOrg| -> Vec<Option<u16>> {
         org.calls().iter().filter(|c| c.path.ends_with("/describe")).map(|c| c.status).collect()
     };
     assert_eq!(statuses(&org), [Some(304)]);
     org.set_access("Account", "Phone", false, false).expect("a field");
-    let now = client.describe("Account").await.expect("an object");
+    let now = client.describe("Account", &[]).await.expect("an object");
     assert!(now.field("Phone").is_none() && first.field("Phone").is_some());
     assert_eq!(statuses(&org), [Some(304), Some(200)]);
 }

@@ -166,7 +166,8 @@ async fn a_lock_and_a_missing_parent_are_told_apart() {
     let batch = accounts(columns(), false, vec![update(&ids[0], "x")]);
     let outcomes = client.write(&batch).await.expect("outcomes");
     assert_eq!(kind(&outcomes[0]), Some(FaultKind::Transient));
-    let parent = Column { name: "ParentId".into(), kind: Kind::Id, length: 18 };
+    let parent =
+        Column { name: "ParentId".into(), kind: Kind::Id, length: 18, ..Column::default() };
     let orphan =
         Write::Update { id: ids[1].clone(), fields: vec![(0, Some("001000000999999AAA".into()))] };
     let outcomes =
@@ -247,7 +248,7 @@ async fn a_used_up_day_carries_nothing_out() {
 async fn what_was_written_reads_back_as_its_canonical_form() {
     let org = org();
     let client = client(&org);
-    let object = client.describe("Account").await.expect("an object");
+    let object = client.describe("Account", &[]).await.expect("an object");
     let column = |name: &str| object.field(name).expect("a field").column();
     let values = [
         ("Name", " Köln & Söhne \u{1F600} "),

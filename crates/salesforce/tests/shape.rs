@@ -7,7 +7,7 @@ use scripted::{Reply, Server, USER};
 use serde_json::{Value, json};
 
 fn column(name: &str, kind: Kind) -> Column {
-    Column { name: name.into(), kind, length: 0 }
+    Column { name: name.into(), kind, ..Column::default() }
 }
 
 fn field(name: &str, native: &str, more: Value) -> Value {
@@ -53,7 +53,7 @@ async fn types_are_mapped_to_kinds() {
         kinds.iter().map(|(native, _)| field(native, native, Value::Null)).collect();
     let body = json!({"name": "A", "label": "A", "queryable": true, "fields": fields});
     let server = Server::with_login(move |_, _| Reply::Json(200, body.to_string())).await;
-    let object = server.client().describe("A").await.expect("an object");
+    let object = server.client().describe("A", &[]).await.expect("an object");
     for (native, kind) in kinds {
         let field = object.field(native).expect("a field");
         assert_eq!(field.kind, kind, "{native}");
@@ -78,7 +78,7 @@ async fn a_field_keeps_what_was_told_of_it() {
         field("Hidden", "string", json!({"deprecatedAndHidden": true})),
     ]});
     let server = Server::with_login(move |_, _| Reply::Json(200, body.to_string())).await;
-    let object = server.client().describe("Account").await.expect("an object");
+    let object = server.client().describe("Account", &[]).await.expect("an object");
     let field = |name: &str| object.field(name).expect("a field").clone();
     assert_eq!((object.id_field.as_str(), object.version_field.as_str()), ("Id", "SystemModstamp"));
     assert!(object.createable && object.updateable && object.deletable && object.undeletable);
@@ -291,7 +291,7 @@ async fn a_value_that_does_not_fit_is_refused_here_and_the_others_go_on() {
     .await;
     let create =
         |name: &str| Write::Create { identity: None, fields: vec![(0, Some(name.to_owned()))] };
-    let short = Column { name: "Name".into(), kind: Kind::Text, length: 5 };
+    let short = Column { name: "Name".into(), kind: Kind::Text, length: 5, ..Column::default() };
     let batch = WriteBatch {
         object: "Account".into(),
         columns: vec![short],

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const ONE: &str = "001000000000001AAA";
 
 fn name() -> Vec<Column> {
-    vec![Column { name: "Name".into(), kind: Kind::Text, length: 255 }]
+    vec![Column { name: "Name".into(), kind: Kind::Text, length: 255, ..Column::default() }]
 }
 
 fn dead_session() -> Reply {
@@ -316,7 +316,7 @@ async fn a_long_list_of_fields_is_fetched_by_id() {
         .map(|n| Column {
             name: format!("A_Field_With_A_Long_Name_{n}__c"),
             kind: Kind::Text,
-            length: 0,
+            ..Column::default()
         })
         .collect();
     let server = Server::with_login(|_, asked| {
@@ -399,8 +399,8 @@ async fn names_that_are_none_never_reach_the_org() {
     let server = Server::with_login(|_, _| Reply::Cut).await;
     let client = server.client();
     for name in ["Account WHERE", "a/../b", ""] {
-        assert!(client.describe(name).await.is_err());
-        let columns = vec![Column { name: name.into(), kind: Kind::Text, length: 0 }];
+        assert!(client.describe(name, &[]).await.is_err());
+        let columns = vec![Column { name: name.into(), kind: Kind::Text, ..Column::default() }];
         assert!(client.list("Account", &columns, None).await.is_err());
         assert!(client.list("Account", &[], Some("x' OR Id != '")).await.is_err());
         assert!(client.find("Account", &[], name, &["x".into()]).await.is_err());

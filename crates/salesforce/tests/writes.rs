@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const ONE: &str = "001000000000001AAA";
 
 fn name() -> Vec<Column> {
-    vec![Column { name: "Name".into(), kind: Kind::Text, length: 255 }]
+    vec![Column { name: "Name".into(), kind: Kind::Text, length: 255, ..Column::default() }]
 }
 
 fn dead_session() -> Reply {
@@ -183,7 +183,12 @@ async fn a_missing_record_and_a_missing_parent_are_told_apart() {
         server.client().write(batch).await.expect("outcomes").remove(0).result
     };
     assert_eq!(write(&batch).await, Ok(Done::Gone));
-    batch.columns.push(Column { name: "ParentId".into(), kind: Kind::Id, length: 18 });
+    batch.columns.push(Column {
+        name: "ParentId".into(),
+        kind: Kind::Id,
+        length: 18,
+        ..Column::default()
+    });
     let fields = vec![(1, Some("001000000000009AAA".into()))];
     batch.writes = vec![Write::Update { id: ONE.into(), fields: fields.clone() }];
     assert_eq!(write(&batch).await.expect_err("a fault").kind, FaultKind::Dependency);
@@ -191,4 +196,39 @@ async fn a_missing_record_and_a_missing_parent_are_told_apart() {
     assert_eq!(write(&batch).await.expect_err("a fault").kind, FaultKind::Dependency);
     batch.writes = vec![Write::Delete { id: ONE.into() }];
     assert_eq!(write(&batch).await, Ok(Done::Gone));
+}
+
+/// The first page of a query for the records leaves open what the others were, or whether they were there at all.
+#[tokio::test]
+async fn what_a_query_has_not_told_of_a_record_is_not_known() {
+    for done in [false, true] {
+        let server = Server::with_login(move |_, asked| {
+            let asked: Value = serde_json::from_str(&asked.body).expect("JSON");
+            let [reading, writing] =
+                asked["compositeRequest"].as_array().expect("requests").as_slice()
+            else {
+                panic!("{asked}")
+            };
+            let query = reading["url"].as_str().unwrap_or_default();
+            assert!(reading["method"] == "GET" && query.contains("Parent.Key__c"), "{reading}");
+            let one = json!({
+                "attributes": {"type": "Account"}, "Id": "001000000000000AAA",
+                "SystemModstamp": "2026-05-01T07:25:37.000+0000", "Name": "a", "Parent": {"Key__c": "k"},
+            });
+            let found = json!({"totalSize": 2, "done": done, "records": [one]});
+            let written = carried_out(&writing["body"].to_string());
+            let part = |body: Value, id: &str| json!({"body": body, "httpStatusCode": 200, "referenceId": id});
+            let parts = [part(found, "before"), part(written, "step0")];
+            Reply::Json(200, json!({"compositeResponse": parts}).to_string())
+        })
+        .await;
+        let mut batch = updates(2, true);
+        let lookup = Some("ParentId".to_owned());
+        batch.columns.push(Column { name: "Parent.Key__c".into(), lookup, ..Column::default() });
+        let outcomes = server.client().write(&batch).await.expect("outcomes");
+        let Before::There(record) = &outcomes[0].before else { panic!("{:?}", outcomes[0]) };
+        assert_eq!(record.values, [Some("a".to_owned()), Some("k".to_owned())]);
+        let unknown = if done { Before::Missing } else { Before::NotRead };
+        assert_eq!(outcomes[1].before, unknown);
+    }
 }

@@ -16,6 +16,7 @@ mod one_record;
 mod planning;
 mod reckoning;
 mod registering;
+mod relations;
 mod schema_changes;
 mod several;
 mod trouble;

@@ -303,6 +303,11 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
             }
         }
     }
+    for (table, local) in [(&source, Side::Target), (&target, Side::Source)] {
+        if let Some(remote) = &table.remote {
+            remote_side::check_lookups(remote, local, &fields)?;
+        }
+    }
     let match_on = match_columns(&config, &source, &target, &fields)?;
     let local = source.remote.is_none() && target.remote.is_none();
     let same_key = local

@@ -1,6 +1,7 @@
-//! What the syncs of a connection ask of the other side, by their documents: for a person who looks at it.
+//! What the syncs of a connection ask of the other side, by their documents: for a person who looks at it, and for the
+//! descriptions of objects, which hold fields of parents only where they are asked for.
 
-use crate::connection::{FieldNeed, Need};
+use crate::connection::{FieldNeed, Need, is_of_parent};
 use crate::engine::plan::{self, Stored};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
@@ -31,50 +32,65 @@ fn need(stored: &Stored) -> Result<Need, Failure> {
     let sent = |direction: Direction| {
         if is_source { direction.to_source() } else { direction.to_target() }
     };
-    let mut need = Need {
+    Ok(Need {
         sync: stored.name.clone(),
         object: stored.object.as_ref().map(|(_, object)| object.clone()).unwrap_or_default(),
         writes: sent(config.direction),
-        fields: Vec::new(),
+        fields: fields(&config, is_source, sent),
+    })
+}
+
+/// The fields of the other side that a document names; `sent` says whether a direction leads there.
+fn fields(config: &Config, is_source: bool, sent: impl Fn(Direction) -> bool) -> Vec<FieldNeed> {
+    let mut needs: Vec<FieldNeed> = Vec::new();
+    let mut add = |name: &str, write: bool| match needs
+        .iter_mut()
+        .find(|field| field.name.eq_ignore_ascii_case(name))
+    {
+        Some(field) => field.write |= write,
+        None => needs.push(FieldNeed { name: name.to_owned(), write }),
     };
     match &config.fields {
         Fields::AllSame { include, exclude } => {
             for name in include.iter().flatten().filter(|name| !exclude.contains(name)) {
-                need.add(name, sent(config.direction));
+                add(name, sent(config.direction));
             }
         }
         Fields::Mapped(fields) => {
             for field in fields {
                 if !is_source {
-                    need.add(&field.target, sent(field.direction));
+                    add(&field.target, sent(field.direction));
                     continue;
                 }
                 // What comes back is written to the first.
                 for (n, source) in field.sources.iter().enumerate() {
-                    need.add(source, n == 0 && sent(field.direction));
+                    add(source, n == 0 && sent(field.direction));
                 }
             }
         }
     }
-    others(&config, is_source, &mut need);
-    Ok(need)
-}
-
-/// The fields that a document names for other reasons than to have them synced.
-fn others(config: &Config, is_source: bool, need: &mut Need) {
+    // What is named for other reasons than to be synced.
     for pair in &config.match_on {
-        need.add(if is_source { &pair.source } else { &pair.target }, false);
+        add(if is_source { &pair.source } else { &pair.target }, false);
     }
     if let Some(identity) = &config.identity {
-        need.add(&identity.field, need.writes);
+        add(&identity.field, sent(config.direction));
     }
+    needs
 }
 
-impl Need {
-    fn add(&mut self, name: &str, write: bool) {
-        match self.fields.iter_mut().find(|field| field.name.eq_ignore_ascii_case(name)) {
-            Some(field) => field.write |= write,
-            None => self.fields.push(FieldNeed { name: name.to_owned(), write }),
-        }
+/// Those of them that are fields of parents, `Account.Key__c`: an object is described with no others.
+pub fn of_parents(config: &Config, is_source: bool) -> Vec<String> {
+    let named = fields(config, is_source, |_| false).into_iter().map(|field| field.name);
+    named.filter(|name| is_of_parent(name)).collect()
+}
+
+/// The fields of parents that the syncs of an object name.
+pub fn of_object(connection: &str, object: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let needs = of(connection).into_iter().filter_map(|(_, need)| need.ok());
+    for need in needs.filter(|need| need.object.eq_ignore_ascii_case(object)) {
+        need.add_of_parents(&mut names);
     }
+    names
 }

@@ -48,7 +48,11 @@ fn look_up(plan: &Plan, state: &mut State, creates: Vec<Sent>, not_before: Optio
     let Some(first) = creates.first() else { return };
     let request = if let (Some(_), Some(identity)) = (&first.intent.identity, &object.identity) {
         Request::Find {
-            field: connector::Column { name: identity.field.clone(), kind: Kind::Text, length: 0 },
+            field: connector::Column {
+                name: identity.field.clone(),
+                kind: Kind::Text,
+                ..connector::Column::default()
+            },
             values: creates.iter().filter_map(|s| s.intent.identity.clone()).collect(),
         }
     } else {

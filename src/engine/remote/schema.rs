@@ -176,8 +176,7 @@ fn subject(stored: &Stored, change: &Change, added: &[&str]) -> Result<Option<Su
         let Some(object) = side::described(connection, name) else { return Ok(None) };
         let mapped = |field: &str| mapped_to(&config, side, &table, field);
         let mirrors = object
-            .fields
-            .iter()
+            .own_fields()
             .filter(|f| !added.contains(&f.name.as_str()) && columns::sql_type(f).is_ok())
             .all(|f| mapped(&f.name).is_some());
         let column = mapped(&change.field).and_then(|name| table.like(&name));
@@ -216,7 +215,7 @@ fn mapped_to(config: &Config, side: Side, table: &Table, field: &str) -> Option<
 
 impl Subject {
     fn follow(&self, stored: &Stored, change: &Change) -> Outcome {
-        let touches = self.column.is_some() || change.what == "field added";
+        let touches = self.column.is_some() || change.what == "field added" && self.is_own();
         if self.policy == SchemaPolicy::Pause && touches {
             let outcome = self.plainly(stored, change);
             return Outcome {
@@ -332,7 +331,9 @@ impl Subject {
                     format!("column {} is synced with the field", identifier(&column.name));
                 Some(said(done, effect, None))
             }
-            ("field added", None) if self.named && self.mirrors && self.carried() => {
+            ("field added", None)
+                if self.named && self.mirrors && self.is_own() && self.carried() =>
+            {
                 let call = self.map_it(stored, &change.field);
                 let done = self.as_owner(stored, &call);
                 Some(said(done, format!("the field is synced now: {call}"), Some(call)))
@@ -373,6 +374,11 @@ impl Subject {
             }
             _ => None,
         }
+    }
+
+    /// One of a parent is only there because another sync has asked for it.
+    fn is_own(&self) -> bool {
+        self.field.as_ref().is_none_or(|field| field.lookup.is_none())
     }
 
     fn carried(&self) -> bool {

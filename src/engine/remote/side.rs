@@ -1,11 +1,11 @@
 //! The side of a sync that is an object of another system: as a table whose columns are the object's
 //! fields, each in the PostgreSQL type that holds its values without loss.
 
-use super::schema;
+use super::{needs, schema};
 use crate::engine::plan::{Column, Field, Table};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
-use connector::{Kind, Object};
+use connector::{Kind, Object, Unfit};
 use document::{Config, Fields};
 use merge::Side;
 use pgrx::pg_sys::{self, Oid};
@@ -89,25 +89,36 @@ pub fn table(
     side: Side,
     assume: bool,
 ) -> Result<Table, Failure> {
-    let known = described(connection, object);
-    let assumed = known.is_none();
-    let object = match known {
-        Some(object) => object,
-        None if assume => assumption(object, config, local, side),
-        None => {
-            return Err(refuse(
-                UNDESCRIBED,
-                format!(
-                    "object \"{object}\" of connection \"{connection}\" has not been described yet"
-                ),
-                "The sync begins when the other system has been reached.",
-                &format!(
-                    "SELECT * FROM sync.test_connection({}) says what is in the way.",
-                    sql::literal(connection)
-                ),
-            ));
-        }
+    let undescribed = || {
+        refuse(
+            UNDESCRIBED,
+            format!(
+                "object \"{object}\" of connection \"{connection}\" has not been described yet"
+            ),
+            "The sync begins when the other system has been reached.",
+            &format!(
+                "SELECT * FROM sync.test_connection({}) says what is in the way.",
+                sql::literal(connection)
+            ),
+        )
     };
+    let (mut assumed, mut object) = match described(connection, object) {
+        Some(object) => (false, object),
+        None if assume => (true, assumption(object, config, local, side)),
+        None => return Err(undescribed()),
+    };
+    for name in needs::of_parents(config, side == Side::Source) {
+        match (object.field(&name), object.unfit(&name)) {
+            (Some(_), _) => {}
+            (None, Some(unfit)) => return Err(refuse_unfit(unfit)),
+            // It was described before anybody named this one.
+            (None, None) if assume => {
+                object.fields.push(assumed_field(name));
+                assumed = true;
+            }
+            (None, None) => return Err(undescribed()),
+        }
+    }
     if !object.queryable {
         return Err(refuse(
             "42501",
@@ -148,6 +159,42 @@ pub fn table(
             object: object.name,
         }),
     })
+}
+
+/// A field of a parent that cannot be synced.
+pub fn refuse_unfit(unfit: &Unfit) -> Failure {
+    let detail = format!(
+        "\"{}\" would say by an external id which record is the parent of another.",
+        unfit.name
+    );
+    refuse("22023", unfit.why.clone(), &detail, &unfit.hint)
+}
+
+/// Which record a field points to can be said in one way only.
+///
+/// # Errors
+/// Two fields that a sync writes say so.
+pub fn check_lookups(remote: &Remote, local: Side, fields: &[Field]) -> Result<(), Failure> {
+    let written = fields.iter().filter(|field| field.how[local as usize].is_some());
+    let mut said: Vec<(&str, &str)> = Vec::new();
+    let column = |field: &Field| remote.columns.get(field.column[local.other() as usize]?);
+    for column in written.filter_map(column) {
+        let lookup = column.lookup.as_deref().unwrap_or(&column.name);
+        if let Some((_, other)) = said.iter().find(|(known, _)| known.eq_ignore_ascii_case(lookup))
+        {
+            return Err(refuse(
+                "22023",
+                format!(
+                    "\"{other}\" and \"{}\" of {} both say what {lookup} points to",
+                    column.name, remote.object
+                ),
+                "A record has one parent there, and the sync would write both.",
+                "Map one of them, or let the other only come from there, with \"direction\".",
+            ));
+        }
+        said.push((lookup, &column.name));
+    }
+    Ok(())
 }
 
 /// The type that holds the values of a kind, its length, and whether it is passed by value.
@@ -222,29 +269,6 @@ fn assumption(name: &str, config: &Config, local: &Table, side: Side) -> Object 
     {
         add(timestamp);
     }
-    let field = |name: String| {
-        let id = name.eq_ignore_ascii_case(ID);
-        connector::Field {
-            label: name.clone(),
-            kind: if id { Kind::Id } else { Kind::Text },
-            native_type: String::new(),
-            length: 0,
-            precision: 0,
-            scale: 0,
-            nillable: true,
-            createable: !id,
-            updateable: !id,
-            fixed: id,
-            defaulted: false,
-            external_id: true,
-            unique: false,
-            filterable: true,
-            reference_to: Vec::new(),
-            compound: None,
-            choices: Vec::new(),
-            name,
-        }
-    };
     Object {
         name: name.to_owned(),
         label: name.to_owned(),
@@ -255,7 +279,24 @@ fn assumption(name: &str, config: &Config, local: &Table, side: Side) -> Object 
         queryable: true,
         id_field: names[0].clone(),
         version_field: String::new(),
-        fields: names.into_iter().map(field).collect(),
+        fields: names.into_iter().map(assumed_field).collect(),
+        ..Object::default()
+    }
+}
+
+fn assumed_field(name: String) -> connector::Field {
+    let id = name.eq_ignore_ascii_case(ID);
+    connector::Field {
+        label: name.clone(),
+        kind: if id { Kind::Id } else { Kind::Text },
+        nillable: true,
+        createable: !id,
+        updateable: !id,
+        fixed: id,
+        external_id: true,
+        filterable: true,
+        name,
+        ..connector::Field::default()
     }
 }
 

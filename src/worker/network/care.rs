@@ -4,6 +4,7 @@ use super::line::{Health, Line};
 use super::{Answer, Asked, sentence};
 use crate::connection::{self, Rotating};
 use crate::engine::plan::Connected;
+use crate::engine::remote::needs;
 use crate::settings;
 use crate::worker::governors::{self, Meter};
 use crate::worker::round::Worker;
@@ -262,9 +263,10 @@ impl Worker {
         if !wait.is_zero() {
             return self.hold_back(name, wait);
         }
+        let of_parents = transaction(|| Ok(needs::of_object(name, &object)))?;
         let asked = Asked::Describe(name.to_owned(), object.clone());
         self.network.submit(asked, &connector, move |c| {
-            Box::pin(async move { Answer::Described(c.describe(&object).await) })
+            Box::pin(async move { Answer::Described(c.describe(&object, &of_parents).await) })
         })
     }
 }

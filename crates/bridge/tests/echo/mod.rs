@@ -98,7 +98,7 @@ impl Connector for Echo {
         self.answer(Vec::new())
     }
 
-    fn describe<'a>(&'a self, object: &'a str) -> Answer<'a, Object> {
+    fn describe<'a>(&'a self, object: &'a str, _: &'a [String]) -> Answer<'a, Object> {
         self.answer(Object {
             name: object.to_owned(),
             label: object.to_owned(),
@@ -109,7 +109,7 @@ impl Connector for Echo {
             queryable: true,
             id_field: "id".to_owned(),
             version_field: "version".to_owned(),
-            fields: Vec::new(),
+            ..Object::default()
         })
     }
 

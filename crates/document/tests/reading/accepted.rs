@@ -46,6 +46,7 @@ fn the_least_document_has_all_defaults() {
         batch_size: 500,
         parallelism: None,
         polling_interval: None,
+        priority: 0,
         reconcile_interval: Some(Duration::from_secs(86_400)),
         delete_limit: None,
         capture: true,
@@ -264,6 +265,24 @@ fn mappings_say_what_happens_on_the_way() {
         assert_eq!((&field.reverse, field.direction), (&None, Direction::SourceToTarget));
     }
     assert_eq!(fields.len(), 6);
+}
+
+/// `Account.Key__c` is one field of the other side, and not the column of a table.
+#[test]
+fn a_name_with_a_point_is_one_name() {
+    let org = json!({"connection": "crm", "object": "Contact"});
+    let (there, _) = fields(json!({
+        "source": org, "field_mappings": [{"source": "Account.Key__c", "target": "account_key"}],
+    }));
+    assert_eq!(there[0].sources, ["Account.Key__c"]);
+    let (back, _) = fields(json!({
+        "target": org, "match_on": ["Parent__r.Key__c"],
+        "field_mappings": [{"source": "parent", "target": "Parent__r.Key__c"}],
+    }));
+    assert_eq!(
+        (back[0].sources.as_slice(), back[0].target.as_str()),
+        (&["parent".to_owned()][..], "Parent__r.Key__c")
+    );
 }
 
 #[test]

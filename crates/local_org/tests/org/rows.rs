@@ -1,5 +1,5 @@
 use crate::client::Client;
-use local_org::{Deed, Options};
+use local_org::{Deed, Field, FieldType, Options};
 use serde_json::json;
 
 #[test]
@@ -227,6 +227,33 @@ fn a_parent_can_be_told_by_its_external_id() {
         (reply.code().as_str(), &reply.json()[0]["message"]),
         ("INVALID_FIELD", &json!(message))
     );
+}
+
+#[test]
+fn a_number_is_a_key_however_it_is_written() {
+    let client = Client::start();
+    let number = Field::new("Number__c", FieldType::Double).digits(8, 0).unique().external_id();
+    client.org.define_field("Account", number).expect("a field");
+    let parent = client.org.insert("Account", json!({"Name": "A", "Number__c": 7})).expect("an id");
+    for key in [json!(7), json!(7.0), json!("7")] {
+        let contact = json!({"LastName": "L", "Account": {"Number__c": key}});
+        let reply = client.post("/sobjects/Contact", &contact);
+        assert_eq!(reply.status, 201, "{key}: {}", reply.text);
+    }
+    assert!(client.org.records("Contact").iter().all(|contact| contact["AccountId"] == *parent));
+}
+
+#[test]
+fn a_parent_of_one_of_several_kinds_is_told_with_its_type() {
+    let client = Client::start();
+    let (user, _) = client.org.users();
+    let name = client.org.get(&user).expect("a user")["Username"].clone();
+    let reply =
+        client.post("/sobjects/Account", &json!({"Name": "A", "Owner": {"Username": name}}));
+    assert_eq!((reply.status, reply.code().as_str()), (400, "JSON_PARSER_ERROR"));
+    let owner = json!({"attributes": {"type": "User"}, "Username": name});
+    let reply = client.post("/sobjects/Account", &json!({"Name": "A", "Owner": owner}));
+    assert_eq!(reply.status, 201, "{}", reply.text);
 }
 
 #[test]

@@ -156,7 +156,7 @@ fn refused(error: &str) -> Fault {
         None => (text, ""),
     };
     let names: Vec<&str> = fields.split(',').map(str::trim).filter(|f| !f.is_empty()).collect();
-    let (message, names) = if names.iter().all(|name| soql::check_name(name).is_ok()) {
+    let (message, names) = if names.iter().all(|name| soql::check_field(name).is_ok()) {
         (message, names)
     } else {
         // A colon of the message itself.

@@ -4,7 +4,7 @@ use connector::{Column, Done, Fault, FaultKind, Identity, Kind, Write, WriteBatc
 use proptest::prelude::*;
 
 fn batch(writes: Vec<Write>) -> WriteBatch {
-    let column = |name: &str| Column { name: name.into(), kind: Kind::Text, length: 0 };
+    let column = |name: &str| Column { name: name.into(), kind: Kind::Text, ..Column::default() };
     let columns = vec![column("Name"), column("Site"), column("Ext__c")];
     WriteBatch { object: "Account".into(), columns, read_before: false, writes }
 }

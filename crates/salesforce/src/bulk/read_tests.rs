@@ -23,7 +23,7 @@ const KINDS: [Kind; 10] = [
 const HEAD: &str = "\"Id\",\"SystemModstamp\",\"Name\"\n";
 
 fn name() -> Vec<Column> {
-    vec![Column { name: "Name".into(), kind: Kind::Text, length: 255 }]
+    vec![Column { name: "Name".into(), kind: Kind::Text, length: 255, ..Column::default() }]
 }
 
 fn row(id: &str, name: &str) -> String {
@@ -76,7 +76,8 @@ fn a_page_of_something_else_is_refused() {
 
 #[test]
 fn the_id_can_be_asked_for_as_a_column() {
-    let id = |name: &str| Column { name: name.into(), kind: Kind::Id, length: 18 };
+    let id =
+        |name: &str| Column { name: name.into(), kind: Kind::Id, length: 18, ..Column::default() };
     let columns = [id("ID"), name().swap_remove(0)];
     let text = format!("{HEAD}{}", row("001000000000001", "a"));
     let read = records(&columns, text.as_bytes(), 1).expect("a record");
@@ -147,7 +148,7 @@ proptest! {
     /// A field reads the same in bulk as record by record, or a copy filled in one way would look changed in the other.
     #[test]
     fn a_value_is_the_same_text_as_over_rest((kind, json, cell) in values()) {
-        let column = Column { name: "F__c".into(), kind, length: 0 };
+        let column = Column { name: "F__c".into(), kind, ..Column::default() };
         let text = "\"Id\",\"SystemModstamp\",\"F__c\"\n".to_owned()
             + &quoted(&["001000000000001AAA".into(), "2026-05-01T07:25:37.000Z".into(), cell]);
         let read = records(std::slice::from_ref(&column), text.as_bytes(), 1).expect("a record");
@@ -204,7 +205,7 @@ fn strictness_costs_less_than_reading_csv_twice_over() {
         ("Active__c", Kind::Boolean),
         ("Description", Kind::Text),
     ]
-    .map(|(name, kind)| Column { name: name.into(), kind, length: 0 })
+    .map(|(name, kind)| Column { name: name.into(), kind, ..Column::default() })
     .into();
     let mut names = vec!["Id", "SystemModstamp"];
     names.extend(columns.iter().map(|column| column.name.as_str()));

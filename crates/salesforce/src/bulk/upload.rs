@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use connector::{Fault, FaultKind, WriteBatch};
 use csv::{QuoteStyle, WriterBuilder};
 use serde_json::Value;
@@ -34,7 +36,7 @@ impl Upload {
             return Err(defect("READ_BEFORE", "a bulk job does not read before it writes"));
         }
         soql::check_name(&batch.object)?;
-        batch.columns.iter().try_for_each(|column| soql::check_name(&column.name))?;
+        batch.columns.iter().try_for_each(|column| soql::check_field(&column.name))?;
         let mut upload =
             Self { verb: None, header: Vec::new(), rows: Vec::new(), refused: Vec::new() };
         let mut items = Vec::new();
@@ -58,8 +60,8 @@ impl Upload {
             upload.header.push("Id".to_owned());
         }
         for (name, _) in items.iter().flat_map(cells_of) {
-            if !upload.header.iter().any(|known| known == name) {
-                upload.header.push(name.to_owned());
+            if !upload.header.iter().any(|known| *known == name) {
+                upload.header.push(name.into_owned());
             }
         }
         upload.rows = items
@@ -67,7 +69,7 @@ impl Upload {
             .map(|item| {
                 let mut cells = vec![String::new(); upload.header.len()];
                 for (name, value) in cells_of(&item) {
-                    if let Some(at) = upload.header.iter().position(|known| known == name) {
+                    if let Some(at) = upload.header.iter().position(|known| *known == name) {
                         cells[at] = text(value);
                     }
                 }
@@ -102,12 +104,20 @@ impl Upload {
     }
 }
 
-/// The fields of a record with their names in the header.
-fn cells_of(item: &Item) -> impl Iterator<Item = (&str, &Value)> {
+/// The fields of a record with their names in the header: a parent's as `Account.Key__c` (Bulk API guide, Relationship
+/// Fields in a Header Row).
+fn cells_of(item: &Item) -> impl Iterator<Item = (Cow<'_, str>, &Value)> {
     let fields = item.record.as_object().into_iter().flatten();
-    fields
-        .filter(|(name, _)| *name != "attributes")
-        .map(|(name, value)| (if name == "id" { "Id" } else { name.as_str() }, value))
+    fields.filter(|(name, _)| *name != "attributes").flat_map(|(name, value)| {
+        let parent = value.as_object();
+        let of_parent = parent
+            .into_iter()
+            .flatten()
+            .map(move |(field, value)| (Cow::Owned(format!("{name}.{field}")), value));
+        let own = if name == "id" { "Id" } else { name.as_str() };
+        let own = parent.is_none().then_some((Cow::Borrowed(own), value));
+        own.into_iter().chain(of_parent)
+    })
 }
 
 /// There is no way to write this text.
@@ -119,7 +129,7 @@ fn check(item: &Item) -> Result<(), Fault> {
                 format!("the value of field {name} is what stands for null in a bulk job");
             let mut fault = Fault::new(FaultKind::Refused, "NOT_IN_BULK", message)
                 .with_hint("Write the record by itself.");
-            fault.about.fields = vec![name.to_owned()];
+            fault.about.fields = vec![name.into_owned()];
             Err(fault)
         }
     }

@@ -29,7 +29,7 @@ pub(crate) fn client_with(org: &LocalOrg, secret: &str) -> Salesforce {
 }
 
 pub(crate) fn text(name: &str) -> Column {
-    Column { name: name.into(), kind: Kind::Text, length: 255 }
+    Column { name: name.into(), kind: Kind::Text, length: 255, ..Column::default() }
 }
 
 pub(crate) fn accounts(columns: Vec<Column>, read_before: bool, writes: Vec<Write>) -> WriteBatch {
