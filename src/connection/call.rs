@@ -13,6 +13,7 @@ use bridge::{BoxFuture, Bridge, Options, Outcome};
 use connector::{Connector, Fault};
 use governor::{Kind, Urgency};
 use pgrx::pg_sys::{self, Oid};
+use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -105,6 +106,14 @@ pub struct Caller {
     connector: Arc<dyn Connector>,
     meter: Meter,
     rotating: Option<Rotating>,
+    /// One network thread for all calls: a connection of the client lives no longer than the thread that made it.
+    thread: Option<Thread>,
+}
+
+/// A network thread, and what it takes of the descriptors of this backend.
+struct Thread {
+    bridge: Bridge<Box<dyn Any + Send>>,
+    _descriptors: Descriptors,
 }
 
 /// How much a call matters where all calls of the account are used up.
@@ -120,7 +129,7 @@ impl Caller {
     pub fn new(connection: &Connection, connector: Arc<dyn Connector>) -> Self {
         let meter = Meter::new(link::account(connection.server));
         let rotating = Rotating::of(&connector, connection.server);
-        Self { name: connection.name.clone(), connector, meter, rotating }
+        Self { name: connection.name.clone(), connector, meter, rotating, thread: None }
     }
 
     /// Has a call carried out and waits for what comes of it, `sync_ext.call_timeout` at most. An
@@ -149,9 +158,21 @@ impl Caller {
         }
         let connector = Arc::clone(&self.connector);
         let (name, rotating) = (&self.name, &mut self.rotating);
-        let answer = wait_for(name, move || make(connector), || keep(name, rotating))?;
-        self.meter.answered(&*self.connector, answer.as_ref().err());
-        Ok(answer)
+        // Where it ends otherwise than with an answer, so does the thread.
+        let mut thread = match self.thread.take() {
+            Some(thread) => thread,
+            None => Thread::start()?,
+        };
+        let boxed = move || -> BoxFuture<'static, Box<dyn Any + Send>> {
+            Box::pin(async move { Box::new(make(connector).await) as Box<dyn Any + Send> })
+        };
+        let answer = wait_for(name, &mut thread.bridge, boxed, || keep(name, rotating))?;
+        let Ok(answer) = answer.downcast::<Result<T, Fault>>() else {
+            return Err(Failure::new("XX000", "an answer does not fit its question"));
+        };
+        self.thread = Some(thread);
+        self.meter.answered(&*self.connector, answer.as_ref().as_ref().err());
+        Ok(*answer)
     }
 }
 
@@ -178,18 +199,25 @@ fn keep(connection: &str, rotating: &mut Option<Rotating>) {
     }
 }
 
+impl Thread {
+    fn start() -> Result<Self, Failure> {
+        let descriptors = Descriptors::reserve();
+        let bridge = Bridge::new(Options { threads: 1, in_flight: 1 });
+        Ok(Self { bridge: bridge.map_err(|error| no_thread(&error))?, _descriptors: descriptors })
+    }
+}
+
+fn no_thread(error: &dyn std::fmt::Display) -> Failure {
+    refuse("53000", "a network thread cannot be started".into(), &format!("{error}."), "")
+}
+
 /// `tend` is called whenever something may have happened.
 fn wait_for<T: Send + 'static>(
     connection: &str,
+    bridge: &mut Bridge<T>,
     make: impl FnOnce() -> BoxFuture<'static, T> + Send + 'static,
     mut tend: impl FnMut(),
 ) -> Result<T, Failure> {
-    let _descriptors = Descriptors::reserve();
-    let no_thread = |error: &dyn std::fmt::Display| {
-        refuse("53000", "a network thread cannot be started".into(), &format!("{error}."), "")
-    };
-    let mut bridge: Bridge<T> =
-        Bridge::new(Options { threads: 1, in_flight: 1 }).map_err(|error| no_thread(&error))?;
     bridge.submit(0, make).map_err(|error| no_thread(&error))?;
     let limit = Duration::from_millis(settings::CALL_TIMEOUT.get().max(0) as u64);
     let begun = Instant::now();

@@ -84,9 +84,17 @@ pub fn describe_each(
 ) -> Result<Vec<Result<Object, Failure>>, Failure> {
     let _turn = Turn::take(connection)?;
     let mut caller = Caller::new(connection, connector(connection.server)?);
+    each_described_by(&mut caller, objects, of_parents)
+}
+
+fn each_described_by(
+    caller: &mut Caller,
+    objects: &[String],
+    of_parents: &[String],
+) -> Result<Vec<Result<Object, Failure>>, Failure> {
     let mut described = Vec::with_capacity(objects.len());
     for object in objects {
-        match described_by(&mut caller, object, of_parents) {
+        match described_by(caller, object, of_parents) {
             // Of the way there, or of who we are: the others would end alike.
             Err(failure) if ["08", "28", "53"].iter().any(|c| failure.sqlstate.starts_with(c)) => {
                 return Err(failure);
@@ -109,9 +117,9 @@ pub fn describe_and_count(
     objects: &[String],
     of_parents: &[String],
 ) -> Result<Vec<Counted>, Failure> {
-    let described = describe_each(connection, objects, of_parents)?;
     let _turn = Turn::take(connection)?;
     let mut caller = Caller::new(connection, connector(connection.server)?);
+    let described = each_described_by(&mut caller, objects, of_parents)?;
     let mut count = |object: Object| {
         let name = object.name.clone();
         let asked =

@@ -240,7 +240,8 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
     Ok(!sync.loads.is_empty())
 }
 
-/// About how many rows of a load come after those at hand; only those that leave for another system are counted.
+/// About how many rows of a load come after those at hand, rather too many than too few; only those that leave for
+/// another system are counted.
 fn rows_left(sync: &Sync, load: &Load) -> Result<usize, Failure> {
     if sync.remote.is_none() || load.kind != Kind::Rows {
         return Ok(0);
@@ -248,7 +249,7 @@ fn rows_left(sync: &Sync, load: &Load) -> Result<usize, Failure> {
     let table = sync.plan.side(load.side).oid;
     let rows = transaction(|| {
         Ok(sql::one(
-            "SELECT pg_catalog.sum(GREATEST(c.reltuples::int8, pg_catalog.pg_relation_size(c.oid) / 400))::int8
+            "SELECT pg_catalog.sum(GREATEST(c.reltuples::int8, pg_catalog.pg_relation_size(c.oid) / 50))::int8
                FROM (SELECT relid FROM pg_catalog.pg_partition_tree($1) UNION SELECT $1) AS p (relid)
                JOIN pg_catalog.pg_class c ON c.oid = p.relid WHERE c.relkind = 'r'",
             &[Arg::Oid(table)],

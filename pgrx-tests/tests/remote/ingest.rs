@@ -1,4 +1,4 @@
-//! Backlogs of new records so long that they are created by jobs.
+//! Backlogs so long that they are written by jobs.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use local_org::{BulkManners, Fault, FaultRule, LocalOrg, Match, Options, Rule, R
 use pgrx_tests::{query_one, rows, run};
 
 use super::{accounts, settle, until};
+use crate::connections::{connect_crm, with_org};
 
 const ROWS: usize = 9_000;
 
@@ -50,8 +51,11 @@ fn same(c: &mut Client, org: &LocalOrg, count: usize) {
     assert!(here == there, "{:?}\n{:?}", &here[..here.len().min(5)], &there[..there.len().min(5)]);
     let names: BTreeSet<&str> = records.iter().filter_map(|r| r["Name"].as_str()).collect();
     assert_eq!(names.len(), count, "some are there twice");
-    assert_eq!(query_one(c, "SELECT count(*) FROM sync._intent"), "0");
-    assert_eq!(query_one(c, "SELECT count(*) FROM sync._write_job"), "0");
+    until(
+        c,
+        "SELECT (SELECT count(*) FROM sync._intent) + (SELECT count(*) FROM sync._write_job)",
+        "0",
+    );
 }
 
 #[test]
@@ -160,4 +164,48 @@ fn what_a_job_did_not_do_is_done_otherwise_and_what_it_did_is_found() {
         println!("{fault:?}");
         same(&mut c, &org, ROWS);
     }
+}
+
+/// Where the org decides nothing, nothing has to be read before it is written over.
+#[test]
+fn a_copy_in_the_org_is_filled_changed_and_emptied_by_jobs() {
+    let (org, cluster) = with_org(Options::default(), &[]);
+    let mut c = cluster.connect("postgres").unwrap();
+    connect_crm(&mut c, &org);
+    run(
+        &mut c,
+        "CREATE TABLE accounts (id serial PRIMARY KEY, account_name text, annual_revenue numeric, industry_type text)",
+    );
+    run(&mut c, INSERT);
+    run(
+        &mut c,
+        r#"SELECT sync.create_sync('accounts', '{"source": {"table": "accounts"}, "target": {"connection": "crm", "object": "Account"},
+             "sync_type": "one_way", "delete_limit": 1000000, "field_mappings": [{"source": "account_name", "target": "Name"},
+               {"source": "annual_revenue", "target": "AnnualRevenue"}, {"source": "industry_type", "target": "Industry"}]}')"#,
+    );
+    let held = |org: &LocalOrg| -> f64 {
+        org.records("Account").iter().filter_map(|r| r["AnnualRevenue"].as_f64()).sum()
+    };
+    until(&mut c, "SELECT count(*) FROM sync.progress", "0");
+    settle(&mut c);
+    assert_eq!((org.records("Account").len(), held(&org)), (ROWS, 9000.0 * 9001.0 / 2.0));
+    // Some of them lose a value, which is not the same as keeping it.
+    run(
+        &mut c,
+        "UPDATE accounts SET annual_revenue = 2 * id, industry_type = NULLIF(industry_type, 'Energy')",
+    );
+    settle(&mut c);
+    assert_eq!((org.records("Account").len(), held(&org)), (ROWS, 9000.0 * 9001.0));
+    assert!(org.records("Account").iter().all(|r| r["Industry"].is_null()));
+    run(&mut c, "DELETE FROM accounts WHERE id > 10");
+    settle(&mut c);
+    assert_eq!(org.records("Account").len(), 10);
+    let made = |kind: &str| {
+        org.calls().iter().filter(|call| call.method == "POST" && call.path.ends_with(kind)).count()
+    };
+    assert_eq!(made("/jobs/ingest"), 3);
+    let beside = asked(&org, "POST", "/composite")
+        + asked(&org, "PATCH", "/composite")
+        + asked(&org, "DELETE", "/composite");
+    assert!(beside < 6, "{beside} calls beside the jobs");
 }

@@ -44,7 +44,7 @@ pub enum Ask {
         most: Option<usize>,
     },
     End(BulkJob),
-    /// Records to be created, which wait for their commit.
+    /// Records to be written, which wait for their commit.
     Upload(Arc<WriteBatch>),
     Commit(BulkJob),
     Outcomes(BulkJob, Arc<WriteBatch>),

@@ -1,5 +1,6 @@
-//! Many records to be created over there at once, as jobs of the other system: a backlog or a first load costs a
-//! handful of calls then, whatever its size.
+//! Many records to be written over there at once, as jobs of the other system: a backlog or a first load costs a
+//! handful of calls then, whatever its size. Creates are; updates and deletes where nobody over there can have
+//! changed what they write over.
 //!
 //! Nothing of a job is carried out before it is committed, and it is committed only when its handle stands in the
 //! database beside the intents that it carries. From then on it is asked what came of it, by this worker or the next:
@@ -35,7 +36,7 @@ const PIECE: usize = 2_000;
 /// What is written by jobs.
 #[derive(Default)]
 pub struct Ingest {
-    /// Creates that gather for the next job, how large they are, and since when.
+    /// Writes of one kind that gather for the next job, how large they are, and since when.
     gathered: Vec<Sent>,
     bytes: usize,
     since: Option<Instant>,
@@ -119,7 +120,7 @@ pub fn stored(sync: i32) -> Vec<Stored> {
     .collect()
 }
 
-/// Takes what is to be created from what leaves, where so much more comes that a job is worth it.
+/// Takes what a job can write from what leaves, where so much more comes that a job is worth it.
 pub(super) fn gather(plan: &Plan, state: &mut State, sent: Vec<Sent>) -> Vec<Sent> {
     let Some((_, object)) = plan.remote() else { return sent };
     let coming = state.backlog + state.ingest.gathered.len() + sent.len();
@@ -128,24 +129,35 @@ pub(super) fn gather(plan: &Plan, state: &mut State, sent: Vec<Sent>) -> Vec<Sen
     {
         return sent;
     }
-    // A job knows one way to write: all by the same identity, or none of them by any.
-    let named = object.identity.is_some();
-    let (creates, rest): (Vec<Sent>, Vec<Sent>) = sent.into_iter().partition(|s| {
+    // What is written over has to be read before where somebody may have changed it: no job does.
+    let (named, blindly) = (object.identity.is_some(), !push::reads_before(plan, state));
+    let suits = |s: &Sent| {
         s.tries == 0
-            && s.intent.op == intent::Op::Create
-            && matches!(&s.write, Some(Write::Create { identity, .. }) if identity.is_some() == named)
-    });
-    if !creates.is_empty() {
+            && match &s.write {
+                Some(Write::Create { identity, .. }) => identity.is_some() == named,
+                Some(Write::Update { .. } | Write::Delete { .. }) => blindly,
+                None => false,
+            }
+    };
+    // A job knows one way to write.
+    let gathered = state.ingest.gathered.first().or_else(|| sent.iter().find(|s| suits(s)));
+    let Some(op) = gathered.map(|s| s.intent.op) else { return sent };
+    let (ours, rest): (Vec<Sent>, Vec<Sent>) =
+        sent.into_iter().partition(|s| s.intent.op == op && suits(s));
+    if !ours.is_empty() {
         let ingest = &mut state.ingest;
         ingest.since.get_or_insert_with(Instant::now);
-        ingest.bytes += creates.iter().map(size).sum::<usize>();
-        ingest.gathered.extend(creates);
+        ingest.bytes += ours.iter().map(size).sum::<usize>();
+        ingest.gathered.extend(ours);
     }
     rest
 }
 
 fn size(sent: &Sent) -> usize {
-    let Some(Write::Create { fields, .. }) = &sent.write else { return 0 };
+    let (Some(Write::Create { fields, .. }) | Some(Write::Update { fields, .. })) = &sent.write
+    else {
+        return 20;
+    };
     fields.iter().map(|(_, value)| value.as_ref().map_or(1, |v| v.len() + 3)).sum()
 }
 
@@ -257,7 +269,10 @@ impl Sync {
             Told::State(BulkState::Complete { .. } | BulkState::Failed(_)) => {
                 // Of an earlier worker it is known what they were to bring about, and so what was sent.
                 transaction(|| {
-                    for one in job.sent.iter_mut().filter(|one| one.write.is_none()) {
+                    let known = |one: &&mut Sent| {
+                        one.write.is_none() && one.intent.op == intent::Op::Create
+                    };
+                    for one in job.sent.iter_mut().filter(known) {
                         one.write = push::rebuild(plan, shapes, one);
                     }
                     Ok(())

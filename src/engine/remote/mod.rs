@@ -3,7 +3,7 @@
 //! is there; what changed there comes in pages and is merged like any change.
 //!
 //! `push` makes intents of decisions, `settle` works on what was answered, `recover` finds out what
-//! became of calls that were not answered, `poll` asks for what changed there and `load` for all there is, `bulk` by a job where that is much, `ingest` creates by jobs,
+//! became of calls that were not answered, `poll` asks for what changed there and `load` for all there is, `bulk` by a job where that is much, `ingest` writes much by jobs,
 //! `pull` works on what was read, `fresh` on those records of a load that nobody here knows, `waiting` takes up what waits in the queue, `schema` follows changes of the object's fields, `reconcile` has all compared from time to time. Nothing here waits: whatever
 //! needs the other system is a [`Call`] in the outbox, and its answer comes back through [`State::answer`].
 
@@ -93,9 +93,9 @@ enum Purpose {
     Load,
     /// A load by a job; the number of the page, where it is one.
     Job(u64),
-    /// Handing over records to be created by a job.
+    /// Handing over records to be written by a job.
     Ingest(Vec<Sent>),
-    /// A job that creates them, by its number; 0: nobody waits for the answer.
+    /// A job that writes them, by its number; 0: nobody waits for the answer.
     IngestJob(u64),
     /// Do the records of these links (their ids) still exist?
     LoadLinks(load::Asked),

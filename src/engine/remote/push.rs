@@ -220,8 +220,7 @@ pub(super) fn send(plan: &Plan, state: &mut State, writes: Vec<Sent>, not_before
     }
     while writes.peek().is_some() {
         let piece: Vec<Sent> = writes.by_ref().take(step).collect();
-        let read_before = state.can.reads_before_write
-            && plan.remote_side().is_some_and(|side| plan.flows_from(side));
+        let read_before = reads_before(plan, state);
         let batch =
             batch(plan, read_before, piece.iter().filter_map(|s| s.write.clone()).collect());
         if state.more_comes() && piece.len() < step && not_before.is_none() {
@@ -230,6 +229,11 @@ pub(super) fn send(plan: &Plan, state: &mut State, writes: Vec<Sent>, not_before
             state.call_later(Request::Write(Arc::new(batch)), Purpose::Write(piece), not_before);
         }
     }
+}
+
+/// Is a record read before it is written over?
+pub(super) fn reads_before(plan: &Plan, state: &State) -> bool {
+    state.can.reads_before_write && plan.remote_side().is_some_and(|side| plan.flows_from(side))
 }
 
 /// Writes of the sync's object.
