@@ -237,24 +237,35 @@ pub struct Finder {
 
 impl Finder {
     /// Calls `read` with every row whose indexed column equals `key`, until it says stop.
-    pub fn each(&mut self, key: &[u8], mut read: impl FnMut(&Found) -> bool) {
+    pub fn each(&mut self, key: &[u8], read: impl FnMut(&Found) -> bool) {
+        let equal = (pg_sys::BTEqualStrategyNumber, pg_sys::F_BYTEAEQ);
+        self.scan(equal, key, pg_sys::ScanDirection::ForwardScanDirection, read);
+    }
+
+    /// Reads the row whose indexed column is the highest.
+    pub fn last(&mut self, mut read: impl FnMut(&Found)) {
+        // From the lowest key there is, backwards.
+        let any = (pg_sys::BTGreaterEqualStrategyNumber, pg_sys::F_BYTEAGE);
+        self.scan(any, &[], pg_sys::ScanDirection::BackwardScanDirection, |found| {
+            read(found);
+            false
+        });
+    }
+
+    fn scan(
+        &mut self,
+        (strategy, function): (u32, u32),
+        key: &[u8],
+        direction: pg_sys::ScanDirection::Type,
+        mut read: impl FnMut(&Found) -> bool,
+    ) {
         // SAFETY: the key datum lives until the next rescan; the slot holds the row while it is read.
         unsafe {
             let key = key.into_datum().unwrap_or(Datum::null());
             let mut scan_key = pg_sys::ScanKeyData::default();
-            pg_sys::ScanKeyInit(
-                &raw mut scan_key,
-                1,
-                pg_sys::BTEqualStrategyNumber as u16,
-                pg_sys::F_BYTEAEQ.into(),
-                key,
-            );
+            pg_sys::ScanKeyInit(&raw mut scan_key, 1, strategy as u16, function.into(), key);
             pg_sys::index_rescan(self.scan, &raw mut scan_key, 1, std::ptr::null_mut(), 0);
-            while pg_sys::index_getnext_slot(
-                self.scan,
-                pg_sys::ScanDirection::ForwardScanDirection,
-                self.slot,
-            ) {
+            while pg_sys::index_getnext_slot(self.scan, direction, self.slot) {
                 let columns = (*(*self.slot).tts_tupleDescriptor).natts;
                 pg_sys::slot_getsomeattrs_int(self.slot, columns);
                 let found = Found { slot: self.slot };
@@ -263,33 +274,6 @@ impl Finder {
                 }
             }
             pg_sys::pfree(key.cast_mut_ptr::<c_void>());
-        }
-    }
-
-    /// Reads the row whose indexed column is the highest.
-    pub fn last(&mut self, read: impl FnOnce(&Found)) {
-        // SAFETY: as in `each`; the lowest key there is, from the end.
-        unsafe {
-            let lowest = [0u8; 0].as_slice().into_datum().unwrap_or(Datum::null());
-            let mut scan_key = pg_sys::ScanKeyData::default();
-            pg_sys::ScanKeyInit(
-                &raw mut scan_key,
-                1,
-                pg_sys::BTGreaterEqualStrategyNumber as u16,
-                pg_sys::F_BYTEAGE.into(),
-                lowest,
-            );
-            pg_sys::index_rescan(self.scan, &raw mut scan_key, 1, std::ptr::null_mut(), 0);
-            if pg_sys::index_getnext_slot(
-                self.scan,
-                pg_sys::ScanDirection::BackwardScanDirection,
-                self.slot,
-            ) {
-                let columns = (*(*self.slot).tts_tupleDescriptor).natts;
-                pg_sys::slot_getsomeattrs_int(self.slot, columns);
-                read(&Found { slot: self.slot });
-            }
-            pg_sys::pfree(lowest.cast_mut_ptr::<c_void>());
         }
     }
 

@@ -8,7 +8,7 @@ use local_org::{BulkManners, Fault, FaultRule, LocalOrg, Match, Options};
 use pgrx_tests::{query_one, rows, run};
 use serde_json::json;
 
-use super::{create_sync, settle, until};
+use super::{ACCOUNTS, create_sync, settle, until};
 use crate::connections::{connect_crm, with_org};
 
 /// Just enough for a job.
@@ -22,11 +22,7 @@ fn filled(page: usize) -> (LocalOrg, Cluster, Client, Vec<String>) {
     let ids = (0..RECORDS).map(insert).collect();
     let mut c = cluster.connect("postgres").unwrap();
     connect_crm(&mut c, &org);
-    run(
-        &mut c,
-        "CREATE TABLE accounts (id SERIAL PRIMARY KEY, sf_id VARCHAR(18) UNIQUE, account_name VARCHAR(255),
-           industry_type VARCHAR(100), annual_revenue DECIMAL(18,2), last_modified TIMESTAMP, last_sync TIMESTAMP)",
-    );
+    run(&mut c, ACCOUNTS);
     (org, cluster, c, ids)
 }
 

@@ -8,7 +8,7 @@ use local_org::{EventFault, EventFaultRule, Fault, FaultRule, LocalOrg, Match, O
 use pgrx_tests::{query_one, rows, run};
 use serde_json::json;
 
-use super::{create_sync, names, settle, until};
+use super::{ACCOUNTS, create_sync, names, settle, until};
 use crate::connections::{connect_crm, with_org};
 
 /// An org that tells of its accounts, a sync that asks by itself every ten minutes only, and that it is told.
@@ -24,11 +24,7 @@ fn told() -> (LocalOrg, Cluster, Client) {
             org.events_address()
         ),
     );
-    run(
-        &mut c,
-        "CREATE TABLE accounts (id SERIAL PRIMARY KEY, sf_id VARCHAR(18) UNIQUE, account_name VARCHAR(255),
-           industry_type VARCHAR(100), annual_revenue DECIMAL(18,2), last_modified TIMESTAMP, last_sync TIMESTAMP)",
-    );
+    run(&mut c, ACCOUNTS);
     create_sync(&mut c, "{}");
     run(
         &mut c,

@@ -7,7 +7,7 @@ use local_org::{LocalOrg, Options};
 use pgrx_tests::{query_one, rows, run};
 use serde_json::json;
 
-use super::{create_sync, names, settle, until};
+use super::{ACCOUNTS, create_sync, names, settle, until};
 use crate::connections::{connect_crm, with_org};
 
 const RECORDS: usize = 1_500;
@@ -19,11 +19,7 @@ fn filled(setup: &str) -> (LocalOrg, Cluster, Client, Vec<String>) {
     let ids = (0..RECORDS).map(|n| insert(n).unwrap()).collect();
     let mut c = cluster.connect("postgres").unwrap();
     connect_crm(&mut c, &org);
-    run(
-        &mut c,
-        "CREATE TABLE accounts (id SERIAL PRIMARY KEY, sf_id VARCHAR(18) UNIQUE, account_name VARCHAR(255),
-           industry_type VARCHAR(100), annual_revenue DECIMAL(18,2), last_modified TIMESTAMP, last_sync TIMESTAMP)",
-    );
+    run(&mut c, ACCOUNTS);
     run(&mut c, setup);
     (org, cluster, c, ids)
 }

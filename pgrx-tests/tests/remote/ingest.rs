@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cluster::Cluster;
 use cluster::postgres::Client;
 use local_org::{BulkManners, Fault, FaultRule, LocalOrg, Match, Options, Rule, RuleAction};
-use pgrx_tests::{query_one, rows, run};
+use pgrx_tests::{rows, run};
 
 use super::{accounts, settle, until};
 use crate::connections::{connect_crm, with_org};

@@ -30,7 +30,12 @@ use pgrx_tests::{query_one, rows, run};
 
 use crate::connections::{connect_crm, with_org};
 
-/// The table of the Stacksync text, and the sync of it with the org's accounts; `more` is a further
+/// The table of the Stacksync text.
+pub(crate) const ACCOUNTS: &str =
+    "CREATE TABLE accounts (id SERIAL PRIMARY KEY, sf_id VARCHAR(18) UNIQUE, account_name VARCHAR(255),
+       industry_type VARCHAR(100), annual_revenue DECIMAL(18,2), last_modified TIMESTAMP, last_sync TIMESTAMP)";
+
+/// That table, and the sync of it with the org's accounts; `more` is a further
 /// piece of the document.
 pub(crate) fn accounts(options: local_org::Options, more: &str) -> (LocalOrg, Cluster, Client) {
     accounts_on(with_org(options, &[]), more)
@@ -43,11 +48,7 @@ pub(crate) fn accounts_on(
 ) -> (LocalOrg, Cluster, Client) {
     let mut c = cluster.connect("postgres").unwrap();
     connect_crm(&mut c, &org);
-    run(
-        &mut c,
-        "CREATE TABLE accounts (id SERIAL PRIMARY KEY, sf_id VARCHAR(18) UNIQUE, account_name VARCHAR(255),
-           industry_type VARCHAR(100), annual_revenue DECIMAL(18,2), last_modified TIMESTAMP, last_sync TIMESTAMP)",
-    );
+    run(&mut c, ACCOUNTS);
     create_sync(&mut c, more);
     (org, cluster, c)
 }
