@@ -315,7 +315,7 @@ impl Bare {
         let client =
             Salesforce::new(&Settings::new(org.url()), credentials, &policy).map_err(said)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let object = runtime.block_on(client.describe("Account")).map_err(said)?;
+        let object = runtime.block_on(client.describe("Account", &[])).map_err(said)?;
         // Those that the sync reads before it writes.
         let synced = ["Name", "AnnualRevenue", "NumberOfEmployees", "Phone", "Industry"];
         let fields = object.fields.iter().filter(|field| synced.contains(&field.name.as_str()));
