@@ -171,3 +171,26 @@ fn size(value: &Value, name: &str) -> u32 {
 pub(crate) fn unexpected(what: &str) -> Fault {
     Fault::new(FaultKind::Defect, "UNEXPECTED_ANSWER", format!("{what} is not as it should be"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+    use serde_json::json;
+
+    #[test]
+    fn what_has_no_name_is_not_described() {
+        let field = json!({"name": "Name", "type": "string"});
+        assert!(read(&json!({"name": "Account", "fields": [field]})).is_ok());
+        for wrong in [
+            json!({"fields": [field]}),
+            json!({"name": "", "fields": [field]}),
+            json!({"name": "Account", "fields": [field, {"name": 7, "type": "string"}]}),
+            json!({"name": "Account", "fields": [field, {"name": "Site"}]}),
+            json!({"name": "Account", "fields": [null]}),
+            json!({"name": "Account", "fields": {}}),
+        ] {
+            let fault = read(&wrong).expect_err("a fault");
+            assert_eq!(fault.code, "UNEXPECTED_ANSWER", "{wrong}");
+        }
+    }
+}
