@@ -8,11 +8,17 @@ use crate::event::Field;
 /// How deep types may lie in each other: events have their record, compound fields, and values.
 const DEEPEST: usize = 8;
 
+/// Most fields of one record, parts of compound fields counted each time that they are there: objects have less than a
+/// thousand, and a name that stands for a type makes much of little.
+const MOST_FIELDS: usize = 1 << 14;
+
 /// A record type with its fields.
 #[derive(Debug, PartialEq)]
 pub struct Record {
     pub name: String,
     pub(crate) fields: Vec<(String, Type)>,
+    /// How deep its types lie in each other, those that are called by name too.
+    depth: usize,
 }
 
 impl Record {
@@ -45,6 +51,20 @@ impl Type {
             Self::Union(branches) => branches.iter().find_map(Self::record),
             _ => None,
         }
+    }
+
+    fn depth(&self) -> usize {
+        match self {
+            Self::Record(record) => record.depth,
+            Self::Array(items) => 1 + items.depth(),
+            Self::Union(branches) => 1 + branches.iter().map(Self::depth).max().unwrap_or_default(),
+            _ => 0,
+        }
+    }
+
+    /// Itself, and what it has of parts.
+    fn fields(&self) -> usize {
+        1 + self.record().map_or(0, |record| record.fields.len())
     }
 }
 
@@ -94,6 +114,8 @@ fn rest_names(record: &Record) -> HashSet<String> {
     names
 }
 
+const TOO_DEEP: &str = "its types lie too deep in each other";
+
 /// The types that have been defined so far, by their full names.
 #[derive(Default)]
 struct Names(HashMap<String, Type>);
@@ -101,7 +123,7 @@ struct Names(HashMap<String, Type>);
 impl Names {
     fn read(&mut self, json: &Json, space: &str, depth: usize) -> Result<Type, String> {
         if depth > DEEPEST {
-            return Err("its types lie too deep in each other".to_owned());
+            return Err(TOO_DEEP.to_owned());
         }
         match json {
             Json::String(name) => self.named(name, space),
@@ -146,17 +168,30 @@ impl Names {
             "record" | "error" => {
                 let (name, space) = name_of(json, space)?;
                 let mut fields: Vec<(String, Type)> = Vec::new();
+                let (mut names, mut count, mut deepest) = (HashSet::new(), 0, 0);
                 for field in list("fields")? {
                     let own =
                         field.get("name").and_then(Json::as_str).ok_or("a field without a name")?;
-                    if fields.iter().any(|(other, _)| other == own) {
+                    if !names.insert(own) {
                         return Err(format!("field {own} is there twice"));
                     }
                     let kind =
                         field.get("type").ok_or_else(|| format!("field {own} has no type"))?;
-                    fields.push((own.to_owned(), self.read(kind, &space, depth + 1)?));
+                    let kind = self.read(kind, &space, depth + 1)?;
+                    count += kind.fields();
+                    if count > MOST_FIELDS {
+                        return Err(format!("type {name} has too many fields"));
+                    }
+                    deepest = deepest.max(1 + kind.depth());
+                    fields.push((own.to_owned(), kind));
                 }
-                self.define(Type::Record(Arc::new(Record { name: name.clone(), fields })), name)
+                // Types that are called by name make a chain as long as the schema, and values are read, and let go,
+                // one inside of the other.
+                if deepest > DEEPEST {
+                    return Err(TOO_DEEP.to_owned());
+                }
+                let record = Record { name: name.clone(), fields, depth: deepest };
+                self.define(Type::Record(Arc::new(record)), name)
             }
             "enum" => {
                 let (name, _) = name_of(json, space)?;
@@ -214,6 +249,42 @@ mod tests {
         assert_eq!(one, two);
         assert_eq!(one.map(|record| record.name.as_str()), Some("a.b.Address"));
         assert_eq!(schema.record.fields[2].1, Type::Long);
+    }
+
+    /// A record of so many fields that begins with these, and goes on with fields of a type.
+    fn record(name: &str, fields: usize, kind: &str) -> String {
+        let field = |n: usize| format!(r#"{{"name": "{name}{n}", "type": {kind}}}"#);
+        let fields: Vec<String> = (0..fields).map(field).collect();
+        format!(r#"{{"type": "record", "name": "{name}", "fields": [{}]}}"#, fields.join(","))
+    }
+
+    /// Without a bound a thread would end here for want of stack, and the server with it.
+    #[test]
+    fn types_called_by_name_are_no_deeper_than_others() {
+        let link = |n: usize| {
+            let before = format!("\"R{}\"", n - 1);
+            format!(r#"{{"name": "f{n}", "type": {}}}"#, record(&format!("R{n}"), 1, &before))
+        };
+        let chain = |length: usize| {
+            let first = format!(r#"{{"name": "f0", "type": {}}}"#, record("R0", 1, "\"null\""));
+            let links: Vec<String> = [first].into_iter().chain((1..length).map(link)).collect();
+            format!(r#"{{"type": "record", "name": "E", "fields": [{}]}}"#, links.join(","))
+        };
+        assert!(Schema::parse(&chain(4)).is_ok());
+        for length in [20, 100_000] {
+            assert!(Schema::parse(&chain(length)).expect_err("too deep").contains("deep"));
+        }
+    }
+
+    /// Each field looked for among all before it, or each part named for each field, would take hours and all memory.
+    #[test]
+    fn more_fields_than_any_object_has_are_refused() {
+        let parts = record("P", 10_000, "\"int\"");
+        let compound = record("E", 2, "\"P\"").replacen("\"P\"", &parts, 1);
+        for schema in [record("E", 300_000, "\"int\""), compound] {
+            assert!(Schema::parse(&schema).expect_err("too many").contains("too many fields"));
+        }
+        assert!(Schema::parse(&record("E", 1500, "\"int\"")).is_ok());
     }
 
     #[test]

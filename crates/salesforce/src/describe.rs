@@ -14,11 +14,10 @@ impl Salesforce {
         let Some(list) = body.get("sobjects").and_then(Value::as_array) else {
             return Err(unexpected("the list of objects"));
         };
-        Ok(list
-            .iter()
+        list.iter()
             .filter(|o| flag(o, "queryable") && !flag(o, "deprecatedAndHidden"))
             .map(name)
-            .collect())
+            .collect()
     }
 
     /// As this user sees it (REST API guide, sObject describe). The org is asked whether what it said last still holds:
@@ -60,11 +59,11 @@ fn read(body: &Value) -> Result<Object, Fault> {
     let Some(list) = body.get("fields").and_then(Value::as_array) else {
         return Err(unexpected("the description of an object"));
     };
-    let fields: Vec<Field> =
-        list.iter().filter(|f| !flag(f, "deprecatedAndHidden")).map(field).collect();
+    let fields = list.iter().filter(|f| !flag(f, "deprecatedAndHidden")).map(field);
+    let fields = fields.collect::<Result<Vec<Field>, _>>()?;
     let version = fields.iter().any(|f| f.name == soql::VERSION);
     Ok(Object {
-        name: text(body, "name"),
+        name: named(body, "name")?,
         label: text(body, "label"),
         createable: flag(body, "createable"),
         updateable: flag(body, "updateable"),
@@ -79,19 +78,19 @@ fn read(body: &Value) -> Result<Object, Fault> {
     })
 }
 
-fn name(object: &Value) -> ObjectName {
-    ObjectName {
-        name: text(object, "name"),
+fn name(object: &Value) -> Result<ObjectName, Fault> {
+    Ok(ObjectName {
+        name: named(object, "name")?,
         label: text(object, "label"),
         createable: flag(object, "createable"),
         updateable: flag(object, "updateable"),
         deletable: flag(object, "deletable"),
         replicateable: flag(object, "replicateable"),
-    }
+    })
 }
 
-fn field(field: &Value) -> Field {
-    let native_type = text(field, "type");
+fn field(field: &Value) -> Result<Field, Fault> {
+    let native_type = named(field, "type")?;
     let kind = kind(&native_type);
     let writable = !matches!(kind, Kind::Structure | Kind::Bytes);
     let strings = |list: &str, of: fn(&Value) -> Option<&str>| -> Vec<String> {
@@ -102,8 +101,8 @@ fn field(field: &Value) -> Field {
         Kind::Integer => size(field, "digits"),
         _ => size(field, "precision"),
     };
-    Field {
-        name: text(field, "name"),
+    Ok(Field {
+        name: named(field, "name")?,
         label: text(field, "label"),
         kind,
         length: size(field, "length"),
@@ -128,7 +127,7 @@ fn field(field: &Value) -> Field {
             flag(choice, "active").then(|| choice.get("value")?.as_str()).flatten()
         }),
         native_type,
-    }
+    })
 }
 
 /// The type of a field (object reference, field types). A type that is not known, and base64, of
@@ -149,6 +148,13 @@ pub(crate) fn kind(native: &str) -> Kind {
     }
 }
 
+/// A text without which nobody could say what is described.
+fn named(value: &Value, name: &str) -> Result<String, Fault> {
+    let text = value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    text.map(str::to_owned)
+        .ok_or_else(|| unexpected(&format!("the {name} of what the org describes")))
+}
+
 fn text(value: &Value, name: &str) -> String {
     value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
@@ -164,4 +170,27 @@ fn size(value: &Value, name: &str) -> u32 {
 /// An answer without what it is there for.
 pub(crate) fn unexpected(what: &str) -> Fault {
     Fault::new(FaultKind::Defect, "UNEXPECTED_ANSWER", format!("{what} is not as it should be"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+    use serde_json::json;
+
+    #[test]
+    fn what_has_no_name_is_not_described() {
+        let field = json!({"name": "Name", "type": "string"});
+        assert!(read(&json!({"name": "Account", "fields": [field]})).is_ok());
+        for wrong in [
+            json!({"fields": [field]}),
+            json!({"name": "", "fields": [field]}),
+            json!({"name": "Account", "fields": [field, {"name": 7, "type": "string"}]}),
+            json!({"name": "Account", "fields": [field, {"name": "Site"}]}),
+            json!({"name": "Account", "fields": [null]}),
+            json!({"name": "Account", "fields": {}}),
+        ] {
+            let fault = read(&wrong).expect_err("a fault");
+            assert_eq!(fault.code, "UNEXPECTED_ANSWER", "{wrong}");
+        }
+    }
 }

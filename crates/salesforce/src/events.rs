@@ -70,13 +70,16 @@ impl Salesforce {
         }
         let mut events = Vec::new();
         let mut moved = false;
-        while events.len() < MOST_EVENTS {
+        let mut taken = 0;
+        // Of what tells nothing, as that the stream is alive, there may be more than time.
+        while events.len() < MOST_EVENTS && (taken < MOST_EVENTS || Instant::now() < until) {
             // For the first there is time; the others are taken as far as they are there.
             let limit = if events.is_empty() { until } else { Instant::now() };
             let Ok(next) = timeout_at(limit, open.subscription.next()).await else { break };
             match next {
                 Ok(event) => {
                     moved = true;
+                    taken += 1;
                     open.place = replay(&event.replay_id);
                     events.extend(translate(object, columns, event.kind));
                 }
@@ -115,6 +118,10 @@ impl Salesforce {
         let (start, place) = match since {
             Since::Now => (Start::Latest, new_stream()),
             Since::Place(place) => match place.0.split_first() {
+                Some((&REPLAY, [])) => {
+                    let why = "an event told no place to go on from";
+                    return Ok(Err(lost(why.to_owned())));
+                }
                 Some((&REPLAY, replay_id)) => (Start::After(replay_id.to_vec()), place.clone()),
                 Some((&STREAM, _)) => {
                     let why = "the stream of events ended before it told anything";

@@ -1,6 +1,6 @@
 use connector::{Column, Fault, FaultKind, Mark, Page, Record};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::call::Call;
 use crate::client::Salesforce;
@@ -11,6 +11,8 @@ use crate::{id, parents, value};
 
 /// Most ids of one request for records (REST API guide, sObject Collections, get with POST).
 pub(crate) const MOST_IDS: usize = 2000;
+/// Most records of one query that are held at once; those that read much go page by page, or by jobs.
+const MOST_RECORDS: usize = 1 << 20;
 /// So many ids fit into the URL of a query beside its fields.
 const IDS_OF_QUERY: usize = 200;
 
@@ -175,8 +177,14 @@ impl Salesforce {
         let mut found: HashMap<String, Record> = HashMap::new();
         for ids in ids.chunks(soql::most_ids(object, columns)?) {
             let path = self.query_path("/query", &soql::by_ids(object, &[], columns, ids)?);
-            let records = complete(self.all_pages(path, columns).await?);
-            found.extend(records.into_iter().map(|record| (record.id.clone(), record)));
+            let asked: HashSet<String> = ids.iter().map(|id| id::long(id)).collect();
+            for record in complete(self.all_pages(path, columns).await?) {
+                // In the place of one that was asked for, which would be taken for deleted.
+                let foreign = !asked.contains(&record.id);
+                if foreign || found.insert(record.id.clone(), record).is_some() {
+                    return Err(unexpected("the id of a record that was asked for"));
+                }
+            }
         }
         Ok(ids.iter().map(|id| found.get(&id::long(id)).cloned()).collect())
     }
@@ -238,21 +246,53 @@ impl Salesforce {
         columns: &[Column],
     ) -> Result<Vec<Option<Record>>, Fault> {
         let mut records = Vec::new();
+        let mut seen = HashSet::from([path.clone()]);
         let mut next = Some(path);
         while let Some(path) = next {
             let body = self.call(&Call::get(path)).await.map_err(of_read)?;
-            let Some(rows) = body.get("records").and_then(Value::as_array) else {
-                return Err(unexpected("the answer to a query"));
-            };
+            let rows = rows_of(&body)?;
             for row in rows {
                 records.push(Some(record(columns, row)?));
             }
-            next = match body.get("nextRecordsUrl").and_then(Value::as_str) {
-                Some(url) if !is_done(&body) => Some(own_path(url)?),
-                _ => None,
-            };
+            next = next_page(&body)?;
+            // A query that leads back to where it was, or on without end, would never be read to its end.
+            if next.as_ref().is_some_and(|path| rows.is_empty() || !seen.insert(path.clone())) {
+                return Err(unexpected("the address of a query's next page"));
+            }
+            match total(&body) {
+                Some(total) if next.is_none() && records.len() < total => return Err(incomplete()),
+                Some(total) if records.len() <= total.min(MOST_RECORDS) => {}
+                None if next.is_none() => {}
+                _ => return Err(unexpected("the number of a query's records")),
+            }
         }
         Ok(records)
+    }
+}
+
+fn rows_of(body: &Value) -> Result<&Vec<Value>, Fault> {
+    let rows = body.get("records").and_then(Value::as_array);
+    rows.ok_or_else(|| unexpected("the answer to a query"))
+}
+
+/// How many records a query has in all its pages (REST API guide, Query).
+fn total(body: &Value) -> Option<usize> {
+    body.get("totalSize").and_then(Value::as_u64).and_then(|total| usize::try_from(total).ok())
+}
+
+/// Fewer records than the query has: the others would be taken for deleted, or never be seen. Asked anew it is another
+/// query, in case that some went away while its pages were read.
+fn incomplete() -> Fault {
+    let message = "the answer to a query has fewer records than it says";
+    Fault::new(FaultKind::Transient, "INCOMPLETE_ANSWER", message)
+}
+
+/// Where a query goes on; nothing behind its last page, which has to be told as such.
+fn next_page(body: &Value) -> Result<Option<String>, Fault> {
+    match (is_done(body)?, body.get("nextRecordsUrl").and_then(Value::as_str)) {
+        (true, _) => Ok(None),
+        (false, Some(url)) => own_path(url).map(Some),
+        (false, None) => Err(unexpected("the address of a query's next page")),
     }
 }
 
@@ -279,19 +319,23 @@ fn since_then(since: &Mark) -> Result<String, Fault> {
 
 /// The first page of an answer to such a query; more follows from its last record on.
 pub(crate) fn page(columns: &[Column], body: &Value) -> Result<Page, Fault> {
-    let Some(rows) = body.get("records").and_then(Value::as_array) else {
-        return Err(unexpected("the answer to a query"));
-    };
+    let rows = rows_of(body)?;
     let records = rows.iter().map(|row| record(columns, row)).collect::<Result<Vec<_>, _>>()?;
-    let more = records.len() >= PAGE || !is_done(body);
+    let done = is_done(body)?;
+    if done && total(body).is_some_and(|total| records.len() < total) {
+        return Err(incomplete());
+    }
+    let more = records.len() >= PAGE || !done;
     if more && records.is_empty() {
         return Err(unexpected("a page without records and with more behind it"));
     }
     Ok(Page { records, more })
 }
 
-pub(crate) fn is_done(body: &Value) -> bool {
-    body.get("done").and_then(Value::as_bool).unwrap_or(true)
+/// Taken for the last page where nothing is said, what is behind it would be lost.
+pub(crate) fn is_done(body: &Value) -> Result<bool, Fault> {
+    let done = body.get("done").and_then(Value::as_bool);
+    done.ok_or_else(|| unexpected("the answer to a query"))
 }
 
 fn complete(records: Vec<Option<Record>>) -> Vec<Record> {

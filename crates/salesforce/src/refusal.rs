@@ -55,8 +55,9 @@ pub(crate) fn of_body(status: StatusCode, body: &Value) -> Fault {
 pub(crate) fn of_entry(entry: &Value) -> Fault {
     let code = text(entry, &["errorCode", "statusCode", "error"]).unwrap_or("UNKNOWN_ERROR");
     let message = text(entry, &["message", "error_description"]).unwrap_or_default();
+    let shown = if message.is_empty() { "the org gives no reason" } else { message };
     let mut fault =
-        Fault::new(codes::kind(code, message), short(code, 100), short(message, LONGEST_MESSAGE));
+        Fault::new(codes::kind(code, message), short(code, 100), short(shown, LONGEST_MESSAGE));
     if let Some(fields) = entry.get("fields").and_then(Value::as_array) {
         fault.about.fields =
             fields.iter().filter_map(Value::as_str).map(|f| short(f, 255)).take(100).collect();

@@ -139,3 +139,12 @@ fn a_long_message_is_cut_between_characters() {
     );
     assert_eq!(fault.message.chars().count(), 1001);
 }
+
+#[test]
+fn a_refusal_without_a_reason_says_so() {
+    for entry in [json!(null), json!({"statusCode": "X"}), json!({"message": 7}), json!([])] {
+        let fault = of_entry(&entry);
+        assert_eq!(fault.message, "the org gives no reason", "{entry}");
+        assert_eq!(fault.kind, FaultKind::Refused, "{entry}");
+    }
+}

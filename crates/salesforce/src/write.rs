@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use connector::{Before, Column, Done, Fault, FaultKind, Kind, Outcome, Record, Write, WriteBatch};
 use egress::{Method, StatusCode};
@@ -72,6 +72,7 @@ impl Salesforce {
                 }
             }
         }
+        refuse_doubles(&mut results);
         let missing = || Err(Fault::new(FaultKind::Defect, "NOT_SENT", "a record was forgotten"));
         let outcomes = results.into_iter().zip(befores);
         Ok(outcomes
@@ -201,7 +202,12 @@ fn queried(
     body: &Value,
 ) -> Option<HashMap<String, Option<Record>>> {
     let records = page(columns, body).ok()?.records;
-    let missing = ids.into_iter().filter(|_| is_done(body)).map(|id| (id, None));
+    let done = is_done(body).ok()?;
+    let asked: HashSet<&str> = ids.iter().map(String::as_str).collect();
+    if records.iter().any(|record| !asked.contains(record.id.as_str())) {
+        return None;
+    }
+    let missing = ids.into_iter().filter(|_| done).map(|id| (id, None));
     let mut before: HashMap<String, Option<Record>> = missing.collect();
     before.extend(records.into_iter().map(|record| (record.id.clone(), Some(record))));
     Some(before)
@@ -287,19 +293,38 @@ fn result(
         }
         None => return Err(unclear(None)),
     }
+    let told = row.get("id").and_then(Value::as_str).map(id::long);
+    // Of another record, it is the answer to another write.
+    if told.as_ref().is_some_and(|told| item.id.as_ref().is_some_and(|id| id != told)) {
+        return Err(unclear(None));
+    }
     let id = || {
-        let id = item.id.clone().or_else(|| row.get("id")?.as_str().map(id::long));
-        id.filter(|id| id::is_id(id)).ok_or_else(|| unclear(None))
+        let id = item.id.clone().or(told).filter(|id| id::is_id(id));
+        id.ok_or_else(|| unclear(None))
     };
     Ok(match step.verb {
         Verb::Delete => Done::Deleted,
         Verb::Update => Done::Updated { id: id()? },
         Verb::Create => Done::Created { id: id()? },
-        Verb::Upsert(_) => match row.get("created").and_then(Value::as_bool) {
-            Some(true) => Done::Created { id: id()? },
-            _ => Done::Updated { id: id()? },
+        Verb::Upsert(_) => match row.get("created") {
+            Some(Value::Bool(true)) => Done::Created { id: id()? },
+            Some(Value::Bool(false)) | None => Done::Updated { id: id()? },
+            Some(_) => return Err(unclear(None)),
         },
     })
+}
+
+/// One id for two records: nobody knows whose it is.
+fn refuse_doubles(results: &mut [Option<Result<Done, Fault>>]) {
+    let mut places: HashMap<String, Vec<usize>> = HashMap::new();
+    for (place, result) in results.iter().enumerate() {
+        if let Some(Ok(Done::Created { id } | Done::Updated { id })) = result {
+            places.entry(id.clone()).or_default().push(place);
+        }
+    }
+    for place in places.into_values().filter(|places| places.len() > 1).flatten() {
+        results[place] = Some(Err(unclear(None)));
+    }
 }
 
 /// The same code means one thing of the record itself and another of a record that it points to.

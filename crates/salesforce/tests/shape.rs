@@ -260,11 +260,8 @@ async fn two_hundred_of_one_kind_are_a_plain_request() {
             (asked.method.as_str(), asked.path.as_str()),
             ("POST", "/services/data/v62.0/composite/sobjects")
         );
-        Reply::Json(
-            200,
-            json!(vec![json!({"id": "001000000000001AAA", "success": true, "errors": []}); 200])
-                .to_string(),
-        )
+        let result = |n| json!({"id": format!("001{n:012}AAA"), "success": true, "errors": []});
+        Reply::Json(200, (0..200).map(result).collect::<Value>().to_string())
     })
     .await;
     let create = Write::Create { identity: None, fields: vec![(0, Some("x".into()))] };

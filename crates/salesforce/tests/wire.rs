@@ -259,8 +259,8 @@ async fn the_next_page_is_a_path_of_the_org_or_nothing() {
 async fn pages_that_come_in_pieces_are_one_page() {
     let server = Server::with_login(|number, asked| {
         let page = match number {
-            0 => json!({"done": false, "nextRecordsUrl": "/services/data/v62.0/query/01g-1", "records": [row(ONE)]}),
-            _ => json!({"done": true, "records": [row("001000000000002AAA")]}),
+            0 => json!({"totalSize": 2, "done": false, "nextRecordsUrl": "/services/data/v62.0/query/01g-1", "records": [row(ONE)]}),
+            _ => json!({"totalSize": 2, "done": true, "records": [row("001000000000002AAA")]}),
         };
         assert!(number == 0 || asked.path == "/services/data/v62.0/query/01g-1");
         Reply::Json(200, page.to_string())
@@ -406,4 +406,47 @@ async fn names_that_are_none_never_reach_the_org() {
         assert!(client.find("Account", &[], name, &["x".into()]).await.is_err());
     }
     assert!(server.asked().is_empty());
+}
+
+/// Records that an answer leaves out would be taken for deleted.
+#[tokio::test]
+async fn a_query_that_is_not_told_to_its_end_is_a_fault() {
+    let next = "/services/data/v62.0/query/01g-1";
+    let columns = [
+        name(),
+        vec![Column {
+            name: "Parent.Key__c".into(),
+            lookup: Some("ParentId".into()),
+            ..Column::default()
+        }],
+    ]
+    .concat();
+    let row = |id: &str| {
+        let mut row = row(id);
+        row["Parent"] = Value::Null;
+        row
+    };
+    let one = [row(ONE)];
+    for (body, code) in [
+        (json!({"totalSize": 1, "records": one}), "UNEXPECTED_ANSWER"),
+        (json!({"totalSize": 1, "done": "yes", "records": one}), "UNEXPECTED_ANSWER"),
+        (json!({"totalSize": 2, "done": false, "records": one}), "UNEXPECTED_ANSWER"),
+        (json!({"totalSize": 2, "done": true, "records": one}), "INCOMPLETE_ANSWER"),
+        (json!({"totalSize": 0, "done": true, "records": one}), "UNEXPECTED_ANSWER"),
+        // Round and round.
+        (
+            json!({"totalSize": 9, "done": false, "nextRecordsUrl": next, "records": one}),
+            "UNEXPECTED_ANSWER",
+        ),
+        (
+            json!({"totalSize": 1, "done": true, "records": [row("001000000000009AAA")]}),
+            "UNEXPECTED_ANSWER",
+        ),
+    ] {
+        let text = body.to_string();
+        let server = Server::with_login(move |_, _| Reply::Json(200, text.clone())).await;
+        let ids = [ONE.to_owned(), "001000000000002AAA".to_owned()];
+        let fault = server.client().fetch("Account", &columns, &ids).await.expect_err("a fault");
+        assert_eq!(fault.code, code, "{body}");
+    }
 }

@@ -5,6 +5,7 @@ mod scripted;
 use connector::{Before, Column, Connector, Done, FaultKind, Kind, Outcome, Write, WriteBatch};
 use scripted::{Reply, Server, client};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const ONE: &str = "001000000000001AAA";
 
@@ -54,9 +55,16 @@ fn kinds(outcomes: &[Outcome]) -> Vec<Option<FaultKind>> {
 
 /// Successes for as many records as a collections request holds.
 fn carried_out(body: &str) -> Value {
+    static CREATED: AtomicUsize = AtomicUsize::new(1);
     let body: Value = serde_json::from_str(body).expect("JSON");
-    let records = body["records"].as_array().expect("records").len();
-    json!(vec![json!({"id": ONE, "success": true, "errors": []}); records])
+    let records = body["records"].as_array().expect("records").iter();
+    records
+        .map(|record| {
+            let new = || format!("001{:012}AAA", CREATED.fetch_add(1, Ordering::Relaxed));
+            let id = record["id"].as_str().map_or_else(new, str::to_owned);
+            json!({"id": id, "success": true, "errors": []})
+        })
+        .collect()
 }
 
 #[tokio::test]
@@ -121,7 +129,7 @@ async fn a_write_after_a_dead_session_is_sent_once_more_and_no_oftener() {
     })
     .await;
     let outcomes = server.client().write(&creates(1)).await.expect("outcomes");
-    assert_eq!(outcomes[0].result, Ok(Done::Created { id: ONE.into() }));
+    assert!(matches!(outcomes[0].result, Ok(Done::Created { .. })), "{outcomes:?}");
     assert_eq!((server.logins(), server.asked().len()), (2, 4));
 }
 
@@ -215,7 +223,7 @@ async fn what_a_query_has_not_told_of_a_record_is_not_known() {
                 "attributes": {"type": "Account"}, "Id": "001000000000000AAA",
                 "SystemModstamp": "2026-05-01T07:25:37.000+0000", "Name": "a", "Parent": {"Key__c": "k"},
             });
-            let found = json!({"totalSize": 2, "done": done, "records": [one]});
+            let found = json!({"totalSize": if done { 1 } else { 2 }, "done": done, "records": [one]});
             let written = carried_out(&writing["body"].to_string());
             let part = |body: Value, id: &str| json!({"body": body, "httpStatusCode": 200, "referenceId": id});
             let parts = [part(found, "before"), part(written, "step0")];
@@ -230,5 +238,18 @@ async fn what_a_query_has_not_told_of_a_record_is_not_known() {
         assert_eq!(record.values, [Some("a".to_owned()), Some("k".to_owned())]);
         let unknown = if done { Before::Missing } else { Before::NotRead };
         assert_eq!(outcomes[1].before, unknown);
+    }
+}
+
+/// The results of a request stand in the order of its records, and each says whose it is.
+#[tokio::test]
+async fn a_result_that_is_that_of_another_record_leaves_open_what_was_written() {
+    let result = |id: &str| json!({"id": id, "success": true, "errors": []});
+    let (one, two) = ("001000000000000AAA", "001000000000001AAA");
+    for (batch, ids) in [(updates(2, false), [two, one]), (creates(2), [one, one])] {
+        let body = json!([result(ids[0]), result(ids[1])]).to_string();
+        let server = Server::with_login(move |_, _| Reply::Json(200, body.clone())).await;
+        let outcomes = server.client().write(&batch).await.expect("outcomes");
+        assert_eq!(kinds(&outcomes), [Some(FaultKind::Ambiguous); 2], "{outcomes:?}");
     }
 }

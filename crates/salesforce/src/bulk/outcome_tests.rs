@@ -148,7 +148,7 @@ fn errors_are_read_by_their_grammar() {
         ),
         ("INVALID_FIELD:why:A__c,B__c --", "INVALID_FIELD", "why", vec!["A__c", "B__c"]),
         ("X:a: not a field --", "X", "a: not a field --", vec![]),
-        ("", "UNKNOWN_ERROR", "", vec![]),
+        ("", "UNKNOWN_ERROR", "the org gives no reason", vec![]),
     ] {
         let fault = refused(text);
         assert_eq!((fault.code.as_str(), fault.message.as_str()), (code, message), "{text}");

@@ -38,6 +38,8 @@ pub(crate) enum Reply {
     Json(u16, String),
     Html(u16, String),
     With(u16, Vec<(&'static str, String)>, String),
+    /// An answer as it goes over the wire, head and all.
+    Raw(Vec<u8>),
     /// The connection ends without an answer.
     Cut,
     /// Nothing comes, and the connection stays.
@@ -138,6 +140,11 @@ async fn serve(
         }
         Reply::Html(status, body) => (status, vec![("content-type", "text/html".into())], body),
         Reply::With(status, headers, body) => (status, headers, body),
+        Reply::Raw(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            let _ = stream.shutdown().await;
+            return;
+        }
         Reply::Cut => return,
         Reply::Silence => return tokio::time::sleep(Duration::from_secs(5)).await,
     };
