@@ -93,7 +93,15 @@ fn is_plain(plan: &Plan, local: Side) -> Result<bool, Failure> {
     let table = plan.side(local);
     let evaluated =
         plan.fields.iter().flat_map(|f| &f.how).flatten().any(|how| how.is_expression());
-    if evaluated || !plan.flows_from(local.other()) {
+    let (l, r) = (local as usize, local.other() as usize);
+    // What a row is paired by has to be in the row: else no index tells of another one that has it.
+    let told = plan.match_on.iter().all(|&(source, target)| {
+        let (own, theirs) = if local == Side::Source { (source, target) } else { (target, source) };
+        plan.fields
+            .iter()
+            .any(|f| f.column[l] == Some(own) && f.column[r] == Some(theirs) && f.how[r].is_some())
+    });
+    if evaluated || !told || !plan.flows_from(local.other()) {
         return Ok(false);
     }
     let matched: Vec<String> = plan

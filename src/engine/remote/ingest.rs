@@ -174,9 +174,13 @@ impl Sync {
             if job.sent.is_empty() {
                 let (number, handle) = (job.number, job.handle.clone());
                 ingest.jobs.retain(|job| job.number != number);
-                // Only then is it forgotten here.
+                // Only then is it forgotten, here and, once that cannot be taken back, over there.
                 let settled = self.settle_written(epoch, shapes, sent, outcomes);
                 self.forget_job(&handle)?;
+                flush();
+                if let Some(state) = &mut self.remote {
+                    state.call(Request::Job(Ask::End(handle)), Purpose::IngestJob(0));
+                }
                 return settled.map(|()| true);
             }
             return self.settle_written(epoch, shapes, sent, outcomes).map(|()| true);
@@ -292,8 +296,6 @@ impl Sync {
                 if outcomes.len() == job.sent.len() && !outcomes.is_empty() =>
             {
                 job.outcomes = outcomes;
-                let ask = Ask::End(job.handle.clone());
-                state.call(Request::Job(ask), Purpose::IngestJob(0));
             }
             told => {
                 if let Told::Refused(fault) | Told::State(BulkState::Failed(fault)) = told {
