@@ -135,7 +135,7 @@ unsafe fn read(relation: pg_sys::Relation) -> Option<(Captured, bool)> {
         for position in 0..(*descriptor).natts {
             let attribute = segments::attribute(descriptor, position);
             let name = border::inwards_from((*attribute).attname.data.as_ptr());
-            if (*attribute).attisdropped || !holds(&watched, &name) {
+            if (*attribute).attisdropped || !watched.holds(&name) {
                 continue;
             }
             columns.push(shape::Column {
@@ -164,12 +164,6 @@ unsafe fn read(relation: pg_sys::Relation) -> Option<(Captured, bool)> {
         let reach = shape.columns.iter().map(|c| i32::from(c.attnum)).max().unwrap_or(0);
         Some((Captured { shape: id, reach, columns, sole: watched.sole, log }, fresh))
     }
-}
-
-/// Does some sync want to see this column?
-fn holds(watched: &Watched, name: &str) -> bool {
-    watched.columns.as_ref().is_none_or(|c| c.iter().any(|n| n == name))
-        || watched.keys.iter().any(|k| k == name)
 }
 
 /// What `sync._capture` says of a table or, for a partition, of the nearest registered ancestor.

@@ -87,7 +87,7 @@ pub fn apply<'b>(
 }
 
 /// The fields an INSERT into a side fills.
-fn inserted_fields(plan: &Plan, side: Side) -> Vec<usize> {
+pub(super) fn inserted_fields(plan: &Plan, side: Side) -> Vec<usize> {
     (0..plan.fields.len())
         .filter(|&i| {
             plan.fields[i].how[side.other() as usize].is_some()
@@ -96,7 +96,7 @@ fn inserted_fields(plan: &Plan, side: Side) -> Vec<usize> {
         .collect()
 }
 
-fn written<'p>(plan: &'p Plan, side: Side, fields: &[usize]) -> Vec<&'p Column> {
+pub(super) fn written<'p>(plan: &'p Plan, side: Side, fields: &[usize]) -> Vec<&'p Column> {
     fields
         .iter()
         .filter_map(|&i| plan.fields[i].column[side as usize].map(|c| &plan.side(side).columns[c]))

@@ -265,10 +265,7 @@ impl<'p> Links<'p> {
             }
             link = None;
         }
-        let finder = match (side, &mut self.by_remote) {
-            (Side::Target, Some(by_remote)) => by_remote,
-            _ => &mut self.by_key,
-        };
+        let finder = self.finder(side);
         finder.each(key, |found| {
             link = read(found);
             link.as_ref().is_none_or(|l| l.deleted)
@@ -285,10 +282,7 @@ impl<'p> Links<'p> {
         let Some(first) = keys.first() else { return false };
         let same_key = self.plan.same_key;
         let column = if side == Side::Source || same_key { KEY } else { REMOTE };
-        let finder = match (side, &mut self.by_remote) {
-            (Side::Target, Some(by_remote)) => by_remote,
-            _ => &mut self.by_key,
-        };
+        let finder = self.finder(side);
         let mut beyond = true;
         finder.last(|found| found.with_bytes(column, |last| beyond = *first > last));
         if beyond {
@@ -312,6 +306,14 @@ impl<'p> Links<'p> {
         self.places.note(self.mark(Side::Source, key), tid);
         if !self.plan.same_key {
             self.places.note(self.mark(Side::Target, remote), tid);
+        }
+    }
+
+    /// Looks links up by the key that they have on this side.
+    fn finder(&mut self, side: Side) -> &mut Finder {
+        match (side, &mut self.by_remote) {
+            (Side::Target, Some(by_remote)) => by_remote,
+            _ => &mut self.by_key,
         }
     }
 

@@ -230,6 +230,14 @@ pub struct Watched {
     pub sole: i32,
 }
 
+impl Watched {
+    /// Does some sync want to see this column?
+    pub fn holds(&self, name: &str) -> bool {
+        self.columns.as_ref().is_none_or(|c| c.iter().any(|n| n == name))
+            || self.keys.iter().any(|k| k == name)
+    }
+}
+
 /// What `sync._capture` says of a table, if it is there.
 pub fn capture_entry(log: &LogRelations, relation: Oid) -> Option<Watched> {
     // SAFETY: opened, scanned and closed here; the tuple is read before the scan ends.

@@ -26,6 +26,10 @@ const READS: [&str; 5] = [
     "INSUFFICIENT_ACCESS",
 ];
 
+/// What is refused is tried again soon, and often.
+const QUICK: &str = r#"{"error_handling": {"retry_strategy": {"max_attempts": 1000, "initial_delay_seconds": 0.1, "backoff_factor": 1.1}},
+        "delete_limit": 1000000}"#;
+
 fn options() -> Options {
     Options { daily_limit: 10_000_000, ..Options::default() }
 }
@@ -92,9 +96,7 @@ fn round(c: &mut Client, org: &LocalOrg, name: &str, faults: Vec<FaultRule>) -> 
 }
 
 fn share(number: usize) {
-    let quick = r#"{"error_handling": {"retry_strategy": {"max_attempts": 1000, "initial_delay_seconds": 0.1, "backoff_factor": 1.1}},
-        "delete_limit": 1000000}"#;
-    let (org, _cluster, mut c) = accounts(options(), quick);
+    let (org, _cluster, mut c) = accounts(options(), QUICK);
     let some: usize = 4 * FaultRule::names().count();
     run(
         &mut c,
@@ -166,9 +168,7 @@ fn every_error_by_name_4() {
 
 #[test]
 fn every_other_fault() {
-    let quick = r#"{"error_handling": {"retry_strategy": {"max_attempts": 1000, "initial_delay_seconds": 0.1, "backoff_factor": 1.1}},
-        "delete_limit": 1000000}"#;
-    let (org, _cluster, mut c) = accounts(options(), quick);
+    let (org, _cluster, mut c) = accounts(options(), QUICK);
     run(
         &mut c,
         "INSERT INTO accounts (account_name) SELECT 'n' || i FROM generate_series(1, 200) i",

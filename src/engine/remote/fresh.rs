@@ -4,6 +4,7 @@
 
 use super::{State, values};
 use crate::capture;
+use crate::engine::apply;
 use crate::engine::link::{self, Links};
 use crate::engine::plan::{Column, Plan};
 use crate::engine::queue::{self, Marks};
@@ -223,9 +224,7 @@ fn insert<'b>(
     let (r, l) = (remote as usize, local as usize);
     let (from, table) = (plan.side(remote), plan.side(local));
     let (_, highest_remote) = unlinked(plan, fresh.highest.as_ref(), places, remote, remote_keys)?;
-    let fields: Vec<usize> = (0..plan.fields.len())
-        .filter(|&i| plan.fields[i].how[r].is_some() && plan.fields[i].column[l].is_some())
-        .collect();
+    let fields = apply::inserted_fields(plan, local);
     let mut rows = Vec::with_capacity(records.len());
     for record in records {
         let row = values::row(bump, from, &record.id, &record.values)?;
@@ -240,11 +239,8 @@ fn insert<'b>(
         }
         rows.push(row);
     }
-    let written: Vec<&Column> = fields
-        .iter()
-        .filter_map(|&i| plan.fields[i].column[l].map(|c| &table.columns[c]))
-        .collect();
-    let results: Vec<&Column> = table.key_columns().chain(written.iter().copied()).collect();
+    let written = apply::written(plan, local, &fields);
+    let results: Vec<&Column> = table.key_columns().chain(written).collect();
     let statement = fresh.statement.get_or_insert_with(|| prepare(plan, remote, &fields, &results));
     capture::set_origin(plan.origin(local));
     capture::begin_quiet_statement();

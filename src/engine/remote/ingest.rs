@@ -72,6 +72,11 @@ impl Ingest {
         self.gathered.len() >= MOST || self.bytes >= MOST_BYTES
     }
 
+    fn take_gathered(&mut self) -> Vec<Sent> {
+        (self.bytes, self.since) = (0, None);
+        std::mem::take(&mut self.gathered)
+    }
+
     /// Jobs of an earlier worker, with the intents that they carry; the others are returned.
     pub fn take_up(&mut self, stored: Vec<Stored>, sent: Vec<Sent>) -> Vec<Sent> {
         let mut rest = sent;
@@ -319,13 +324,6 @@ impl Sync {
             );
             Ok(())
         })
-    }
-}
-
-impl Ingest {
-    fn take_gathered(&mut self) -> Vec<Sent> {
-        (self.bytes, self.since) = (0, None);
-        std::mem::take(&mut self.gathered)
     }
 }
 

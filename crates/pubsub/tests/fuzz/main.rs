@@ -5,11 +5,12 @@
 //! are spoiled.
 
 mod event;
+#[path = "../../../salesforce/tests/fuzz/random.rs"]
 mod random;
 mod server;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use connector::Secret;
 use egress::{Policy, Rules};
@@ -236,11 +237,7 @@ fn wrong(holds: Holds, events: &[Event], trouble: Option<&Trouble>) -> Option<St
 
 #[tokio::test]
 async fn a_wrong_stream_ends_and_tells_nothing_that_was_not_sent() {
-    let variable = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    let lot = || SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64;
-    let seed: u64 = variable("SYNC_EXT_SEED").unwrap_or_else(lot);
-    let cases = variable("SYNC_EXT_FUZZ").unwrap_or(CASES);
-    let mut random = Random::new(seed);
+    let (seed, cases, mut random) = Random::of_environment(CASES);
     let playing = Arc::new(Mutex::new(script(&sent())));
     let port = serve(Arc::clone(&playing)).await;
     let allowed_hosts = format!("127.0.0.1:{port}");

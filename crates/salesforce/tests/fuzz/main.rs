@@ -12,7 +12,7 @@ mod scripted;
 mod spoil;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use connector::{
     BulkJob, ChangesOf, Column, Connector, Fault, Identity, Kind, Mark, Write, WriteBatch,
@@ -43,17 +43,8 @@ struct Script {
 
 #[tokio::test]
 async fn a_wrong_answer_is_told_as_such() {
-    let variable = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    let lot = || SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64;
-    let seed: u64 = variable("SYNC_EXT_SEED").unwrap_or_else(lot);
-    let cases = variable("SYNC_EXT_FUZZ").unwrap_or(CASES);
-    let script = Script {
-        random: Random::new(seed),
-        whole: 0,
-        login: false,
-        spoiled: None,
-        upload: String::new(),
-    };
+    let (seed, cases, random) = Random::of_environment(CASES);
+    let script = Script { random, whole: 0, login: false, spoiled: None, upload: String::new() };
     let script = Arc::new(Mutex::new(script));
     let own = Arc::clone(&script);
     let server = Server::start(move |_, asked, port| {

@@ -1,9 +1,14 @@
+use std::time::SystemTime;
+
 /// Numbers by chance that one number tells again (splitmix64).
 pub(crate) struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+    /// From the seed and for the number of cases that the environment says, or a seed by lot and so many cases.
+    pub(crate) fn of_environment(cases: u64) -> (u64, u64, Self) {
+        let lot = || SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64;
+        let seed = variable("SYNC_EXT_SEED").unwrap_or_else(lot);
+        (seed, variable("SYNC_EXT_FUZZ").unwrap_or(cases), Self(seed))
     }
 
     fn next(&mut self) -> u64 {
@@ -22,4 +27,8 @@ impl Random {
     pub(crate) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
