@@ -90,7 +90,7 @@ impl Worker {
             }
         }
         let slow =
-            family.iter().any(|id| self.syncs.get(id).is_some_and(|s| s.effort.was_slow(RECENT)));
+            family.iter().any(|id| self.syncs.get(id).is_some_and(|s| s.effort.is_slow(RECENT)));
         let name = transaction(|| {
             Ok(sql::one("SELECT pg_catalog.current_database()", &[]).unwrap_or_default())
         })?;
@@ -159,7 +159,7 @@ impl Worker {
             return Ok(());
         }
         let slow = self.took_over_slow.is_some_and(|at| at.elapsed() < KEEP_SLOW)
-            || self.syncs.values().any(|s| s.effort.was_slow(KEEP_SLOW));
+            || self.syncs.values().any(|s| s.effort.is_slow(KEEP_SLOW));
         let idle = self.idle_since.get_or_insert_with(Instant::now).elapsed();
         if idle < if slow { KEEP_SLOW } else { LINGER } {
             return Ok(());

@@ -9,6 +9,9 @@ pub struct Effort {
     busy: Duration,
     /// When a piece of its work last took too long for the others to wait for it.
     slow: Option<Instant>,
+    /// Pieces of work so far, and those of them that took too long; both fade.
+    pieces: u32,
+    slow_pieces: u32,
 }
 
 /// A sync that has been at work for so long is better served by a worker of its own.
@@ -17,12 +20,25 @@ const LONG_WORK: Duration = Duration::from_millis(500);
 /// So is one of which a single piece takes longer than this.
 const SLOW_PIECE: Duration = Duration::from_millis(100);
 
+/// What only looked whether there is anything to do takes less.
+const NOTHING: Duration = Duration::from_millis(1);
+
+/// The last pieces of work that count for what is to be expected of the next.
+const MEMORY: u32 = 64;
+
 impl Effort {
     /// A piece of work took so long; `more`: and is not the last.
     pub fn note(&mut self, took: Duration, more: bool) {
         self.busy = if more { self.busy + took } else { Duration::ZERO };
         if took > SLOW_PIECE {
             self.slow = Some(Instant::now());
+        }
+        if took > NOTHING {
+            self.pieces += 1;
+            self.slow_pieces += u32::from(took > SLOW_PIECE);
+        }
+        if self.pieces == MEMORY {
+            (self.pieces, self.slow_pieces) = (MEMORY / 2, self.slow_pieces / 2);
         }
     }
 
@@ -31,8 +47,12 @@ impl Effort {
         self.busy > LONG_WORK || self.was_slow(time)
     }
 
-    /// Was a piece of its work slow in the last `time`?
-    pub fn was_slow(&self, time: Duration) -> bool {
+    /// Was its work slow in the last `time`, and not only once while the machine was busy?
+    pub fn is_slow(&self, time: Duration) -> bool {
+        self.was_slow(time) && self.slow_pieces * 2 >= self.pieces
+    }
+
+    fn was_slow(&self, time: Duration) -> bool {
         self.slow.is_some_and(|at| at.elapsed() < time)
     }
 }
