@@ -41,6 +41,15 @@ pub(crate) struct Item {
     pub(crate) id: Option<String>,
     pub(crate) record: Value,
     bytes: usize,
+    quotes: bool,
+}
+
+impl Item {
+    /// Has it a text that a composite request would take for a reference to another of its parts, `@{…}` (REST API
+    /// guide, composite)?
+    pub(crate) fn quotes(&self) -> bool {
+        self.quotes
+    }
 }
 
 /// Records of one operation that go in one request of the collections API.
@@ -50,12 +59,29 @@ pub(crate) struct Step {
     pub(crate) items: Vec<Item>,
 }
 
+impl Step {
+    /// Can it not be a part of a composite request?
+    fn stands_alone(&self) -> bool {
+        self.items.iter().any(Item::quotes)
+    }
+}
+
 /// Steps that go in one call.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CallPlan {
     pub(crate) steps: Vec<Step>,
     /// Are the records read first?
     pub(crate) read: bool,
+}
+
+impl CallPlan {
+    /// The step that is a request of its own, since it cannot be or need not be a part of one.
+    pub(crate) fn alone(&self) -> Option<&Step> {
+        match self.steps.as_slice() {
+            [step] if !self.read || step.stands_alone() => Some(step),
+            _ => None,
+        }
+    }
 }
 
 /// How a batch is cut into calls.
@@ -76,18 +102,21 @@ impl Plan {
             MOST_IN_ONE_CALL
         };
         let mut refused = Vec::new();
-        let mut groups: Vec<(Verb, Vec<Item>)> = Vec::new();
+        let mut groups: Vec<((Verb, bool), Vec<Item>)> = Vec::new();
         for (place, write) in batch.writes.iter().enumerate() {
             match prepare(batch, place, write) {
-                Ok((verb, item)) => match groups.iter_mut().find(|(of, _)| *of == verb) {
-                    Some((_, items)) => items.push(item),
-                    None => groups.push((verb, vec![item])),
-                },
+                Ok((verb, item)) => {
+                    let of = (verb, item.quotes);
+                    match groups.iter_mut().find(|(group, _)| *group == of) {
+                        Some((_, items)) => items.push(item),
+                        None => groups.push((of, vec![item])),
+                    }
+                }
                 Err(fault) => refused.push((place, fault)),
             }
         }
         groups.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let steps = groups.into_iter().flat_map(|(verb, items)| cut(verb, items, most_read));
+        let steps = groups.into_iter().flat_map(|((verb, _), items)| cut(verb, items, most_read));
         Ok(Self { calls: pack(steps, batch.read_before, most_read), refused, splits: 0 })
     }
 
@@ -134,7 +163,8 @@ pub(crate) fn prepare(
         Write::Delete { id } => (Verb::Delete, Some(own_id(id)?)),
     };
     let bytes = size(&record);
-    Ok((verb, Item { place, id, record: Value::Object(record), bytes }))
+    let record = Value::Object(record);
+    Ok((verb, Item { place, id, quotes: quotes(&record), record, bytes }))
 }
 
 fn put(
@@ -213,6 +243,14 @@ fn size(record: &Map<String, Value>) -> usize {
     record.iter().map(|(name, value)| name.len() + 6 + of(value)).sum()
 }
 
+fn quotes(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains("@{"),
+        Value::Object(fields) => fields.values().any(quotes),
+        _ => false,
+    }
+}
+
 /// Is the state of the records of such a step read first, if that of any is?
 fn is_read(verb: &Verb) -> bool {
     matches!(verb, Verb::Delete | Verb::Update)
@@ -248,7 +286,8 @@ fn pack(
         let more: usize = step.items.iter().map(|item| item.bytes).sum();
         let reads = read_before && is_read(&step.verb);
         let items = if reads { step.items.len() } else { 0 };
-        if let Some(call) = calls.back_mut() {
+        let joins = |call: &CallPlan| !call.steps.iter().any(Step::stands_alone);
+        if let Some(call) = calls.back_mut().filter(|call| joins(call) && !step.stands_alone()) {
             let read = call.read || reads;
             let room = MOST_COLLECTIONS - usize::from(read);
             let fits = bytes + more <= MOST_BYTES && read_items + items <= most_read;

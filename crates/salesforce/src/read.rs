@@ -138,7 +138,7 @@ impl Salesforce {
         Ok(found)
     }
 
-    async fn living_records(
+    pub(crate) async fn living_records(
         &self,
         object: &str,
         columns: &[Column],

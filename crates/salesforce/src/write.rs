@@ -83,23 +83,35 @@ impl Salesforce {
     /// Sends one call: a plain request of the collections API where that is enough, since it is
     /// simpler for the org, else a composite one.
     async fn carry(&self, batch: &WriteBatch, plan: &CallPlan) -> Result<Carried, Fault> {
-        if let ([step], false) = (plan.steps.as_slice(), plan.read) {
-            return self.carry_plain(batch, step).await;
+        match plan.alone() {
+            Some(step) => self.carry_plain(batch, step, plan.read).await,
+            None => self.carry_composite(batch, plan).await,
         }
-        self.carry_composite(batch, plan).await
     }
 
-    async fn carry_plain(&self, batch: &WriteBatch, step: &Step) -> Result<Carried, Fault> {
+    async fn carry_plain(
+        &self,
+        batch: &WriteBatch,
+        step: &Step,
+        read: bool,
+    ) -> Result<Carried, Fault> {
+        let ids: Vec<String> = step.items.iter().filter_map(|item| item.id.clone()).collect();
+        let before = if read && !ids.is_empty() {
+            let found = self.living_records(&batch.object, &batch.columns, &ids).await?;
+            Some(ids.into_iter().zip(found).collect())
+        } else {
+            None
+        };
         let (method, path, body) = self.request_of(batch, step);
         match self.send_write(Call::write(method, path, body)).await {
             Ok((body, request_id)) => {
                 let steps = vec![rows(StatusCode::OK, &body, step.items.len())];
-                Ok(Carried { before: None, steps, request_id })
+                Ok(Carried { before, steps, request_id })
             }
             Err(fault) if fault.is_of_connection() => Err(fault),
             Err(fault) => {
                 let request_id = fault.about.request_id.clone();
-                Ok(Carried { before: None, steps: vec![Err(of_step(fault))], request_id })
+                Ok(Carried { before, steps: vec![Err(of_step(fault))], request_id })
             }
         }
     }

@@ -275,3 +275,31 @@ async fn what_was_written_reads_back_as_its_canonical_form() {
         assert_eq!(read, client.canonical(column, Some(value)), "{name}");
     }
 }
+
+/// The composite API would take it for a reference to another part of the request, and refuse the whole.
+#[tokio::test]
+async fn a_text_that_looks_like_a_reference_is_a_text() {
+    const TEXT: &str = "@{step0.id} and @{nobody}";
+    let org = org();
+    let ids = seed(&org, 2);
+    let client = client(&org);
+    let writes = vec![
+        update(&ids[0], "plain"),
+        update(&ids[1], TEXT),
+        create("plain"),
+        create(TEXT),
+        upsert("@{key}", "by key"),
+    ];
+    let outcomes = client.write(&accounts(columns(), true, writes)).await.expect("outcomes");
+    for outcome in &outcomes {
+        assert!(outcome.result.is_ok(), "{outcome:?}");
+    }
+    let Before::There(before) = &outcomes[1].before else { panic!("{:?}", outcomes[1]) };
+    assert_eq!(before.values[0].as_deref(), Some("n1"));
+    let Ok(Done::Created { id }) = &outcomes[3].result else { panic!("{:?}", outcomes[3]) };
+    assert_eq!([named(&org, &ids[1]), named(&org, id)], [TEXT, TEXT]);
+    assert_eq!(
+        org.records("Account").iter().filter(|r| r["External_Id__c"] == "@{key}").count(),
+        1
+    );
+}
