@@ -27,6 +27,7 @@ pub use write::{Before, Done, Identity, Outcome, Write, WriteBatch};
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// The answer of a call, when it is there.
@@ -151,6 +152,26 @@ pub trait Connector: Send + Sync {
     /// Writes records. Exactly one outcome for each, in their order. An error of the whole says
     /// with its kind whether anything may have been carried out.
     fn write<'a>(&'a self, batch: &'a WriteBatch) -> Answer<'a, Vec<Outcome>>;
+
+    /// How many records of several objects, of which one may name another by its external id, can be written in one
+    /// request; 0: each object has requests of its own.
+    fn most_together(&self) -> usize {
+        0
+    }
+
+    /// Writes new records of several objects, parents before children whatever the order of the batches, and records
+    /// that name each other all or none: those that fail because of another are a [`FaultKind::Cascade`]. Exactly one
+    /// outcome for each, batch by batch in their order. An error of the whole as for [`Connector::write`].
+    fn write_together<'a>(
+        &'a self,
+        batches: &'a [Arc<WriteBatch>],
+    ) -> Answer<'a, Vec<Vec<Outcome>>> {
+        let _ = batches;
+        Box::pin(async {
+            let message = "this system takes one object in a request";
+            Err(Fault::new(FaultKind::Configuration, "NOT_SERVED", message))
+        })
+    }
 
     /// Can changes be had as events, as they are committed? A capability like those of
     /// [`Connector::capabilities`]; where it is not served, [`Connector::events`] is a fault.

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex as PlainMutex, MutexGuard};
+use std::sync::{Arc, Mutex as PlainMutex, MutexGuard};
 use std::time::Duration;
 
 use connector::{
@@ -17,7 +17,7 @@ use crate::poll::MOST_QUERIES;
 use crate::redact::redact;
 use crate::session::{Logins, Session};
 use crate::settings::{Credentials, Place, Settings};
-use crate::{plan, read, value};
+use crate::{graph, plan, read, value};
 
 /// One org, as one user.
 pub struct Salesforce {
@@ -224,6 +224,17 @@ impl Connector for Salesforce {
 
     fn write<'a>(&'a self, batch: &'a WriteBatch) -> Answer<'a, Vec<Outcome>> {
         Box::pin(self.write_batch(batch))
+    }
+
+    fn most_together(&self) -> usize {
+        graph::MOST_NODES
+    }
+
+    fn write_together<'a>(
+        &'a self,
+        batches: &'a [Arc<WriteBatch>],
+    ) -> Answer<'a, Vec<Vec<Outcome>>> {
+        Box::pin(self.write_graphs(batches))
     }
 
     fn serves_events(&self) -> bool {

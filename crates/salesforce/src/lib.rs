@@ -15,6 +15,7 @@ mod codes;
 mod describe;
 pub mod estimate;
 mod events;
+mod graph;
 mod id;
 mod jsonb;
 mod login;

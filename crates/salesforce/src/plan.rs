@@ -50,6 +50,10 @@ impl Item {
     pub(crate) fn quotes(&self) -> bool {
         self.quotes
     }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// Records of one operation that go in one request of the collections API.

@@ -72,7 +72,7 @@ impl Salesforce {
                 }
             }
         }
-        refuse_doubles(&mut results);
+        refuse_doubles(results.iter_mut().flatten());
         let missing = || Err(Fault::new(FaultKind::Defect, "NOT_SENT", "a record was forgotten"));
         let outcomes = results.into_iter().zip(befores);
         Ok(outcomes
@@ -176,7 +176,7 @@ impl Salesforce {
         Ok(json!({ "method": "POST", "url": url, "referenceId": "before", "body": body }))
     }
 
-    async fn send_write(&self, call: Call) -> Result<(Value, Option<String>), Fault> {
+    pub(crate) async fn send_write(&self, call: Call) -> Result<(Value, Option<String>), Fault> {
         let answer = self.answer(&call).await?;
         let request_id = refusal::request_id(&answer.headers);
         match serde_json::from_slice(&answer.body) {
@@ -277,7 +277,7 @@ fn of_step(mut fault: Fault) -> Fault {
     fault
 }
 
-fn not_sent(fault: Fault) -> Fault {
+pub(crate) fn not_sent(fault: Fault) -> Fault {
     if fault.kind == FaultKind::Ambiguous {
         return Fault::new(
             FaultKind::Transient,
@@ -289,7 +289,7 @@ fn not_sent(fault: Fault) -> Fault {
 }
 
 /// What came of one record: `{"id": …, "success": true, "errors": []}`; a failure has no id.
-fn result(
+pub(crate) fn result(
     batch: &WriteBatch,
     step: &Step,
     item: &Item,
@@ -327,15 +327,15 @@ fn result(
 }
 
 /// One id for two records: nobody knows whose it is.
-fn refuse_doubles(results: &mut [Option<Result<Done, Fault>>]) {
-    let mut places: HashMap<String, Vec<usize>> = HashMap::new();
-    for (place, result) in results.iter().enumerate() {
-        if let Some(Ok(Done::Created { id } | Done::Updated { id })) = result {
-            places.entry(id.clone()).or_default().push(place);
+pub(crate) fn refuse_doubles<'a>(results: impl Iterator<Item = &'a mut Result<Done, Fault>>) {
+    let mut by_id: HashMap<String, Vec<&'a mut Result<Done, Fault>>> = HashMap::new();
+    for result in results {
+        if let Ok(Done::Created { id } | Done::Updated { id }) = result {
+            by_id.entry(id.clone()).or_default().push(result);
         }
     }
-    for place in places.into_values().filter(|places| places.len() > 1).flatten() {
-        results[place] = Some(Err(unclear(None)));
+    for result in by_id.into_values().filter(|of_id| of_id.len() > 1).flatten() {
+        *result = Err(unclear(None));
     }
 }
 
