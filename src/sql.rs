@@ -81,14 +81,7 @@ fn run_with(statement: &str, args: &[(Oid, Option<pg_sys::Datum>)], read_only: b
     // abort of the transaction.
     unsafe {
         check(pg_sys::SPI_connect());
-        let mut types: Vec<Oid> = args.iter().map(|a| a.0).collect();
-        let mut values: Vec<pg_sys::Datum> = Vec::with_capacity(args.len());
-        let mut nulls: Vec<std::ffi::c_char> = Vec::with_capacity(args.len() + 1);
-        for &(_, datum) in args {
-            nulls.push(if datum.is_some() { b' ' } else { b'n' } as _);
-            values.push(datum.unwrap_or(pg_sys::Datum::null()));
-        }
-        nulls.push(0);
+        let (mut types, mut values, nulls) = handed_over(args);
         check(pg_sys::SPI_execute_with_args(
             text.as_ptr(),
             args.len() as i32,
@@ -102,6 +95,47 @@ fn run_with(statement: &str, args: &[(Oid, Option<pg_sys::Datum>)], read_only: b
         check(pg_sys::SPI_finish());
         rows
     }
+}
+
+/// As [`query`], for a statement that may run for each record of many: it is planned once a process.
+pub fn often(statement: &'static str, args: &[Arg<'_>]) -> Rows {
+    static mut PLANS: Vec<(&str, pg_sys::SPIPlanPtr)> = Vec::new();
+    let args: Vec<_> = args.iter().map(|a| (a.type_oid(), a.datum())).collect();
+    // SAFETY: as in `run_with`; one thread a backend, and kept plans live as long as the process.
+    unsafe {
+        check(pg_sys::SPI_connect());
+        let (mut types, mut values, nulls) = handed_over(&args);
+        let plans = &mut *(&raw mut PLANS);
+        let known = plans.iter().find(|(text, _)| std::ptr::eq(*text, statement));
+        let plan = match known {
+            Some(&(_, plan)) => plan,
+            None => {
+                let text = border::exact(statement);
+                let plan =
+                    pg_sys::SPI_prepare(text.as_ptr(), args.len() as i32, types.as_mut_ptr());
+                if plan.is_null() {
+                    check(pg_sys::SPI_result);
+                }
+                check(pg_sys::SPI_keepplan(plan));
+                plans.push((statement, plan));
+                plan
+            }
+        };
+        check(pg_sys::SPI_execute_plan(plan, values.as_mut_ptr(), nulls.as_ptr(), false, 0));
+        let rows = rows();
+        check(pg_sys::SPI_finish());
+        rows
+    }
+}
+
+type Handed = (Vec<Oid>, Vec<pg_sys::Datum>, Vec<std::ffi::c_char>);
+
+/// Types, values, and which of them are null, as SPI takes them.
+fn handed_over(args: &[(Oid, Option<pg_sys::Datum>)]) -> Handed {
+    let types = args.iter().map(|a| a.0).collect();
+    let values = args.iter().map(|a| a.1.unwrap_or(pg_sys::Datum::null())).collect();
+    let nulls = args.iter().map(|a| if a.1.is_some() { b' ' } else { b'n' } as _).collect();
+    (types, values, nulls)
 }
 
 /// Rows fetched at once where they are many.

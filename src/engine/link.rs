@@ -191,9 +191,9 @@ impl<'p> Links<'p> {
         index(plan);
         let name = partition(plan.id);
         let table = Table::open(store::relation(&name));
-        let by_key = table.finder(store::relation(&format!("{name}_key")));
+        let by_key = table.finder(store::relation(&format!("{name}_key")), 1);
         let by_remote =
-            (!plan.same_key).then(|| table.finder(store::relation(&format!("{name}_remote"))));
+            (!plan.same_key).then(|| table.finder(store::relation(&format!("{name}_remote")), 1));
         Self { plan, places, table, by_key, by_remote, layout: plan.base.id(), row: Row::default() }
     }
 

@@ -109,7 +109,7 @@ pub fn park(
     let changed = if at == i64::MIN { None } else { Some(at.to_string()) };
     sql::as_extension(|| {
         // One attempt more for what this record was refused for; being busy or early is not its fault.
-        sql::query(
+        sql::often(
             "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, attempts, changed_at, next_at, sqlstate, message, detail, hint, before, in_doubt)
              SELECT $1, $2::int2, $3, $4,
                     CASE WHEN $5 = 'review' OR ($5 = 'failed' AND $6 <= 1) THEN 'review'
@@ -158,7 +158,7 @@ pub fn park(
             ],
         );
         if !matches!(kind, "again" | "busy") {
-            sql::query(
+            sql::often(
                 "INSERT INTO sync._error (sync, side, key_text, attempt, sqlstate, message, detail, hint)
                  SELECT $1, $2::int2, $3, q.attempts, $4, $5, $6, $7 FROM sync._queue q
                   WHERE q.sync = $1 AND q.side = $2 AND q.key = $8",
@@ -182,7 +182,7 @@ pub fn park(
 pub fn settled(plan: &Plan, side: Side, key: &[u8], queued: &mut Marks) {
     if queued.take_off(mark(side, key)) {
         sql::as_extension(|| {
-            sql::query(
+            sql::often(
                 "DELETE FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3",
                 &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
             )
@@ -208,7 +208,7 @@ pub struct Waiting {
 /// Looks one record up in the queue.
 pub fn waiting(plan: &Plan, side: Side, key: &[u8]) -> Option<Waiting> {
     let rows = sql::as_extension(|| {
-        sql::read(
+        sql::often(
             "SELECT pg_catalog.encode(before, 'hex'),
                     (EXTRACT(epoch FROM changed_at) - 946684800)::numeric * 1000000
                FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3",
@@ -247,11 +247,11 @@ pub fn sent(plan: &Plan, side: Side, key: &[u8], queued: &mut Marks) {
         return;
     }
     let left = sql::as_extension(|| {
-        sql::query(
+        sql::often(
             "DELETE FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3 AND state <> 'pending'",
             &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
         );
-        sql::query(
+        sql::often(
             "SELECT 1 FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3",
             &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
         )
@@ -265,7 +265,7 @@ pub fn sent(plan: &Plan, side: Side, key: &[u8], queued: &mut Marks) {
 pub fn sending(plan: &Plan, side: Side, key: &[u8], queued: &Marks) {
     if queued.contains(mark(side, key)) {
         sql::as_extension(|| {
-            sql::query(
+            sql::often(
                 "UPDATE sync._queue SET state = 'sending' WHERE sync = $1 AND side = $2 AND key = $3",
                 &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
             )

@@ -79,6 +79,12 @@ impl Table {
         }
     }
 
+    pub fn delete(&self, tid: pg_sys::ItemPointerData) {
+        let mut tid = tid;
+        // SAFETY: as for `update`.
+        unsafe { pg_sys::CatalogTupleDelete(self.relation, &raw mut tid) };
+    }
+
     /// Reads the row that lies at a place, if this snapshot sees one there. The place is only where
     /// the row was last seen: the caller checks that it is the one he looks for.
     pub fn at(&self, tid: pg_sys::ItemPointerData, read: impl FnOnce(&Found)) {
@@ -148,18 +154,24 @@ impl Table {
         }
     }
 
-    /// Starts looking rows up by an index of this table.
-    pub fn finder(&self, index: Oid) -> Finder {
+    /// Starts looking rows up by the first so many columns of an index of this table.
+    pub fn finder(&self, index: Oid, columns: i32) -> Finder {
         // SAFETY: the index belongs to the table; the snapshot is active as long as we are.
         unsafe {
             let index = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
             let snapshot = pg_sys::GetActiveSnapshot();
             #[cfg(feature = "pg18")]
-            let scan =
-                pg_sys::index_beginscan(self.relation, index, snapshot, std::ptr::null_mut(), 1, 0);
+            let scan = pg_sys::index_beginscan(
+                self.relation,
+                index,
+                snapshot,
+                std::ptr::null_mut(),
+                columns,
+                0,
+            );
             #[cfg(not(feature = "pg18"))]
-            let scan = pg_sys::index_beginscan(self.relation, index, snapshot, 1, 0);
-            Finder { index, scan, slot: self.slot }
+            let scan = pg_sys::index_beginscan(self.relation, index, snapshot, columns, 0);
+            Finder { index, scan, columns, slot: self.slot }
         }
     }
 }
@@ -228,43 +240,77 @@ impl Inserter {
     }
 }
 
-/// Looks rows up by one bytea column, one after the other.
+/// Looks rows up by an index, one key after the other.
 pub struct Finder {
     index: pg_sys::Relation,
     scan: pg_sys::IndexScanDesc,
+    columns: i32,
     slot: *mut pg_sys::TupleTableSlot,
 }
 
 impl Finder {
-    /// Calls `read` with every row whose indexed column equals `key`, until it says stop.
+    /// Calls `read` with every row whose indexed bytea equals `key`, until it says stop.
     pub fn each(&mut self, key: &[u8], read: impl FnMut(&Found) -> bool) {
         let equal = (pg_sys::BTEqualStrategyNumber, pg_sys::F_BYTEAEQ);
-        self.scan(equal, key, pg_sys::ScanDirection::ForwardScanDirection, read);
+        self.by_bytes(equal, key, pg_sys::ScanDirection::ForwardScanDirection, read);
+    }
+
+    /// Calls `read` with every row that has this sync and this number, where those are indexed.
+    pub fn each_numbered(&mut self, sync: i32, number: i64, mut read: impl FnMut(&Found)) {
+        let equal = pg_sys::BTEqualStrategyNumber;
+        let keys = [
+            (equal, pg_sys::F_INT4EQ, Datum::from(sync)),
+            (equal, pg_sys::F_INT8EQ, Datum::from(number)),
+        ];
+        self.scan(keys, pg_sys::ScanDirection::ForwardScanDirection, |found| {
+            read(found);
+            true
+        });
     }
 
     /// Reads the row whose indexed column is the highest.
     pub fn last(&mut self, mut read: impl FnMut(&Found)) {
         // From the lowest key there is, backwards.
         let any = (pg_sys::BTGreaterEqualStrategyNumber, pg_sys::F_BYTEAGE);
-        self.scan(any, &[], pg_sys::ScanDirection::BackwardScanDirection, |found| {
+        self.by_bytes(any, &[], pg_sys::ScanDirection::BackwardScanDirection, |found| {
             read(found);
             false
         });
     }
 
-    fn scan(
+    fn by_bytes(
         &mut self,
         (strategy, function): (u32, u32),
         key: &[u8],
         direction: pg_sys::ScanDirection::Type,
+        read: impl FnMut(&Found) -> bool,
+    ) {
+        let key = key.into_datum().unwrap_or(Datum::null());
+        self.scan([(strategy, function, key)], direction, read);
+        // SAFETY: made above, and the scan is over.
+        unsafe { pg_sys::pfree(key.cast_mut_ptr::<c_void>()) };
+    }
+
+    /// `keys`: strategy, function and value for each of the first columns of the index.
+    fn scan<const N: usize>(
+        &mut self,
+        keys: [(u32, u32, Datum); N],
+        direction: pg_sys::ScanDirection::Type,
         mut read: impl FnMut(&Found) -> bool,
     ) {
-        // SAFETY: the key datum lives until the next rescan; the slot holds the row while it is read.
+        // The scan would leave out those it was not begun for.
+        assert_eq!(N as i32, self.columns, "a key of another width than the scan's");
+        let mut scan_keys = [pg_sys::ScanKeyData::default(); N];
+        // SAFETY: the values live until the scan is over; the slot holds the row while it is read.
         unsafe {
-            let key = key.into_datum().unwrap_or(Datum::null());
-            let mut scan_key = pg_sys::ScanKeyData::default();
-            pg_sys::ScanKeyInit(&raw mut scan_key, 1, strategy as u16, function.into(), key);
-            pg_sys::index_rescan(self.scan, &raw mut scan_key, 1, std::ptr::null_mut(), 0);
+            for (n, (scan_key, (strategy, function, value))) in
+                scan_keys.iter_mut().zip(keys).enumerate()
+            {
+                let column = n as pg_sys::AttrNumber + 1;
+                pg_sys::ScanKeyInit(scan_key, column, strategy as u16, function.into(), value);
+            }
+            let none = std::ptr::null_mut();
+            pg_sys::index_rescan(self.scan, scan_keys.as_mut_ptr(), N as i32, none, 0);
             while pg_sys::index_getnext_slot(self.scan, direction, self.slot) {
                 let columns = (*(*self.slot).tts_tupleDescriptor).natts;
                 pg_sys::slot_getsomeattrs_int(self.slot, columns);
@@ -273,7 +319,6 @@ impl Finder {
                     break;
                 }
             }
-            pg_sys::pfree(key.cast_mut_ptr::<c_void>());
         }
     }
 

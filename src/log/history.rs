@@ -3,9 +3,10 @@
 
 use super::batch::Entry;
 use super::segments;
-use crate::engine::store::{Inserter, Row};
+use crate::engine::store::{Found, Inserter, Row};
 use crate::settings;
 use crate::sql::{self, Arg};
+use bumpalo::Bump;
 use merge::Side;
 use pgrx::pg_sys::{self, Datum};
 use pgrx::prelude::*;
@@ -70,40 +71,98 @@ impl<'a> Line<'a> {
 
 /// Writes lines into today's partition.
 pub struct Writer {
-    table: Option<Inserter>,
-    row: Row,
+    today: Today,
     epoch: i32,
     sync: i32,
-    now: i64,
 }
 
 impl Writer {
     pub fn new(epoch: i32, sync: i32) -> Self {
-        // SAFETY: reads the clock. The start of the transaction, so that a batch has one time and
-        // falls into one partition.
-        let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
-        Self { table: None, row: Row::default(), epoch, sync, now }
+        Self { today: Today::new(), epoch, sync }
     }
 
     pub fn add(&mut self, line: &Line<'_>) {
-        let now = self.now;
+        let (now, epoch, sync) = (self.today.now, self.epoch, self.sync);
+        self.today.add(|row| line.columns(row, now, epoch, sync));
+    }
+
+    pub fn finish(self) {
+        self.today.finish();
+    }
+}
+
+/// The place of `outcome` among the columns, of the first image, and how many there are.
+const OUTCOME: usize = 9;
+const OLD: usize = 10;
+const COLUMNS: usize = 12;
+
+/// Moves lines into today's partition from a table that begins with its columns.
+pub struct Mover {
+    today: Today,
+    outcome: u8,
+    scratch: Bump,
+}
+
+impl Mover {
+    pub fn new(outcome: u8) -> Self {
+        Self { today: Today::new(), outcome, scratch: Bump::new() }
+    }
+
+    pub fn add(&mut self, line: &Found) {
+        let Self { today, outcome, scratch } = self;
+        let now = today.now;
+        today.add(|row| {
+            row.datum(Some(Datum::from(now)));
+            for column in 1..OUTCOME {
+                row.datum((!line.is_null(column)).then(|| line.datum(column)));
+            }
+            row.datum(Some(Datum::from(*outcome as i8)));
+            // Long images are stored outside of their table, and have to be brought along.
+            for column in OLD..COLUMNS {
+                row.bytes(line.bytes(scratch, column));
+            }
+        });
+        scratch.reset();
+    }
+
+    pub fn finish(self) {
+        self.today.finish();
+    }
+}
+
+/// Today's partition, opened when there is something to write.
+struct Today {
+    table: Option<Inserter>,
+    row: Row,
+    now: i64,
+}
+
+impl Today {
+    fn new() -> Self {
+        // SAFETY: reads the clock. The start of the transaction, so that a batch has one time and
+        // falls into one partition.
+        let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+        Self { table: None, row: Row::default(), now }
+    }
+
+    fn add(&mut self, columns: impl FnOnce(&mut Row)) {
+        let name = || partition_of(self.now);
         if self.table.is_none() {
-            self.table = segments::named(&partition_of(now)).map(Inserter::open);
+            self.table = segments::named(&name()).map(Inserter::open);
         }
         let Some(table) = &mut self.table else {
             ereport!(
                 ERROR,
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-                format!("the history partition \"sync.{}\" does not exist", partition_of(now))
+                format!("the history partition \"sync.{}\" does not exist", name())
             );
         };
-        let row = &mut self.row;
-        line.columns(row, now, self.epoch, self.sync);
-        table.add(row);
-        row.clear();
+        columns(&mut self.row);
+        table.add(&mut self.row);
+        self.row.clear();
     }
 
-    pub fn finish(self) {
+    fn finish(self) {
         if let Some(table) = self.table {
             table.finish();
         }

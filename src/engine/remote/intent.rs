@@ -5,7 +5,7 @@
 use crate::engine::link;
 use crate::engine::plan::Plan;
 use crate::engine::store::{self, Row, Table};
-use crate::log::history::Line;
+use crate::log::history::{self, Line};
 use crate::sql::{self, Arg};
 use bumpalo::Bump;
 use merge::{Base, Side};
@@ -149,24 +149,23 @@ pub fn settle(sync: i32, numbers: &[i64], outcome: u8) {
     if numbers.is_empty() {
         return;
     }
-    // Joined, not compared with ANY: a scan would read the list anew for every row.
-    let list = list(numbers);
-    let outcome = char::from(outcome).to_string();
-    sql::as_extension(|| {
-        sql::query(
-            "WITH gone AS (DELETE FROM sync._sending s USING pg_catalog.unnest($2::int8[]) AS n (intent)
-                            WHERE s.sync = $1 AND s.intent = n.intent RETURNING s.*)
-             INSERT INTO sync._history (settled_at, captured_at, seq, shape, epoch, sync, origin, side, op, outcome, old, new)
-             SELECT pg_catalog.now(), g.captured_at, g.seq, g.shape, g.epoch, g.sync, g.origin, g.side, g.op, $3::\"char\", g.old, g.new
-               FROM gone g ORDER BY g.seq",
-            &[Arg::Int4(sync), Arg::Text(&list), Arg::Text(&outcome)],
-        );
-        sql::query(
-            "DELETE FROM sync._intent i USING pg_catalog.unnest($2::int8[]) AS n (number)
-              WHERE i.sync = $1 AND i.number = n.number",
-            &[Arg::Int4(sync), Arg::Text(&list)],
-        );
-    });
+    let intents = Table::open(store::relation("_intent"));
+    let sending = Table::open(store::relation("_sending"));
+    let mut by_number = intents.finder(store::relation("_intent_pkey"), 2);
+    let mut by_intent = sending.finder(store::relation("_sending_intent"), 2);
+    let mut history = history::Mover::new(outcome);
+    for &number in numbers {
+        by_number.each_numbered(sync, number, |intent| intents.delete(intent.tid()));
+        by_intent.each_numbered(sync, number, |line| {
+            history.add(line);
+            sending.delete(line.tid());
+        });
+    }
+    history.finish();
+    by_intent.close();
+    by_number.close();
+    sending.close();
+    intents.close();
 }
 
 /// A record that was looked for is not there: it is created.

@@ -133,7 +133,9 @@ impl Sync {
                         state.maybe_ours.insert(mark, last);
                     }
                     if stale || taken || maybe_ours {
-                        aside.push((key, at, Parked::Again));
+                        if !is_known(&bump, plan, link.as_ref(), remote, record) {
+                            aside.push((key, at, Parked::Again));
+                        }
                         continue;
                     }
                     let key = &*bump.alloc_slice_copy(&key);
@@ -259,6 +261,23 @@ fn agrees(plan: &Plan, link: &Link<'_>, side: Side, row: &[Value<'_>]) -> bool {
         let held = field.column[side as usize].map(|c| row[c]);
         held.is_none_or(|held| held == *agreed || matches!(agreed, Value::Marker | Value::Absent))
     })
+}
+
+/// Does a record hold just what is agreed on now? Then nothing of it is news, whatever is on its way.
+fn is_known(
+    bump: &Bump,
+    plan: &Plan,
+    link: Option<&Link<'_>>,
+    side: Side,
+    record: &Record,
+) -> bool {
+    let Some(base) = link.and_then(|link| link.base.as_ref()) else { return false };
+    !record.deleted
+        && values::row(bump, plan.side(side), &record.id, &record.values).is_ok_and(|row| {
+            plan.fields.iter().zip(base.side(side)).all(|(field, agreed)| {
+                field.column[side as usize].is_none_or(|c| agreed.is_known() && row[c] == *agreed)
+            })
+        })
 }
 
 /// The row of ours beside a record that waited, perhaps because the row was not what it was taken for. What
