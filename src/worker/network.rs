@@ -4,6 +4,7 @@
 
 mod care;
 mod events;
+mod families;
 mod line;
 mod polling;
 mod polls;
@@ -35,7 +36,7 @@ enum Answer {
     Described(Result<Object, Fault>),
     Replied(Result<Reply, Fault>),
     Told(Result<connector::Events, Fault>),
-    Together(Result<Vec<Result<connector::Page, Fault>>, Fault>),
+    Together(Result<Vec<Result<Reply, Fault>>, Fault>),
 }
 
 /// What was asked.
@@ -46,7 +47,7 @@ enum Asked {
     Describe(String, String),
     /// A call of a sync, by its number there.
     Call(i32, u64, String),
-    /// Several syncs' questions for changes.
+    /// Calls of several syncs in one.
     Together(Vec<polls::OfSync>, String),
     /// What happened to the records of an object.
     Events(String, String),
@@ -180,6 +181,7 @@ impl Worker {
         self.look_after_connections()?;
         self.pace_polling();
         self.let_polls_out()?;
+        self.let_families_out()?;
         self.let_out()?;
         self.listen()?;
         Ok(came)

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use crate::{Column, Fault, Record};
 
 /// Records of one object to be written.
@@ -10,6 +12,44 @@ pub struct WriteBatch {
     pub read_before: bool,
     /// No two of the same record.
     pub writes: Vec<Write>,
+}
+
+impl WriteBatch {
+    /// Does a record of this batch name one that the other creates, by its external id?
+    pub fn names(&self, other: &WriteBatch) -> bool {
+        let keys: Vec<(usize, &str)> = self
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| column.lookup.is_some())
+            .filter_map(|(place, column)| Some((place, column.name.rsplit_once('.')?.1)))
+            .collect();
+        if keys.is_empty() {
+            return false;
+        }
+        let created: HashSet<(String, &str)> = other
+            .writes
+            .iter()
+            .filter_map(|write| match write {
+                Write::Create { identity: Some(identity), .. } => {
+                    Some((identity.field.to_lowercase(), identity.value.as_str()))
+                }
+                _ => None,
+            })
+            .collect();
+        let named = |fields: &[(usize, Option<String>)]| {
+            fields.iter().any(|(column, value)| {
+                let key = keys.iter().find(|(place, _)| place == column);
+                let (Some((_, key)), Some(value)) = (key, value) else { return false };
+                created.contains(&(key.to_lowercase(), value.as_str()))
+            })
+        };
+        !created.is_empty()
+            && self.writes.iter().any(|write| match write {
+                Write::Create { fields, .. } | Write::Update { fields, .. } => named(fields),
+                Write::Delete { .. } => false,
+            })
+    }
 }
 
 /// One record to be written. Fields are places in the batch's columns, with their new values; fields

@@ -6,6 +6,7 @@ mod bulk;
 mod campaign;
 mod each_fault;
 mod events;
+mod families;
 mod fencing;
 mod first_load;
 mod importing;

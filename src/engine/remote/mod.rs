@@ -234,6 +234,19 @@ impl State {
         }
     }
 
+    /// What the next call writes, if it does nothing but create records and may leave now.
+    pub fn next_creates(&self, in_flight: usize) -> Option<&Arc<WriteBatch>> {
+        if self.left.len() >= in_flight {
+            return None;
+        }
+        match &self.outbox.get(self.ready()?)?.request {
+            Request::Write(batch) => Some(batch).filter(|batch| {
+                batch.writes.iter().all(|write| matches!(write, connector::Write::Create { .. }))
+            }),
+            _ => None,
+        }
+    }
+
     /// When the next call may leave that has to wait.
     pub fn next_due(&self) -> Option<Instant> {
         self.outbox.iter().filter_map(|call| call.not_before).min()

@@ -5,7 +5,7 @@ use super::{Answer, Asked};
 use crate::engine::remote::{Reply, State};
 use crate::worker::round::Worker;
 use crate::worker::transaction::Failure;
-use connector::{ChangesOf, Fault, Page};
+use connector::{ChangesOf, Fault};
 use governor::{Kind, Urgency};
 use std::sync::Arc;
 
@@ -61,7 +61,12 @@ impl Worker {
             }
         }
         self.network.submit(Asked::Together(of, name.to_owned()), &connector, |c| {
-            Box::pin(async move { Answer::Together(c.changes_of(&asked).await) })
+            Box::pin(async move {
+                let pages = c.changes_of(&asked).await;
+                let replies =
+                    |all: Vec<Result<_, _>>| all.into_iter().map(|p| p.map(Reply::Page)).collect();
+                Answer::Together(pages.map(replies))
+            })
         })?;
         Ok(true)
     }
@@ -71,12 +76,12 @@ impl Worker {
         &mut self,
         of: &[OfSync],
         name: &str,
-        result: Result<Vec<Result<Page, Fault>>, Fault>,
+        result: Result<Vec<Result<Reply, Fault>>, Fault>,
     ) -> Result<(), Failure> {
         match result {
             Ok(answers) => {
                 for (&(sync, call), answer) in of.iter().zip(answers) {
-                    self.replied(sync, call, name, answer.map(Reply::Page))?;
+                    self.replied(sync, call, name, answer)?;
                 }
             }
             Err(fault) => {
