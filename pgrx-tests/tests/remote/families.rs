@@ -104,10 +104,10 @@ fn a_family_of_one_transaction_is_one_call() {
 fn a_record_that_is_refused_keeps_neither_its_parent_nor_its_siblings() {
     let (org, _cluster, mut c) = families();
     run(&mut c, &FAMILY.replace("'y'", "NULL"));
-    // The others are sent again without it, and may have to wait for their parent once more.
-    let queue = "SELECT string_agg(sync || ' ' || state || ' ' || message, ', ') FROM sync.queue";
-    until(&mut c, queue, "contacts review Required fields are missing: [LastName]");
     settled(&mut c, "t|0", "t|1");
+    let queue = "SELECT sync, state, message FROM sync.queue";
+    assert_eq!(rows(&mut c, queue), ["contacts|review|Required fields are missing: [LastName]"]);
+    assert_eq!(calls(&org, "/composite/graph"), 2, "{:?}", org.calls());
     assert_eq!(there(&org), ["x of a", "z of b"]);
     run(&mut c, "UPDATE contact SET name = 'y' WHERE name IS NULL");
     settled(&mut c, "t|0", "t|0");

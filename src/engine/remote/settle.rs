@@ -54,7 +54,7 @@ impl Sync {
         sent: Vec<Sent>,
         outcomes: Vec<Outcome>,
     ) -> Result<(), Failure> {
-        let mut later: Vec<Sent> = Vec::new();
+        let (mut later, mut again): (Vec<Sent>, Vec<Sent>) = Default::default();
         let mut settled: Vec<(Sent, Outcome)> = Vec::new();
         {
             let Some(state) = &mut self.remote else { return Ok(()) };
@@ -74,6 +74,12 @@ impl Sync {
                     {
                         settled.push((one, outcome));
                     }
+                    // What kept it from being carried out is not there any more: at once, while those that failed
+                    // with it do the same.
+                    Err(fault) if fault.kind == FaultKind::Cascade && one.tries == 0 => {
+                        one.tries += 1;
+                        again.push(one);
+                    }
                     Err(fault)
                         if fault.is_of_connection()
                             || matches!(fault.kind, FaultKind::Cascade | FaultKind::Schema) =>
@@ -84,11 +90,12 @@ impl Sync {
                     _ => settled.push((one, outcome)),
                 }
             }
+            // Nothing of these was carried out: they leave once more as they are.
             if let Some(tries) = later.iter().map(|s| s.tries).max() {
-                // Nothing of these was carried out: they leave once more as they are.
                 let at = Instant::now() + push::pause(tries);
                 push::dispatch(&self.plan, state, later, Some(at));
             }
+            push::dispatch(&self.plan, state, again, None);
         }
         if settled.is_empty() {
             return Ok(());
