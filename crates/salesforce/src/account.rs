@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::client::Salesforce;
 use crate::id;
+use crate::json;
 use crate::session::clock_offset;
 
 impl Salesforce {
@@ -21,7 +22,7 @@ impl Salesforce {
         match self.answer(&who).await {
             Ok(answer) => {
                 clock_offset_ms = clock_offset(&answer, sent, SystemTime::now());
-                let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or(Value::Null);
+                let body = json::read(&answer.body).unwrap_or(Value::Null);
                 let text = |name: &str| body.get(name).and_then(Value::as_str);
                 if let Some(org) = text("organization_id") {
                     id = id::long(org);

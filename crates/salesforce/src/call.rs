@@ -6,6 +6,7 @@ use egress::{Method, Response, StatusCode};
 use serde_json::Value;
 
 use crate::client::Salesforce;
+use crate::json;
 use crate::refusal;
 use crate::session::{Session, repeatable};
 
@@ -69,7 +70,7 @@ impl Salesforce {
         if answer.body.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&answer.body).map_err(|_| {
+        json::read(&answer.body).ok_or_else(|| {
             let kind = if call.writes { FaultKind::Ambiguous } else { FaultKind::Transient };
             let mut fault = Fault::new(kind, "NOT_JSON", "the org's answer is no JSON");
             fault.about.request_id = refusal::request_id(&answer.headers);

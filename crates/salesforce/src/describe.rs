@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::call::Call;
 use crate::client::Salesforce;
+use crate::json;
 use crate::soql;
 
 impl Salesforce {
@@ -43,7 +44,7 @@ impl Salesforce {
         {
             return Ok(object);
         }
-        let body: Value = serde_json::from_slice(&answer.body).map_err(|_| {
+        let body = json::read(&answer.body).ok_or_else(|| {
             Fault::new(FaultKind::Transient, "NOT_JSON", "the org's answer is no JSON")
         })?;
         let described = read(&body)?;

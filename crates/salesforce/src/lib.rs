@@ -17,6 +17,7 @@ pub mod estimate;
 mod events;
 mod graph;
 mod id;
+mod json;
 mod jsonb;
 mod login;
 mod moment;

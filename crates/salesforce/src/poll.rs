@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::call::Call;
 use crate::client::Salesforce;
 use crate::describe::unexpected;
+use crate::json;
 use crate::read::{changes_path, of_read, page};
 use crate::refusal;
 use crate::soql::LONGEST_PATH;
@@ -57,8 +58,8 @@ impl Salesforce {
         let body = json!({ "allOrNone": false, "compositeRequest": requests });
         let answer = self.answer(&Call::read(self.path("/composite"), body)).await;
         let answer = answer.map_err(of_read)?;
-        let body: Value = serde_json::from_slice(&answer.body)
-            .map_err(|_| unexpected("the answer to several queries"))?;
+        let body =
+            json::read(&answer.body).ok_or_else(|| unexpected("the answer to several queries"))?;
         let parts = body.get("compositeResponse").and_then(Value::as_array);
         let parts = parts.filter(|parts| parts.len() == joint.len());
         let parts = parts.ok_or_else(|| unexpected("the answer to several queries"))?;

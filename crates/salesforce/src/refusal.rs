@@ -5,7 +5,7 @@ use egress::header::{HeaderMap, RETRY_AFTER};
 use egress::{Response, StatusCode};
 use serde_json::Value;
 
-use crate::{codes, id};
+use crate::{codes, id, json};
 
 /// Longer texts of the org are cut: a trigger's message can hold a whole stack.
 const LONGEST_MESSAGE: usize = 1000;
@@ -13,7 +13,7 @@ const LONGEST_MESSAGE: usize = 1000;
 /// An answer that is no success, sorted. The body is a JSON array of errors on the REST API, an
 /// object at the token endpoint, and at times HTML or nothing at all from whatever stands in front.
 pub(crate) fn of_answer(answer: &Response) -> Fault {
-    let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or(Value::Null);
+    let body = json::read(&answer.body).unwrap_or(Value::Null);
     let mut fault = of_body(answer.status, &body);
     fault.about.request_id = request_id(&answer.headers);
     if let Some(wait) = retry_after(&answer.headers) {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::client::Salesforce;
 use crate::settings::origin;
-use crate::{id, refusal};
+use crate::{id, json, refusal};
 
 /// Proof of who we are, for as long as the org accepts it. Lives in memory only.
 pub(crate) struct Session {
@@ -72,7 +72,7 @@ impl Salesforce {
             let answer = self.ask_for_token().await?;
             self.note_headers(&answer.headers);
             if answer.status.is_success() {
-                let body = serde_json::from_slice::<Value>(&answer.body).unwrap_or(Value::Null);
+                let body = json::read(&answer.body).unwrap_or(Value::Null);
                 self.flow.accepted(&body);
                 return self.session_of(&body, login).map_err(|fault| self.redacted(fault, None));
             }

@@ -8,7 +8,7 @@ use crate::call::Call;
 use crate::client::Salesforce;
 use crate::plan::{CallPlan, Item, Plan, Step, Verb};
 use crate::read::{is_done, page, retrieve_body, retrieved};
-use crate::{id, parents, refusal, soql};
+use crate::{id, json, parents, refusal, soql};
 
 /// What came of one call.
 struct Carried {
@@ -179,9 +179,9 @@ impl Salesforce {
     pub(crate) async fn send_write(&self, call: Call) -> Result<(Value, Option<String>), Fault> {
         let answer = self.answer(&call).await?;
         let request_id = refusal::request_id(&answer.headers);
-        match serde_json::from_slice(&answer.body) {
-            Ok(body) => Ok((body, request_id)),
-            Err(_) => Err(unclear(request_id)),
+        match json::read(&answer.body) {
+            Some(body) => Ok((body, request_id)),
+            None => Err(unclear(request_id)),
         }
     }
 
