@@ -280,7 +280,8 @@ CREATE TABLE sync._conflict (
     base         text,
     source_value text,
     target_value text,
-    winner       text        NOT NULL,
+    -- null: a person decides
+    winner       text,
     reason       text        NOT NULL,
     at           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
@@ -840,7 +841,7 @@ SELECT c.id, s.name AS sync,
                             AND NOT pg_catalog.row_security_active(t.source) AND NOT pg_catalog.row_security_active(t.target) AS see
                        FROM (SELECT COALESCE(s.source, s.target) AS source, COALESCE(s.target, s.source) AS target) t) p
  ORDER BY c.id DESC;
-COMMENT ON VIEW sync.conflicts IS 'fields that both sides changed to different values: base, both values, who won and why';
+COMMENT ON VIEW sync.conflicts IS 'fields that both sides changed to different values: base, both values, who won (null: a person decides) and why';
 
 CREATE VIEW sync.gaps AS
 SELECT g.id, g.relation AS "table", s.name AS sync, g.reason, g.noticed_at, g.reconciled_at

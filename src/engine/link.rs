@@ -462,6 +462,15 @@ pub fn decode<'b>(
                 Some(_) => Value::Marker,
             })
             .collect();
+        // Of an image in which both sides' value was stored once.
+        for (field, places) in plan.fields.iter().zip(&plan.base_places) {
+            if let [Some(source), Some(target)] = *places
+                && values[target] == Value::Absent
+                && field.is_copied()
+            {
+                values[target] = values[source];
+            }
+        }
     }
     for (n, value) in values.iter_mut().enumerate() {
         if let (Some(enum_type), Value::Bytes(stored)) = (plan.base_enums[n], *value) {

@@ -13,7 +13,7 @@ use crate::log::batch::{Entry, Images};
 use crate::log::history::{self, Line};
 use crate::sql::{self, Arg};
 use change::image::{self, Value};
-use merge::{Base, Decision, Side, Write};
+use merge::{Base, Decision, Deletes, Rule, Side, Write};
 
 /// The log's side of a piece of work: what its records were made of. Empty for work that does not
 /// come from the log.
@@ -45,7 +45,7 @@ pub fn settle(
         for conflict in &decision.conflicts {
             // Once the loser is overwritten nothing tells of it any more, even if the other side has
             // to be looked at again.
-            if written(conflict.winner.other(), outcome.missed) {
+            if conflict.winner.is_none_or(|winner| written(winner.other(), outcome.missed)) {
                 note_conflict(plan, record, conflict);
             }
         }
@@ -254,7 +254,6 @@ fn text_of(value: Value<'_>, table: &Table, column: Option<usize>) -> Option<Str
 }
 
 fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
-    let winner = conflict.winner.name();
     let key = record.keys[0]
         .map(|k| key_text(plan, Side::Source, k))
         .or_else(|| record.keys[1].map(|k| key_text(plan, Side::Target, k)))
@@ -291,17 +290,42 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
         }
         None => ("update_origin_differs", "both sides changed the field".into()),
     };
-    let times = record.at.iter().all(|&t| t != i64::MIN);
-    let why = if !times {
-        format!("{reason}; only the {winner}'s change is known")
-    } else if record.at[0] == record.at[1] {
-        format!("{reason} at the same time; the source wins")
-    } else {
-        format!("{reason}; the {winner}'s change is the later one")
-    };
+    let rule = if deleted.is_some() { of_deletes(plan) } else { of_field(plan, number) };
+    let why = format!("{reason}{}", decided(rule, conflict.winner, record.at));
     let field = plan.fields[number].name(plan);
     let (source, target) = (held(Side::Source), held(Side::Target));
-    insert_conflict(plan, &key, kind, field, [base, source, target], winner, &why);
+    insert_conflict(plan, &key, kind, field, [base, source, target], conflict.winner, &why);
+}
+
+/// Who decides, in words; `None`: the clocks.
+fn of_field(plan: &Plan, field: usize) -> Option<&'static str> {
+    match plan.flows[field].rule {
+        Rule::Later => None,
+        Rule::Prefer(_) => Some("which has priority"),
+        Rule::Review => Some(""),
+    }
+}
+
+fn of_deletes(plan: &Plan) -> Option<&'static str> {
+    match plan.deletes {
+        Deletes::Later => None,
+        Deletes::Prefer(_) => Some("which has priority"),
+        Deletes::Delete => Some("for deletes win"),
+        Deletes::Edit => Some("for edits win over deletes"),
+    }
+}
+
+/// The end of a reason: who won, and why.
+fn decided(rule: Option<&str>, winner: Option<Side>, at: [i64; 2]) -> String {
+    match (rule, winner.map(Side::name)) {
+        (_, None) => "; each side keeps its value until a person has decided".to_owned(),
+        (Some(why), Some(winner)) => format!("; the {winner}'s change stands, {why}"),
+        (None, Some(winner)) if at.contains(&i64::MIN) => {
+            format!("; only the {winner}'s change is known")
+        }
+        (None, Some(_)) if at[0] == at[1] => " at the same time; the source wins".to_owned(),
+        (None, Some(winner)) => format!("; the {winner}'s change is the later one"),
+    }
 }
 
 /// `values`: the base's, the source's, the target's. A conflict that is met again, because what was decided
@@ -312,9 +336,10 @@ fn insert_conflict(
     kind: &str,
     field: &str,
     values: [Option<String>; 3],
-    winner: &str,
+    winner: Option<Side>,
     why: &str,
 ) {
+    let winner = winner.map(Side::name);
     let [base, source, target] = &values;
     sql::as_extension(|| {
         sql::query(
@@ -331,7 +356,7 @@ fn insert_conflict(
                 Arg::OptText(base.as_deref()),
                 Arg::OptText(source.as_deref()),
                 Arg::OptText(target.as_deref()),
-                Arg::Text(winner),
+                Arg::OptText(winner),
                 Arg::Text(why),
             ],
         )
@@ -349,7 +374,7 @@ pub fn note_overwritten(
     meant: Option<&Base<'_>>,
     found: Value<'_>,
     remote: Side,
-    winner: Side,
+    winner: Option<Side>,
     times: [i64; 2],
 ) {
     let local = remote.other();
@@ -371,19 +396,19 @@ pub fn note_overwritten(
             ),
         ),
     };
-    let why = format!(
-        "{what}; {}",
-        if meant.is_none() {
-            "the record stays deleted".to_owned()
-        } else if times[0] == times[1] {
-            "at the same time, and the source wins".to_owned()
-        } else {
-            format!("the {}'s change is the later one", winner.name())
-        }
-    );
+    let why = if meant.is_none() {
+        format!("{what}; the record stays deleted")
+    } else if winner.is_none() {
+        format!(
+            "{what}, the {}'s unseen before it was overwritten; a person has to decide",
+            remote.name()
+        )
+    } else {
+        format!("{what}{}", decided(of_field(plan, field), winner, times))
+    };
     let name = plan.fields[field].name(plan);
     let key = key_text(plan, local, key);
-    insert_conflict(plan, &key, kind, name, values, winner.name(), &why);
+    insert_conflict(plan, &key, kind, name, values, winner, &why);
 }
 
 /// A key as people read it: its value, or its values in parentheses.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::check::{self, Findings};
+use crate::conflicts::{self, Conflicts};
 use crate::endpoint::{self, Context, Endpoint, Remote};
 use crate::error::{Error, ErrorKind, Notice, Severity};
 use crate::fields::{self, Fields};
@@ -132,6 +133,8 @@ pub struct Config {
     pub identity: Option<Identity>,
     /// The ways that changes go.
     pub direction: Direction,
+    /// Whose value stands where both sides changed a field.
+    pub conflicts: Conflicts,
     /// The field that tells when a record was last changed, for `last_write_wins`.
     pub timestamp_field: Option<String>,
     /// The fields that are synced.
@@ -192,6 +195,7 @@ impl Config {
         notices.extend(without_effect(&findings));
         let config = Self {
             identity: Identity::read(doc, &source, &target)?,
+            conflicts: conflicts::read(doc, [&source, &target], context, &mut notices)?,
             source,
             target,
             direction,

@@ -10,7 +10,7 @@ use crate::nearest::nearest;
 use crate::path::{Path, shown, shown_list};
 
 /// The built-in connection to this database.
-const LOCAL: &str = "local";
+pub(crate) const LOCAL: &str = "local";
 
 /// What reading must know of the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

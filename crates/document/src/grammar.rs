@@ -181,21 +181,21 @@ const IDENTITY: &[Key] = &[
 
 const STRATEGY: Shape = Choice(&[
     yes("last_write_wins"),
-    not_yet("system_priority"),
-    not_yet("field_level_priority"),
-    not_yet("manual"),
+    yes("system_priority"),
+    yes("field_level_priority"),
+    yes("manual"),
 ]);
 
 const CONFLICT_RESOLUTION: &[Key] = &[
     key("strategy", STRATEGY, "\"last_write_wins\"").required(),
     key("timestamp_field", Text, "\"LastModifiedDate\""),
-    key("priority_system", Text, "\"crm\"").not_served(),
+    key("priority_system", Text, "\"crm\""),
     key(
         "field_rules",
         List(1, &Object(FIELD_RULE)),
         "[{\"field\": \"email\", \"priority_system\": \"crm\"}]",
-    )
-    .not_served(),
+    ),
+    key("deletes", Choice(&[yes("delete_wins"), yes("edit_wins")]), "\"delete_wins\""),
 ];
 
 const FIELD_RULE: &[Key] = &[

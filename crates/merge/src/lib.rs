@@ -30,11 +30,61 @@ impl Side {
     }
 }
 
-/// Which ways a field travels.
+/// Which ways a field travels, and whose value stands where both sides changed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     pub to_target: bool,
     pub to_source: bool,
+    pub rule: Rule,
+}
+
+/// Who decides a conflict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rule {
+    /// The later change stands; at the same time the source's.
+    #[default]
+    Later,
+    /// This side's change stands.
+    Prefer(Side),
+    /// A person. Until then each side keeps what it has.
+    Review,
+}
+
+impl Rule {
+    /// The winner; `None`: a person says.
+    pub fn winner(self, times: Times) -> Option<Side> {
+        match self {
+            Rule::Later => Some(later(times)),
+            Rule::Prefer(side) => Some(side),
+            Rule::Review => None,
+        }
+    }
+}
+
+/// What becomes of a record that one side deleted while the other changed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deletes {
+    /// Whichever was later stands; at the same time the source's.
+    #[default]
+    Later,
+    /// What this side did stands.
+    Prefer(Side),
+    /// It stays deleted.
+    Delete,
+    /// It is created again.
+    Edit,
+}
+
+impl Deletes {
+    /// The side whose deed stands, of the one that deleted the record and the other, which changed it.
+    fn winner(self, deleted: Side, times: Times) -> Side {
+        match self {
+            Deletes::Later => later(times),
+            Deletes::Prefer(side) => side,
+            Deletes::Delete => deleted,
+            Deletes::Edit => deleted.other(),
+        }
+    }
 }
 
 impl Flow {
@@ -110,7 +160,8 @@ pub enum Write {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     pub field: usize,
-    pub winner: Side,
+    /// `None`: a person decides, and each side has kept its value.
+    pub winner: Option<Side>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,6 +196,7 @@ pub fn later(times: Times) -> Side {
 /// any more.
 pub fn merge<'a>(
     flows: &[Flow],
+    deletes: Deletes,
     base: Option<&Base<'a>>,
     now: &[Now<'a>; 2],
     times: Times,
@@ -157,8 +209,12 @@ pub fn merge<'a>(
         (Now::Row(row), Now::Unchanged) => one_side(flows, base, Side::Source, row),
         (Now::Unchanged, Now::Row(row)) => one_side(flows, base, Side::Target, row),
         (Now::Row(source), Now::Row(target)) => both(flows, base, [source, target], times),
-        (Now::Gone, Now::Row(row)) => deleted_and_present(flows, base, Side::Source, row, times),
-        (Now::Row(row), Now::Gone) => deleted_and_present(flows, base, Side::Target, row, times),
+        (Now::Gone, Now::Row(row)) => {
+            deleted_and_present(flows, base, Side::Source, row, deletes.winner(Side::Source, times))
+        }
+        (Now::Row(row), Now::Gone) => {
+            deleted_and_present(flows, base, Side::Target, row, deletes.winner(Side::Target, times))
+        }
     }
 }
 
@@ -247,7 +303,13 @@ fn both<'a>(
             [false, false] => continue,
             [true, false] => Side::Source,
             [false, true] => Side::Target,
-            [true, true] => filled.unwrap_or_else(|| later(times)),
+            [true, true] => match filled.or_else(|| flow.rule.winner(times)) {
+                Some(winner) => winner,
+                None => {
+                    differ(&mut decision, field, rows);
+                    continue;
+                }
+            },
         };
         let row = rows[winner as usize];
         let other = winner.other();
@@ -257,7 +319,7 @@ fn both<'a>(
         };
         let differs = row.sent[field] != held;
         if changed == [true, true] && differs && filled.is_none() {
-            decision.conflicts.push(Conflict { field, winner });
+            decision.conflicts.push(Conflict { field, winner: Some(winner) });
         }
         if let Some(agreed) = &mut decision.base {
             agreed.set(winner, field, row.own[field]);
@@ -275,13 +337,28 @@ fn both<'a>(
     decision
 }
 
-/// `side` deleted the record, the other side has `row`.
+/// Both sides keep what they have, and that they differ is what they have agreed on, until one of them changes again.
+fn differ<'a>(decision: &mut Decision<'a>, field: usize, rows: [&Row<'a>; 2]) {
+    let [source, target] = rows;
+    if source.sent[field] != target.own[field] && target.sent[field] != source.own[field] {
+        decision.conflicts.push(Conflict { field, winner: None });
+    }
+    if let Some(agreed) = &mut decision.base {
+        for (side, row) in Side::BOTH.into_iter().zip(rows) {
+            if row.own[field] != Value::Absent {
+                agreed.set(side, field, row.own[field]);
+            }
+        }
+    }
+}
+
+/// `side` deleted the record, the other side has `row`; `winner` stands where that was changed.
 fn deleted_and_present<'a>(
     flows: &[Flow],
     base: Option<&Base<'a>>,
     side: Side,
     row: &Row<'a>,
-    times: Times,
+    winner: Side,
 ) -> Decision<'a> {
     let holder = side.other();
     let edits: Vec<usize> = (0..flows.len())
@@ -292,11 +369,10 @@ fn deleted_and_present<'a>(
     let delete_travels = flows_from(flows, side) && base.is_some();
     let edit_travels = flows_from(flows, holder);
     // A delete that does not travel leaves a copy missing; what travels towards it restores it.
-    let restore =
-        edit_travels && (!delete_travels || (!edits.is_empty() && later(times) == holder));
+    let restore = edit_travels && (!delete_travels || (!edits.is_empty() && winner == holder));
     let mut decision = settled(None);
     if delete_travels {
-        let winner = if restore { holder } else { side };
+        let winner = Some(if restore { holder } else { side });
         decision.conflicts = edits.into_iter().map(|field| Conflict { field, winner }).collect();
     }
     if restore {

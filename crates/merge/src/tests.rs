@@ -1,8 +1,17 @@
 use super::*;
 use proptest::prelude::*;
 
-const TWO_WAY: Flow = Flow { to_target: true, to_source: true };
-const FORWARD: Flow = Flow { to_target: true, to_source: false };
+const TWO_WAY: Flow = Flow { to_target: true, to_source: true, rule: Rule::Later };
+const FORWARD: Flow = Flow { to_target: true, to_source: false, rule: Rule::Later };
+
+fn merge<'a>(
+    flows: &[Flow],
+    base: Option<&Base<'a>>,
+    now: &[Now<'a>; 2],
+    times: Times,
+) -> Decision<'a> {
+    super::merge(flows, Deletes::Later, base, now, times)
+}
 
 fn row<'a>(values: &[&'a str]) -> Row<'a> {
     let own: Vec<_> = values.iter().map(|v| Value::Bytes(v.as_bytes())).collect();
@@ -37,7 +46,7 @@ fn the_later_of_two_edits_wins_and_the_source_wins_a_tie() {
             &[Now::Row(row(&["s"])), Now::Row(row(&["t"]))],
             times,
         );
-        assert_eq!(d.conflicts, [Conflict { field: 0, winner }]);
+        assert_eq!(d.conflicts, [Conflict { field: 0, winner: Some(winner) }]);
         assert_eq!(d.write[winner as usize], Write::Nothing);
         assert_eq!(d.write[winner.other() as usize], Write::Update(vec![0]));
     }
@@ -82,10 +91,10 @@ fn delete_against_edit_goes_by_time_and_is_recorded() {
     let b = base(&["a"]);
     let d = merge(&[TWO_WAY], Some(&b), &[Now::Gone, Now::Row(row(&["e"]))], [1, 2]);
     assert_eq!(d.write, [Write::Insert, Write::Nothing]);
-    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Side::Target }]);
+    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Some(Side::Target) }]);
     let d = merge(&[TWO_WAY], Some(&b), &[Now::Gone, Now::Row(row(&["e"]))], [2, 1]);
     assert_eq!(d.write, [Write::Nothing, Write::Delete]);
-    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Side::Source }]);
+    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Some(Side::Source) }]);
 }
 
 #[test]
@@ -94,7 +103,7 @@ fn of_a_record_deleted_against_edits_each_edited_field_is_recorded() {
     let edited = Now::Row(row(&["a", "x", "y"]));
     let d = merge(&[TWO_WAY; 3], Some(&b), &[edited, Now::Gone], [1, 2]);
     assert_eq!(d.write, [Write::Delete, Write::Nothing]);
-    let lost = |field| Conflict { field, winner: Side::Target };
+    let lost = |field| Conflict { field, winner: Some(Side::Target) };
     assert_eq!(d.conflicts, [lost(1), lost(2)]);
 }
 
@@ -122,7 +131,7 @@ fn rows_that_exist_on_both_sides_without_a_link_are_joined() {
         [2, 1],
     );
     assert_eq!(d.write, [Write::Nothing, Write::Update(vec![1])]);
-    assert_eq!(d.conflicts, [Conflict { field: 1, winner: Side::Source }]);
+    assert_eq!(d.conflicts, [Conflict { field: 1, winner: Some(Side::Source) }]);
     let d = merge(
         &[FORWARD; 2],
         None,
@@ -413,8 +422,91 @@ fn a_new_field_is_filled_and_empties_nothing() {
     assert_eq!(d.write, [Write::Nothing, Write::Update(vec![0])]);
     // Two values are a conflict like any other, and so is emptying a field that was synced already.
     let d = merge(&[TWO_WAY], Some(&base), &[Now::Row(row(&["s"])), Now::Row(row(&["t"]))], [1, 2]);
-    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Side::Target }]);
+    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Some(Side::Target) }]);
     let known = self::base(&["a"]);
     let d = merge(&[TWO_WAY], Some(&known), &[Now::Row(empty()), Now::Unchanged], [2, 1]);
     assert_eq!(d.write, [Write::Nothing, Write::Update(vec![0])]);
+}
+
+fn ruled(rule: Rule) -> Flow {
+    Flow { rule, ..TWO_WAY }
+}
+
+#[test]
+fn a_preferred_side_wins_whatever_the_clocks_say_and_only_where_both_changed() {
+    for (winner, times) in [(Side::Source, [1, 2]), (Side::Target, [2, 1])] {
+        let flows = [ruled(Rule::Prefer(winner)); 2];
+        let now = [Now::Row(row(&["s", "b"])), Now::Row(row(&["t", "new"]))];
+        let d = merge(&flows, Some(&base(&["a", "b"])), &now, times);
+        assert_eq!(d.conflicts, [Conflict { field: 0, winner: Some(winner) }]);
+        let own = if winner == Side::Source { ["s", "new"] } else { ["t", "new"] };
+        assert_eq!(d.base, Some(base(&own)));
+        // The edit of one side alone arrives, also from the side that is not preferred.
+        let other = winner.other() as usize;
+        let mut now = [Now::Unchanged, Now::Unchanged];
+        now[other] = Now::Row(row(&["x", "b"]));
+        let d = merge(&flows, Some(&base(&["a", "b"])), &now, times);
+        assert_eq!(d.write[winner as usize], Write::Update(vec![0]));
+    }
+}
+
+#[test]
+fn what_a_person_decides_stays_as_it_is_on_both_sides_until_one_changes_again() {
+    let flows = [ruled(Rule::Review), TWO_WAY];
+    let now = [Now::Row(row(&["s", "b"])), Now::Row(row(&["t", "new"]))];
+    let d = merge(&flows, Some(&base(&["a", "b"])), &now, [1, 2]);
+    assert_eq!(d.conflicts, [Conflict { field: 0, winner: None }]);
+    assert_eq!(d.write, [Write::Update(vec![1]), Write::Nothing]);
+    let differing = d.base.unwrap();
+    assert_eq!(
+        (differing.source[0], differing.target[0]),
+        (Value::Bytes(b"s"), Value::Bytes(b"t"))
+    );
+    // Met again it is no conflict anew, and nothing is written.
+    let now = [Now::Row(row(&["s", "new"])), Now::Row(row(&["t", "new"]))];
+    let d = merge(&flows, Some(&differing), &now, [1, 2]);
+    assert!(d.writes_nothing() && d.conflicts.is_empty());
+    assert_eq!(d.base.as_ref(), Some(&differing));
+    // A person's edit decides.
+    let d =
+        merge(&flows, Some(&differing), &[Now::Unchanged, Now::Row(row(&["done", "new"]))], [1, 9]);
+    assert_eq!(d.write, [Write::Update(vec![0]), Write::Nothing]);
+    assert_eq!(d.base, Some(base(&["done", "new"])));
+    // The same value on both sides needs nobody.
+    let now = [Now::Row(row(&["n", "b"])), Now::Row(row(&["n", "b"]))];
+    let d = merge(&flows, Some(&base(&["a", "b"])), &now, [1, 2]);
+    assert!(d.conflicts.is_empty() && d.writes_nothing());
+}
+
+#[test]
+fn a_delete_against_an_edit_is_decided_by_its_own_rule() {
+    let b = base(&["a"]);
+    let now = [Now::Gone, Now::Row(row(&["e"]))];
+    for (deletes, restored) in [
+        (Deletes::Delete, false),
+        (Deletes::Edit, true),
+        (Deletes::Prefer(Side::Source), false),
+        (Deletes::Prefer(Side::Target), true),
+    ] {
+        for times in [[1, 2], [2, 1]] {
+            let d = super::merge(&[TWO_WAY], deletes, Some(&b), &now, times);
+            let wanted = if restored {
+                [Write::Insert, Write::Nothing]
+            } else {
+                [Write::Nothing, Write::Delete]
+            };
+            assert_eq!(d.write, wanted, "{deletes:?}");
+            let winner = Some(if restored { Side::Target } else { Side::Source });
+            assert_eq!(d.conflicts, [Conflict { field: 0, winner }]);
+        }
+        // A row that nobody edited goes with the other.
+        let d = super::merge(
+            &[TWO_WAY],
+            deletes,
+            Some(&b),
+            &[Now::Gone, Now::Row(row(&["a"]))],
+            [1, 2],
+        );
+        assert_eq!(d.write, [Write::Nothing, Write::Delete]);
+    }
 }

@@ -13,6 +13,7 @@ mod privileges;
 mod races;
 mod row_security;
 mod session_state;
+mod strategies;
 mod surface;
 mod tenants;
 mod topology;

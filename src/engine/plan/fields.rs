@@ -8,8 +8,8 @@ use crate::engine::remote::side as remote_side;
 use crate::sql::identifier;
 use crate::worker::transaction::{Failure, refuse};
 use change::shape;
-use document::{Config, Direction, Fields, Transform};
-use merge::Side;
+use document::{Authority, Config, Conflicts, DeletePolicy, Direction, Fields, Transform};
+use merge::{Deletes, Flow, Rule, Side};
 use pgrx::pg_sys::{self, Oid};
 
 /// How a field gets from one side to the other.
@@ -50,6 +50,11 @@ pub struct Field {
 }
 
 impl Field {
+    /// Do both sides hold the same value, wherever it travels?
+    pub fn is_copied(&self) -> bool {
+        self.how.iter().flatten().all(|how| *how == How::Copy)
+    }
+
     /// The name users know it by: the target's column.
     pub fn name<'a>(&self, plan: &'a Plan) -> &'a str {
         let place = |side: Side| {
@@ -388,6 +393,82 @@ pub(super) fn named_columns(
     Ok(named)
 }
 
+/// Who decides the conflicts of each field.
+///
+/// # Errors
+/// Where a rule names no field of the sync, or two of them.
+pub(super) fn rules(
+    config: &Config,
+    fields: &[Field],
+    tables: [&Table; 2],
+) -> Result<Vec<Rule>, Failure> {
+    let mut rules = vec![rule(config.conflicts.authority); fields.len()];
+    let named = |side: Side, field: &Field| {
+        field.column[side as usize].map(|c| tables[side as usize].columns[c].name.as_str())
+    };
+    for (n, given) in config.conflicts.rules.iter().enumerate() {
+        // By its exact name, else ignoring case; on the target, else on the source.
+        let same: [fn(&str, &str) -> bool; 2] = [|a, b| a == b, |a, b| a.eq_ignore_ascii_case(b)];
+        let found = same.into_iter().find_map(|same| {
+            [Side::Target, Side::Source].into_iter().find_map(|side| {
+                let is = |f: &&Field| named(side, f).is_some_and(|name| same(name, &given.field));
+                let all: Vec<usize> =
+                    fields.iter().enumerate().filter(|(_, f)| is(f)).map(|(n, _)| n).collect();
+                (!all.is_empty()).then_some(all)
+            })
+        });
+        match found.as_deref() {
+            Some(&[field]) => rules[field] = rule(given.authority),
+            Some(_) => {
+                return Err(refuse(
+                    "42702",
+                    format!("\"{}\" is more than one field of the sync", given.field),
+                    &format!(
+                        "\"conflict_resolution.field_rules[{n}]\" says who wins its conflicts."
+                    ),
+                    "Name the field as it is called on the target.",
+                ));
+            }
+            None => {
+                let known: Vec<&str> = fields
+                    .iter()
+                    .filter_map(|f| named(Side::Target, f).or_else(|| named(Side::Source, f)))
+                    .collect();
+                return Err(refuse(
+                    "42703",
+                    format!("the sync has no field \"{}\"", given.field),
+                    &format!(
+                        "\"conflict_resolution.field_rules[{n}]\" says who wins its conflicts. The fields are: {}.",
+                        known.join(", ")
+                    ),
+                    "Name one of these, or leave the rule out.",
+                ));
+            }
+        }
+    }
+    Ok(rules)
+}
+
+const fn rule(authority: Authority) -> Rule {
+    match authority {
+        Authority::LastUpdated => Rule::Later,
+        Authority::Source => Rule::Prefer(Side::Source),
+        Authority::Target => Rule::Prefer(Side::Target),
+        Authority::Review => Rule::Review,
+    }
+}
+
+/// What a delete against an edit comes to. Where a person is to decide conflicts, nothing is deleted over an edit.
+pub(super) const fn deletes(conflicts: &Conflicts) -> Deletes {
+    match (conflicts.deletes, conflicts.authority) {
+        (Some(DeletePolicy::DeleteWins), _) => Deletes::Delete,
+        (Some(DeletePolicy::EditWins), _) | (None, Authority::Review) => Deletes::Edit,
+        (None, Authority::LastUpdated) => Deletes::Later,
+        (None, Authority::Source) => Deletes::Prefer(Side::Source),
+        (None, Authority::Target) => Deletes::Prefer(Side::Target),
+    }
+}
+
 /// Where the time of the last change stands, if the document says.
 pub(super) fn timestamp_column(
     config: &Config,
@@ -459,7 +540,13 @@ pub(super) fn keep_used(
     }
 }
 
-pub(super) fn base_shape(source: &Table, target: &Table, fields: &[Field]) -> BaseShape {
+/// What both sides hold alike is stored once; not where they may agree to differ.
+pub(super) fn base_shape(
+    source: &Table,
+    target: &Table,
+    fields: &[Field],
+    flows: &[Flow],
+) -> BaseShape {
     let mut columns: Vec<shape::Column> = Vec::new();
     let mut enums: Vec<Option<Oid>> = Vec::new();
     let mut add = |side: &str, c: &Column| {
@@ -484,8 +571,9 @@ pub(super) fn base_shape(source: &Table, target: &Table, fields: &[Field]) -> Ba
     };
     let places = fields
         .iter()
-        .map(|f| {
-            let shared = f.how.iter().flatten().all(|h| *h == How::Copy);
+        .zip(flows)
+        .map(|(f, flow)| {
+            let shared = f.is_copied() && flow.rule != Rule::Review;
             let s = f.column[0].map(|c| add("source", &source.columns[c]));
             let t = if shared && s.is_some() {
                 s

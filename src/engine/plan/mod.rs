@@ -50,6 +50,8 @@ pub struct Plan {
     pub sides: [Table; 2],
     pub fields: Vec<Field>,
     pub flows: Vec<Flow>,
+    /// What a delete against an edit comes to.
+    pub deletes: merge::Deletes,
     /// Pairs of (source column, target column) by which rows that exist on both sides are paired.
     pub match_on: Vec<(usize, usize)>,
     /// The target's key is the source's, byte for byte: links need no second index.
@@ -319,9 +321,15 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
                     && f.how.iter().any(Option::is_some)
             })
         });
+    let rules = fields::rules(&config, &fields, [&source, &target])?;
     let flows: Vec<Flow> = fields
         .iter()
-        .map(|f| Flow { to_target: f.how[0].is_some(), to_source: f.how[1].is_some() })
+        .zip(rules)
+        .map(|(f, rule)| Flow {
+            to_target: f.how[0].is_some(),
+            to_source: f.how[1].is_some(),
+            rule,
+        })
         .collect();
     let extra = [
         named_columns(&config, &source, &target, Side::Source)?,
@@ -343,7 +351,8 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
             check_name(&column.name, "column", &table.name)?;
         }
     }
-    let (base, base_places, base_enums) = base_shape(&source, &target, &fields);
+    let deletes = fields::deletes(&config.conflicts);
+    let (base, base_places, base_enums) = base_shape(&source, &target, &fields, &flows);
     let plan = Plan {
         id: stored.id,
         name: stored.name,
@@ -353,6 +362,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         sides: [source, target],
         fields,
         flows,
+        deletes,
         match_on,
         same_key,
         base,

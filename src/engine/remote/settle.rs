@@ -313,7 +313,7 @@ fn note_deleted_over(
         if field.how[remote as usize].is_some() && known.is_known() && row[c] != known {
             any = true;
             let times = [i64::MIN; 2];
-            let winner = remote.other();
+            let winner = Some(remote.other());
             peers::note_overwritten(plan, key, n, old, None, row[c], remote, winner, times);
         }
     }
@@ -399,7 +399,7 @@ fn agreed<'b>(
                 end = End::Conflict;
                 let mut times = [i64::MIN; 2];
                 (times[r], times[local as usize]) = (at, intent.at);
-                let winner = merge::later(times);
+                let winner = plan.flows[n].rule.winner(times);
                 peers::note_overwritten(
                     plan,
                     key,
@@ -411,7 +411,7 @@ fn agreed<'b>(
                     winner,
                     times,
                 );
-                if winner == remote {
+                if winner == Some(remote) {
                     restored.push(n);
                 }
             }

@@ -320,7 +320,7 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
         return Decision { write: Default::default(), conflicts: Vec::new(), base: None };
     }
     let seen = base.and_then(|base| under_a_delete(plan, base, record, &now));
-    merge::merge(&plan.flows, seen.as_ref().or(base), &now, record.at)
+    merge::merge(&plan.flows, plan.deletes, seen.as_ref().or(base), &now, record.at)
 }
 
 /// The agreement as it is to be seen where one side is gone: what nobody has edited since is no edit by which the

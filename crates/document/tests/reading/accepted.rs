@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use document::{
-    Builtin, Config, DeleteLimit, Direction, Endpoint, Field, Fields, InitialSync, MatchField,
-    Notice, Remote, Retry, SchemaPolicy, Severity, TableName, Transform,
+    Authority, Builtin, Config, Conflicts, DeleteLimit, Direction, Endpoint, Field, Fields,
+    InitialSync, MatchField, Notice, Remote, Retry, SchemaPolicy, Severity, TableName, Transform,
 };
 use serde_json::{Map, Value, json};
 
@@ -31,6 +31,7 @@ fn the_least_document_has_all_defaults() {
     let (config, notices) = read(&base()).expect("the least document");
     let expected = Config {
         identity: None,
+        conflicts: Conflicts { authority: Authority::LastUpdated, rules: vec![], deletes: None },
         timestamp_field: None,
         source: table(Some("portal"), "users"),
         target: table(Some("salesforce"), "account"),

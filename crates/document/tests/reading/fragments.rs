@@ -141,7 +141,6 @@ fn f1_then_f2_turn_a_one_way_sync_into_a_two_way_one() {
 fn fragments_that_ask_for_what_is_not_served_say_so() {
     let cases = [
         (F4, "field_mappings[2].transformation"),
-        (F5, "conflict_resolution.strategy"),
         (F7, "performance_settings.index_recommendation"),
         (F9, "validation_rules"),
         (F11, "loop_prevention"),
@@ -156,6 +155,35 @@ fn fragments_that_ask_for_what_is_not_served_say_so() {
     let error = read(&fragment(F3)).expect_err("a hub");
     assert_eq!((error.kind, error.path.as_str()), (ErrorKind::NotServed, "sync_hub"));
     assert!(error.detail.ends_with("The same is true of connected_systems."), "{error:?}");
+}
+
+#[test]
+fn f5_gives_each_field_the_side_that_speaks_for_its_system() {
+    use document::Authority::{LastUpdated, Source, Target};
+    let rules = |ends: Value| {
+        let doc = merge_patch(&ends, &[fragment(F5)]).expect("F5");
+        read(&doc).map(|(config, _)| {
+            assert_eq!(config.conflicts.authority, LastUpdated, "of the fields without a rule");
+            let rules = config.conflicts.rules;
+            rules.into_iter().map(|rule| (rule.field, rule.authority)).collect::<Vec<_>>()
+        })
+    };
+    let named = |authorities: [document::Authority; 3]| {
+        let fields = ["email", "billing_address", "phone"].map(str::to_owned);
+        fields.into_iter().zip(authorities).collect::<Vec<_>>()
+    };
+    let crm = json!({"connection": "crm", "object": "Account"});
+    // The ERP, which syncs the same table, is heard through it.
+    let found = rules(json!({"source": crm, "target": "public.accounts"}));
+    assert_eq!(found.expect("rules"), named([Source, Target, LastUpdated]));
+    let found = rules(json!({"source": "public.accounts", "target": crm}));
+    assert_eq!(found.expect("rules"), named([Target, Source, LastUpdated]));
+    // Schemas are systems to each other.
+    let found = rules(json!({"source": "erp.customers", "target": "crm.accounts"}));
+    assert_eq!(found.expect("rules"), named([Target, Source, LastUpdated]));
+    let error = rules(base()).expect_err("no side speaks for it");
+    assert_eq!(error.path, "conflict_resolution.field_rules[0].priority_system");
+    assert!(error.detail.contains("\"portal\", \"salesforce\""), "{error:?}");
 }
 
 #[test]

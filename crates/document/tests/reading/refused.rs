@@ -256,7 +256,7 @@ fn an_unknown_value_is_refused_with_the_values_that_are_served() {
             json!({"conflict_resolution": {"strategy": "newest"}}),
             Malformed,
             "conflict_resolution.strategy",
-            "The values are: \"last_write_wins\".",
+            "The values are: \"last_write_wins\", \"system_priority\", \"field_level_priority\", \"manual\".",
         ),
         (
             json!({"initial_sync": {"strategy": "full"}}),
@@ -325,8 +325,6 @@ fn an_unknown_value_is_refused_with_the_values_that_are_served() {
 #[test]
 fn what_is_known_and_not_served_is_named() {
     let keys = [
-        ("conflict_resolution", json!("manual")),
-        ("conflict_resolution.strategy", json!("manual")),
         ("loop_prevention", json!({})),
         ("validation_rules", json!([])),
         ("stamp_columns", json!({"synced_at": "last_sync"})),

@@ -1,0 +1,180 @@
+//! Whose value stands where both sides changed a field: `conflict_resolution`.
+
+use serde_json::{Map, Value};
+
+use crate::endpoint::{Connection, Context, Endpoint, LOCAL};
+use crate::error::{Error, Notice};
+use crate::path::{Path, shown, shown_list};
+
+/// Who decides a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Authority {
+    /// The later change.
+    LastUpdated,
+    /// The change of the source.
+    Source,
+    /// The change of the target.
+    Target,
+    /// A person.
+    Review,
+}
+
+/// A field that has an authority of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldRule {
+    /// The field as the document names it: of the target, or of the source.
+    pub field: String,
+    /// Who decides.
+    pub authority: Authority,
+}
+
+/// Which deed stands where one side deleted a record and the other changed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeletePolicy {
+    /// The record stays deleted.
+    DeleteWins,
+    /// It is created again.
+    EditWins,
+}
+
+/// How conflicts are decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflicts {
+    /// Who decides, but for the fields that have a rule.
+    pub authority: Authority,
+    /// The rules of single fields.
+    pub rules: Vec<FieldRule>,
+    /// What a delete against an edit comes to, if the document says so; else it is as `authority`.
+    pub deletes: Option<DeletePolicy>,
+}
+
+/// The word that stands for whoever was last.
+const LAST_UPDATED: &str = "last_updated";
+
+pub(crate) fn read(
+    doc: &Map<String, Value>,
+    ends: [&Endpoint; 2],
+    context: &Context,
+    notices: &mut Vec<Notice>,
+) -> Result<Conflicts, Error> {
+    let path = Path::root().key("conflict_resolution");
+    let said = doc.get("conflict_resolution");
+    let text = |key: &str| said.and_then(|it| it.get(key)).and_then(Value::as_str);
+    let strategy = said.and_then(Value::as_str).or_else(|| text("strategy")).unwrap_or_default();
+    let rules = said.and_then(|it| it.get("field_rules")).and_then(Value::as_array);
+    let needed = match strategy {
+        "system_priority" => Some("priority_system"),
+        "field_level_priority" => Some("field_rules"),
+        _ => None,
+    };
+    if let (Some(needed), Some(Value::String(_))) = (needed, said) {
+        return Err(Error::malformed(
+            &path,
+            format!("{} needs \"{needed}\"", shown(strategy)),
+            "The strategy is written as a mere word, which says nothing of whose value stands.",
+            format!("Write it as {{\"strategy\": {}, \"{needed}\": ...}}.", shown(strategy)),
+        ));
+    }
+    for key in ["priority_system", "field_rules"] {
+        if Some(key) != needed && said.is_some_and(|it| it.get(key).is_some()) {
+            notices.push(Notice::new(
+                path.key(key),
+                format!("\"{key}\" has no effect beside the strategy {}", shown(strategy)),
+                "",
+                "Choose the strategy that goes with it: \"system_priority\" with \"priority_system\", \"field_level_priority\" with \"field_rules\".",
+            ));
+        }
+    }
+    let authority = match (strategy, text("priority_system")) {
+        ("system_priority", Some(system)) => {
+            of_system(system, &path.key("priority_system"), ends, context)?
+        }
+        ("manual", _) => Authority::Review,
+        _ => Authority::LastUpdated,
+    };
+    let mut read: Vec<FieldRule> = Vec::new();
+    let rules = rules.filter(|_| strategy == "field_level_priority");
+    for (at, rule) in rules.into_iter().flatten().enumerate() {
+        let text = |key: &str| rule.get(key).and_then(Value::as_str).unwrap_or_default();
+        let (path, field) = (path.key("field_rules").index(at), text("field"));
+        if read.iter().any(|other| other.field == field) {
+            return Err(Error::malformed(
+                path.key("field"),
+                format!("the field {} has two rules", shown(field)),
+                "Which of them holds is not for the sync to guess.",
+                "Leave one of them out.",
+            ));
+        }
+        let system = text("priority_system");
+        let authority = if system == LAST_UPDATED {
+            Authority::LastUpdated
+        } else {
+            of_system(system, &path.key("priority_system"), ends, context)?
+        };
+        read.push(FieldRule { field: field.to_owned(), authority });
+    }
+    let deletes = text("deletes").map(|word| match word {
+        "edit_wins" => DeletePolicy::EditWins,
+        _ => DeletePolicy::DeleteWins,
+    });
+    Ok(Conflicts { authority, rules: read, deletes })
+}
+
+/// The side that speaks for a system: the other system itself, or our table, through which all others speak.
+fn of_system(
+    system: &str,
+    path: &Path,
+    ends: [&Endpoint; 2],
+    context: &Context,
+) -> Result<Authority, Error> {
+    let sides = [Authority::Source, Authority::Target];
+    let words = ["source", "target"];
+    let mut known: Vec<String> = words.map(str::to_owned).to_vec();
+    for (end, side) in ends.iter().zip(sides) {
+        match end {
+            Endpoint::Remote(remote) => {
+                let name = remote.connection.as_deref();
+                known.extend(name.map(str::to_owned));
+                let of_type = context
+                    .connections
+                    .iter()
+                    .filter(|other| other.system == remote.system)
+                    .count();
+                if name == Some(system) || remote.system == system && of_type <= 1 {
+                    return Ok(side);
+                }
+            }
+            Endpoint::Local(table) => {
+                known.extend(table.schema.clone());
+                let other = ends
+                    .iter()
+                    .any(|e| e.local().is_some_and(|t| t != table && t.schema == table.schema));
+                if table.schema.as_deref() == Some(system) && !other {
+                    return Ok(side);
+                }
+            }
+        }
+    }
+    if let Some(side) = words.iter().position(|word| *word == system) {
+        return Ok(sides[side]);
+    }
+    let local: Vec<usize> = (0..2).filter(|&n| ends[n].local().is_some()).collect();
+    if let [local] = local.as_slice() {
+        known.push(LOCAL.to_owned());
+        // Another system that syncs the same table is heard through it.
+        let elsewhere = |c: &Connection| c.name == system || c.system == system;
+        if system == LOCAL || context.connections.iter().any(elsewhere) {
+            return Ok(sides[*local]);
+        }
+    }
+    known.extend(context.connections.iter().map(|other| other.name.clone()));
+    known.sort_unstable();
+    known.dedup();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    Err(Error::unknown(
+        path,
+        format!("there is no system {}", shown(system)),
+        format!("It is to win conflicts. Known here: {}.", shown_list(known.iter().copied())),
+        "Name one of these, or create the connection first.",
+    ))
+}
