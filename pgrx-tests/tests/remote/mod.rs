@@ -20,6 +20,7 @@ mod registering;
 mod relations;
 mod schema_changes;
 mod several;
+mod strategies;
 mod trouble;
 mod unanswered;
 mod usage;

@@ -18,7 +18,7 @@ use document::{Config, Context, DeleteLimit, Endpoint, Fields, TableName};
 use fields::{
     base_shape, keep_used, match_columns, named_columns, resolve_fields, timestamp_column,
 };
-use merge::{Flow, Side};
+use merge::{Flow, Rule, Side};
 use pgrx::pg_sys::{self, Oid};
 use serde_json::Value as Json;
 use std::sync::Arc;
@@ -82,6 +82,15 @@ impl std::fmt::Debug for Connected {
 impl Plan {
     pub fn side(&self, side: Side) -> &Table {
         &self.sides[side as usize]
+    }
+
+    /// Has a record of the other system to be read before it is written over? Where its own change may have to stand,
+    /// also one of which nobody has told yet.
+    pub fn reads_first(&self) -> bool {
+        self.remote_side().is_some_and(|remote| {
+            let stands = |rule: Rule| rule == Rule::Review || rule == Rule::Prefer(remote);
+            self.flows.iter().any(|flow| flow.to_source && flow.to_target && stands(flow.rule))
+        })
     }
 
     /// Do changes of this side travel?

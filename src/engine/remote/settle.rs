@@ -273,12 +273,7 @@ fn one<'b>(
         }
         Ok(Done::Gone | Done::Deleted) => {
             follow.vanished = true;
-            let failure = Failure {
-                sqlstate: "P0002".into(),
-                message: "the record is not there any more, or this user may no longer see it".into(),
-                detail: intent.id.as_ref().map(|id| format!("Its id is {id}.")),
-                hint: Some("If it was deleted, its deletion arrives with the next changes; if not, give the user of the connection the right to see it.".into()),
-            };
+            let failure = vanished(intent.id.as_deref());
             queue::park(plan, local, key, None, intent.at, &Parked::Failed(failure), marks);
             Ok(End::Parked)
         }
@@ -292,6 +287,16 @@ fn one<'b>(
             queue::park(plan, local, key, None, intent.at, &why, marks);
             Ok(End::Parked)
         }
+    }
+}
+
+/// A record that was to be written is not there.
+pub(super) fn vanished(id: Option<&str>) -> Failure {
+    Failure {
+        sqlstate: "P0002".into(),
+        message: "the record is not there any more, or this user may no longer see it".into(),
+        detail: id.map(|id| format!("Its id is {id}.")),
+        hint: Some("If it was deleted, its deletion arrives with the next changes; if not, give the user of the connection the right to see it.".into()),
     }
 }
 

@@ -5,12 +5,13 @@ use super::pull::Origin;
 use super::{Purpose, Request, values};
 use crate::engine::collect::Half;
 use crate::engine::link::Links;
-use crate::engine::queue::{self, Due};
+use crate::engine::queue::{self, Due, Parked};
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::Sync;
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use connector::Record;
+use foldhash::{HashSet, HashSetExt};
 use std::time::{Duration, Instant};
 
 impl Sync {
@@ -35,6 +36,8 @@ impl Sync {
                 !waits
             })
             .partition(|d| d.side != remote);
+        let (ours, theirs) = self.read_first(shapes, ours, theirs, fetching)?;
+        let Some(state) = &mut self.remote else { return Ok(false) };
         // What is taken comes back when its lane is free, what waits for a time when it is there.
         let next = transaction(|| Ok(queue::next_later(id)))?;
         self.next_due = next.map(|ms| Instant::now() + Duration::from_millis(ms.max(1)));
@@ -64,6 +67,42 @@ impl Sync {
         Ok(true)
     }
 
+    /// Where a record has to be read before it is written over, it is asked for in the place of its row.
+    fn read_first(
+        &mut self,
+        shapes: &mut Shapes,
+        ours: Vec<Due>,
+        mut theirs: Vec<Due>,
+        fetching: bool,
+    ) -> Result<(Vec<Due>, Vec<Due>), Failure> {
+        let Self { plan, places, .. } = self;
+        let Some(remote) = plan.remote_side().filter(|_| plan.reads_first()) else {
+            return Ok((ours, theirs));
+        };
+        let bump = Bump::new();
+        let mut unlinked = Vec::new();
+        transaction(|| {
+            let mut links = Links::open(plan, places);
+            for due in ours {
+                let key = due.before.as_deref().unwrap_or(&due.key);
+                match links.find(&bump, shapes, due.side, key).filter(|link| !link.deleted) {
+                    // One request at a time: it comes back when that is answered.
+                    Some(_) if fetching => {}
+                    Some(link) => {
+                        let key = link.key_of(remote).to_vec();
+                        theirs.push(Due { side: remote, key, before: None, ..due });
+                    }
+                    None => unlinked.push(due),
+                }
+            }
+            links.close();
+            Ok(())
+        })?;
+        let mut asked = HashSet::new();
+        theirs.retain(|due| asked.insert(due.key.clone()));
+        Ok((unlinked, theirs))
+    }
+
     /// Records that waited in the queue have been read.
     pub(super) fn take_fetched(
         &mut self,
@@ -86,7 +125,25 @@ impl Sync {
                 if record.as_ref().is_none_or(|r| r.deleted) {
                     queue::settled(plan, due.side, &due.key, queued);
                     let link = links.find(&bump, shapes, due.side, &due.key);
-                    vanished |= record.is_none() && link.is_some_and(|l| !l.deleted);
+                    let link = link.filter(|link| record.is_none() && !link.deleted);
+                    vanished |= link.is_some();
+                    // Its row waited for what was to be read.
+                    let own = link.map(|link| link.key_of(due.side.other()));
+                    if let Some(own) = own
+                        && queued.contains(queue::mark(due.side.other(), own))
+                    {
+                        let id = values::id_of(plan.side(due.side), &due.key);
+                        let why = Parked::Failed(super::settle::vanished(id.as_deref()));
+                        queue::park(
+                            plan,
+                            due.side.other(),
+                            own,
+                            None,
+                            due.changed_at,
+                            &why,
+                            queued,
+                        );
+                    }
                 }
             }
             links.close();

@@ -17,7 +17,7 @@ use crate::worker::transaction::{Failure, as_owner, transaction};
 use bumpalo::Bump;
 use change::image::Value;
 use foldhash::{HashMap, HashMapExt};
-use merge::{Decision, Now, Side};
+use merge::{Decision, Now, Side, Write};
 use pgrx::pg_sys;
 use std::time::Instant;
 
@@ -194,7 +194,7 @@ impl Sync {
             Some(load) => load.discarded,
             None => *verdict == Some(Verdict::Discarded),
         };
-        let mut again = false;
+        let (mut again, mut unread) = (false, false);
         let mut read_at = 0;
         let mut marks: Vec<u64> = Vec::new();
         let mut written: Vec<(u64, i64)> = Vec::new();
@@ -222,8 +222,9 @@ impl Sync {
                 state.hold_taken(&mut records);
                 hold_doubtful(plan, queued, &mut records);
             }
-            let decisions: Vec<Decision<'b>> =
+            let mut decisions: Vec<Decision<'b>> =
                 records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
+            unread = hold_unread(plan, &mut records, &mut decisions);
             let mut outcomes = apply::apply(bump, plan, writers, &records, &decisions)?;
             if let Some(state) = remote.as_mut() {
                 leaving = push::intend(plan, state, &records, &decisions, &mut outcomes);
@@ -275,12 +276,36 @@ impl Sync {
         for (mark, seq) in written {
             known.note(mark, 0, seq);
         }
+        if unread {
+            self.next_due = Some(Instant::now());
+        }
         if again {
             self.next_due = Some(Instant::now());
             self.again_from = tick + 1;
         }
         Ok(())
     }
+}
+
+/// Records that would be written over unread, and may not be: they wait in the queue, and are read for it. True if there
+/// are any.
+fn hold_unread<'b>(
+    plan: &Plan,
+    records: &mut [Record<'b>],
+    decisions: &mut [Decision<'b>],
+) -> bool {
+    let Some(remote) = plan.remote_side().filter(|_| plan.reads_first()) else { return false };
+    let mut any = false;
+    for (record, decision) in records.iter_mut().zip(decisions) {
+        let base = record.linked().and_then(|link| link.base.clone());
+        let unread = record.seen[remote as usize] == Seen::Nothing;
+        if unread && base.is_some() && decision.write[remote as usize] != Write::Nothing {
+            record.held = true;
+            *decision = Decision { write: Default::default(), conflicts: Vec::new(), base };
+            any = true;
+        }
+    }
+    any
 }
 
 /// Rows that may have a record already of which nobody knows go to review again instead of being sent.
