@@ -283,9 +283,16 @@ CREATE TABLE sync._conflict (
     -- null: a person decides
     winner       text,
     reason       text        NOT NULL,
-    at           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    at           timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- whose key: by it the record is found; which side's value is to stand, and who said so; when it was decided
+    side         int2,
+    key          bytea,
+    keep         int2,
+    resolved_by  text,
+    resolved_at  timestamptz
 );
 CREATE INDEX _conflict_sync ON sync._conflict (sync, at);
+CREATE INDEX _conflict_open ON sync._conflict (sync, key) WHERE winner IS NULL;
 CREATE INDEX _conflict_key ON sync._conflict (sync, key_text, field, id);
 
 CREATE TABLE sync._error (
@@ -457,6 +464,14 @@ COMMENT ON FUNCTION sync.retry(bigint) IS 'tries a queued record again now';
 CREATE FUNCTION sync.discard(id bigint, reason text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'discard_wrapper';
 COMMENT ON FUNCTION sync.discard(bigint, text) IS 'takes a record out of the queue; it is synced again when it is next edited';
+
+CREATE FUNCTION sync.resolve(id bigint, keep text) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'resolve_wrapper';
+COMMENT ON FUNCTION sync.resolve(bigint, text) IS 'decides a conflict that waits for a person: the value of this side goes to the other';
+
+CREATE FUNCTION sync.resolve_all(name text, keep text, field text DEFAULT NULL) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'resolve_all_wrapper';
+COMMENT ON FUNCTION sync.resolve_all(text, text, text) IS 'decides all conflicts of a sync, or of one of its fields, that wait for a person; returns how many';
 
 CREATE FUNCTION sync.pull(name text, key text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pull_wrapper';
@@ -835,7 +850,7 @@ SELECT c.id, s.name AS sync,
        CASE WHEN p.see THEN c.base END AS base,
        CASE WHEN p.see THEN c.source_value END AS source_value,
        CASE WHEN p.see THEN c.target_value END AS target_value,
-       c.winner, c.reason, c.at
+       c.winner, c.reason, c.at, c.resolved_at, c.resolved_by
   FROM sync._conflict c JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) c.sync
  CROSS JOIN LATERAL (SELECT pg_catalog.has_table_privilege(t.source, 'SELECT') AND pg_catalog.has_table_privilege(t.target, 'SELECT')
                             AND NOT pg_catalog.row_security_active(t.source) AND NOT pg_catalog.row_security_active(t.target) AS see

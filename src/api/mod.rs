@@ -11,6 +11,7 @@ mod map_field;
 mod one_record;
 mod plan;
 mod register;
+mod resolve;
 mod syncs;
 mod usage;
 mod wait;

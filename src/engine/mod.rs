@@ -6,6 +6,7 @@ pub mod apply;
 pub mod backlog;
 pub mod classify;
 pub mod collect;
+pub mod conflicts;
 pub mod gaps;
 pub mod guard;
 mod labels;

@@ -32,6 +32,8 @@ pub struct Record<'b> {
     /// All that is known of that side was written by this sync itself.
     own: [bool; 2],
     pub entries: Vec<(Side, usize)>,
+    /// Fields of which a person has decided whose value is to stand.
+    pub kept: Vec<(usize, Side)>,
     /// Why this record cannot be synced without a person.
     pub trouble: Option<Failure>,
     /// Something of it is on its way to the other system: until that is answered nothing is decided.
@@ -51,6 +53,7 @@ impl<'b> Record<'b> {
             last: None,
             own: [false; 2],
             entries: Vec::new(),
+            kept: Vec::new(),
             trouble: None,
             held: false,
         }

@@ -3,6 +3,7 @@
 
 use super::apply::Outcome;
 use super::collect::Seen;
+use super::conflicts;
 use super::link::{Links, Places};
 use super::plan::{Plan, Table};
 use super::queue::{self, Parked};
@@ -42,6 +43,9 @@ pub fn settle(
     for ((record, decision), outcome) in records.iter().zip(decisions).zip(outcomes) {
         let missed = outcome.missed.contains(&true);
         link(plan, &mut links, record, decision, outcome);
+        if !missed && !record.held {
+            conflicts::close(plan, record, decision);
+        }
         for conflict in &decision.conflicts {
             // Once the loser is overwritten nothing tells of it any more, even if the other side has
             // to be looked at again.
@@ -254,10 +258,7 @@ fn text_of(value: Value<'_>, table: &Table, column: Option<usize>) -> Option<Str
 }
 
 fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
-    let key = record.keys[0]
-        .map(|k| key_text(plan, Side::Source, k))
-        .or_else(|| record.keys[1].map(|k| key_text(plan, Side::Target, k)))
-        .unwrap_or_default();
+    let key = Side::BOTH.into_iter().find_map(|s| Some((s, record.keys[s as usize]?)));
     let number = conflict.field;
     let held = |side: Side| {
         let column = plan.fields[number].column[side as usize];
@@ -294,7 +295,7 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
     let why = format!("{reason}{}", decided(rule, conflict.winner, record.at));
     let field = plan.fields[number].name(plan);
     let (source, target) = (held(Side::Source), held(Side::Target));
-    insert_conflict(plan, &key, kind, field, [base, source, target], conflict.winner, &why);
+    insert_conflict(plan, key, kind, field, [base, source, target], conflict.winner, &why);
 }
 
 /// Who decides, in words; `None`: the clocks.
@@ -332,7 +333,7 @@ fn decided(rule: Option<&str>, winner: Option<Side>, at: [i64; 2]) -> String {
 /// could not be written yet, is the same one.
 fn insert_conflict(
     plan: &Plan,
-    key: &str,
+    key: Option<(Side, &[u8])>,
     kind: &str,
     field: &str,
     values: [Option<String>; 3],
@@ -340,17 +341,19 @@ fn insert_conflict(
     why: &str,
 ) {
     let winner = winner.map(Side::name);
+    let text = key.map(|(side, key)| key_text(plan, side, key)).unwrap_or_default();
+    let (side, key) = key.map_or((None, &[][..]), |(side, key)| (Some(side), key));
     let [base, source, target] = &values;
     sql::as_extension(|| {
         sql::query(
-            "INSERT INTO sync._conflict (sync, key_text, kind, field, base, source_value, target_value, winner, reason)
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+            "INSERT INTO sync._conflict (sync, key_text, kind, field, base, source_value, target_value, winner, reason, side, key)
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::int2, $11
               WHERE ($3, $5, $6, $7, $8) IS DISTINCT FROM
                     (SELECT (c.kind, c.base, c.source_value, c.target_value, c.winner) FROM sync._conflict c
                       WHERE c.sync = $1 AND c.key_text = $2 AND c.field = $4 ORDER BY c.id DESC LIMIT 1)",
             &[
                 Arg::Int4(plan.id),
-                Arg::Text(key),
+                Arg::Text(&text),
                 Arg::Text(kind),
                 Arg::Text(field),
                 Arg::OptText(base.as_deref()),
@@ -358,6 +361,8 @@ fn insert_conflict(
                 Arg::OptText(target.as_deref()),
                 Arg::OptText(winner),
                 Arg::Text(why),
+                Arg::Int4(side.map_or(0, |side| side as i32)),
+                Arg::Bytes(key),
             ],
         )
     });
@@ -407,8 +412,7 @@ pub fn note_overwritten(
         format!("{what}{}", decided(of_field(plan, field), winner, times))
     };
     let name = plan.fields[field].name(plan);
-    let key = key_text(plan, local, key);
-    insert_conflict(plan, &key, kind, name, values, winner, &why);
+    insert_conflict(plan, Some((local, key)), kind, name, values, winner, &why);
 }
 
 /// A key as people read it: its value, or its values in parentheses.

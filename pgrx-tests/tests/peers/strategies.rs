@@ -124,7 +124,12 @@ fn a_person_decides_and_until_then_each_side_keeps_its_value() {
     run(&mut c, "UPDATE erp.t SET email = 'decided'");
     synced(&mut c, "s");
     assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], ["1|decided|base|later"; 2]);
-    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts"), "1");
+    assert_eq!(
+        rows(&mut c, "SELECT winner, reason, resolved_at IS NOT NULL FROM sync.conflicts"),
+        [
+            "target|both sides changed the field; each side keeps its value until a person has decided; an edit of the target has decided|t"
+        ]
+    );
     // Nothing is deleted over an edit.
     together(&mut c, &["UPDATE crm.t SET phone = 'kept'", "DELETE FROM erp.t"]);
     assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], ["1|decided|base|kept"; 2]);
@@ -199,4 +204,77 @@ fn what_cannot_be_meant_is_refused_and_nothing_is_changed() {
     assert_eq!(query_one(&mut c, "SELECT sync.show('s')"), before);
     meet(&mut c);
     assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], ["1|erp|erp|erp"; 2]);
+}
+
+#[test]
+fn what_a_person_keeps_goes_to_the_other_side() {
+    let (_db, mut c) = pair(r#"{"conflict_resolution": "manual"}"#);
+    meet(&mut c);
+    let open =
+        "SELECT string_agg(field, ' ' ORDER BY field) FROM sync.conflicts WHERE winner IS NULL";
+    assert_eq!(query_one(&mut c, open), "billing_address email phone");
+    let keep = |c: &mut Client, field: &str, side: &str| {
+        run(
+            c,
+            &format!(
+                "SELECT sync.resolve(id, '{side}') FROM sync.conflicts WHERE field = '{field}' AND winner IS NULL"
+            ),
+        );
+        synced(c, "s");
+    };
+    keep(&mut c, "email", "crm");
+    keep(&mut c, "phone", "target");
+    assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], ["1|crm|crm|erp", "1|crm|erp|erp"]);
+    assert_eq!(query_one(&mut c, open), "billing_address");
+    let decided = "SELECT field, winner, resolved_by = session_user, reason ~ 'has decided$' FROM sync.conflicts
+                    WHERE winner IS NOT NULL ORDER BY field";
+    assert_eq!(rows(&mut c, decided), ["email|source|t|t", "phone|target|t|t"]);
+    // Of many at once.
+    run(&mut c, "INSERT INTO crm.t SELECT n, 'e', 'b', 'p' FROM generate_series(2, 50) n");
+    synced(&mut c, "s");
+    together(
+        &mut c,
+        &[
+            "UPDATE crm.t SET phone = 'c' || id WHERE id > 1",
+            "UPDATE erp.t SET phone = 'e' || id WHERE id > 1",
+        ],
+    );
+    run(&mut c, "SELECT sync.pause('s')");
+    assert_eq!(
+        query_one(&mut c, "SELECT sync.resolve_all('s', keep => 'erp', field => 'phone')"),
+        "49"
+    );
+    run(&mut c, "UPDATE crm.t SET phone = 'again' WHERE id = 7; SELECT sync.resume('s')");
+    synced(&mut c, "s");
+    assert_eq!(
+        query_one(
+            &mut c,
+            "SELECT count(*) FROM crm.t JOIN erp.t USING (id, phone) WHERE id > 1 AND phone = 'e' || id"
+        ),
+        "48"
+    );
+    // A later edit has the last word.
+    assert_eq!(
+        rows(
+            &mut c,
+            "SELECT phone FROM crm.t WHERE id = 7 UNION SELECT phone FROM erp.t WHERE id = 7"
+        ),
+        ["again"]
+    );
+    assert_eq!(query_one(&mut c, open), "billing_address");
+    assert_eq!(query_one(&mut c, "SELECT sync.resolve_all('s', 'source')"), "1");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts WHERE winner IS NULL"), "0");
+    assert_eq!(query_one(&mut c, "SELECT billing_address FROM erp.t WHERE id = 1"), "crm");
+    let refused =
+        refusal(&mut c, "SELECT sync.resolve((SELECT max(id) FROM sync.conflicts), 'source')");
+    assert!(refused.contains("is decided already"), "{refused}");
+    assert!(
+        refusal(&mut c, "SELECT sync.resolve(0, 'source')")
+            .contains("no conflict has the number 0")
+    );
+    assert!(
+        refusal(&mut c, "SELECT sync.resolve_all('s', 'crn')")
+            .contains("\"crn\" is no side of sync \"s\"")
+    );
 }

@@ -121,6 +121,30 @@ fn where_a_person_decides_nothing_is_written_over() {
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts"), "1");
 }
 
+#[test]
+fn a_decision_travels_to_the_org_and_from_it() {
+    let (org, _cluster, mut c, id) = pair(r#"{"conflict_resolution": "manual"}"#);
+    meet(&org, &mut c, &id);
+    until(&mut c, "SELECT count(*) FROM sync.conflicts WHERE winner IS NULL", "1");
+    run(&mut c, "SELECT sync.resolve_all('accounts', 'crm')");
+    until(&mut c, "SELECT phone FROM account", "org");
+    org.edit(&id, json!({"Phone": "theirs"})).unwrap();
+    run(&mut c, "UPDATE account SET phone = 'ours'");
+    settled(&mut c);
+    until(&mut c, "SELECT count(*) FROM sync.conflicts WHERE winner IS NULL", "1");
+    assert_eq!(
+        (there(&org, &id).as_str(), here(&mut c).as_str()),
+        ("row|theirs|Media", "row|ours|Media")
+    );
+    run(&mut c, "SELECT sync.resolve(id, 'local') FROM sync.conflicts WHERE winner IS NULL");
+    settled(&mut c);
+    assert_eq!(
+        (there(&org, &id).as_str(), here(&mut c).as_str()),
+        ("row|ours|Media", "row|ours|Media")
+    );
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts WHERE winner IS NULL"), "0");
+}
+
 /// The row that waits for its record to be read does not wait for ever.
 #[test]
 fn a_record_that_is_gone_is_told_and_its_delete_merged() {

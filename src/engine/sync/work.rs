@@ -4,6 +4,7 @@ use super::{Cursor, Sync, Verdict, flush, write_cursor};
 use crate::engine::apply;
 use crate::engine::classify::{Class, class};
 use crate::engine::collect::{Half, Seen};
+use crate::engine::conflicts;
 use crate::engine::link;
 use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Marks, Parked};
@@ -222,6 +223,7 @@ impl Sync {
                 state.hold_taken(&mut records);
                 hold_doubtful(plan, queued, &mut records);
             }
+            conflicts::look_up(plan, queued, &mut records);
             let mut decisions: Vec<Decision<'b>> =
                 records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
             unread = hold_unread(plan, &mut records, &mut decisions);
@@ -344,7 +346,9 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
         // The delete stays where it was made; without a base the record is no longer linked.
         return Decision { write: Default::default(), conflicts: Vec::new(), base: None };
     }
-    let seen = base.and_then(|base| under_a_delete(plan, base, record, &now));
+    let seen = base.and_then(|base| {
+        conflicts::undone(base, record).or_else(|| under_a_delete(plan, base, record, &now))
+    });
     merge::merge(&plan.flows, plan.deletes, seen.as_ref().or(base), &now, record.at)
 }
 

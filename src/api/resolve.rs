@@ -1,0 +1,166 @@
+//! Conflicts that wait for a person: `sync.resolve` and `sync.resolve_all` note what is to stand, and the worker, who
+//! looks at the record again, brings it to the other side.
+
+use super::{or_raise, owned, raise, refuse};
+use crate::border::inwards;
+use crate::capture::attach;
+use crate::engine::plan::{self, Stored};
+use crate::engine::{conflicts, link, queue};
+use crate::speech;
+use crate::sql::{self, Arg};
+use crate::worker::transaction::Failure;
+use merge::Side;
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// `sync.resolve(id int8, keep text) RETURNS void`
+#[pg_extern(sql = false)]
+fn resolve(id: i64, keep: &[u8]) {
+    speech::function(|| or_raise(resolve_one(id, &inwards(keep))));
+}
+
+/// `sync.resolve_all(name text, keep text, field text DEFAULT NULL) RETURNS int8`
+#[pg_extern(sql = false)]
+fn resolve_all(name: Option<&[u8]>, keep: Option<&[u8]>, field: Option<&[u8]>) -> i64 {
+    speech::function(|| {
+        let (Some(name), Some(keep)) = (name, keep) else {
+            raise(&refuse(
+                "22004",
+                "a sync and a side have to be named".to_owned(),
+                "The first two arguments of sync.resolve_all must not be null.",
+                "SELECT sync.resolve_all('accounts', keep => 'source');",
+            ))
+        };
+        or_raise(resolve_many(&inwards(name), &inwards(keep), field.map(inwards).as_deref()))
+    })
+}
+
+fn resolve_one(id: i64, keep: &str) -> Result<(), Failure> {
+    let found = sql::as_extension(|| {
+        sql::read(
+            "SELECT s.name, c.winner, c.field FROM sync._conflict c JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) c.sync
+              WHERE c.id OPERATOR(pg_catalog.=) $1",
+            &[Arg::Int(id)],
+        )
+    });
+    let Some([Some(name), winner, field]) = found.first().map(Vec::as_slice) else {
+        return Err(refuse(
+            "02000",
+            format!("no conflict has the number {id}"),
+            "",
+            "SELECT id, sync, key, field FROM sync.conflicts WHERE winner IS NULL;",
+        ));
+    };
+    let sync = owned(name);
+    if let Some(winner) = winner {
+        return Err(refuse(
+            "55000",
+            format!("conflict {id} is decided already"),
+            &format!(
+                "The value of the {winner} stands in \"{}\".",
+                field.as_deref().unwrap_or_default()
+            ),
+            "Write the value that you want: it is an edit like any other.",
+        ));
+    }
+    decide(sync, name, keep, "c.id OPERATOR(pg_catalog.=) $2", Arg::Int(id)).map(drop)
+}
+
+fn resolve_many(name: &str, keep: &str, field: Option<&str>) -> Result<i64, Failure> {
+    let sync = owned(name);
+    decide(
+        sync,
+        name,
+        keep,
+        "($2 IS NULL OR c.field OPERATOR(pg_catalog.=) $2)",
+        Arg::OptText(field),
+    )
+}
+
+/// Notes the decision of those that wait, and has their records looked at.
+fn decide(
+    sync: i32,
+    name: &str,
+    keep: &str,
+    which: &str,
+    argument: Arg<'_>,
+) -> Result<i64, Failure> {
+    let Some(stored) = sql::as_extension(|| plan::stored(sync)) else {
+        return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
+    };
+    let side = named(&stored, keep)?;
+    let user = sql::one("SELECT SESSION_USER", &[]).unwrap_or_default();
+    let decided = sql::as_extension(|| {
+        sql::query(
+            &format!(
+                "UPDATE sync._conflict c SET keep = $3::int2, resolved_by = $4
+                  WHERE c.sync OPERATOR(pg_catalog.=) $1 AND c.winner IS NULL AND c.key IS NOT NULL AND {which}
+                 RETURNING c.side, pg_catalog.encode(c.key, 'hex'), c.key_text"
+            ),
+            &[Arg::Int4(sync), argument, Arg::Int4(side as i32), Arg::Text(&user)],
+        )
+    });
+    let remote = stored.object.is_some();
+    sql::as_extension(|| {
+        for row in &decided {
+            let [Some(side), Some(key), Some(text)] = row.as_slice() else { continue };
+            let of = if side == "0" { Side::Source } else { Side::Target };
+            let Some(key) = sql::from_hex(key) else { continue };
+            match link::keys(sync, of, &key) {
+                // What the other system holds has to be read.
+                Some((source, target)) if remote => {
+                    queue::ask(sync, Side::Source, &source, text);
+                    queue::ask(sync, Side::Target, &target, text);
+                }
+                Some(_) => queue::ask(sync, of, &key, text),
+                // The record is gone on both sides: there is nothing left to decide.
+                None => conflicts::drop_decision(sync, text),
+            }
+        }
+    });
+    if !decided.is_empty() {
+        attach::queue_changed();
+    }
+    Ok(decided.len() as i64)
+}
+
+/// The side that a person means.
+fn named(stored: &Stored, keep: &str) -> Result<Side, Failure> {
+    let sides = [(Side::Source, stored.source), (Side::Target, stored.target)];
+    let mut known = vec!["source".to_owned(), "target".to_owned()];
+    if let Some((connection, _)) = &stored.object {
+        known.extend(["local".to_owned(), "remote".to_owned(), connection.clone()]);
+        let remote = if stored.source == pg_sys::InvalidOid { Side::Source } else { Side::Target };
+        if keep == "remote" || keep == connection {
+            return Ok(remote);
+        }
+        if keep == "local" {
+            return Ok(remote.other());
+        }
+    } else {
+        let schemas = sides.map(|(_, table)| {
+            sql::one(
+                "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+                  WHERE c.oid OPERATOR(pg_catalog.=) $1",
+                &[Arg::Oid(table)],
+            )
+            .unwrap_or_default()
+        });
+        if schemas[0] != schemas[1] {
+            if let Some(n) = schemas.iter().position(|schema| schema == keep) {
+                return Ok(sides[n].0);
+            }
+            known.extend(schemas);
+        }
+    }
+    match keep {
+        "source" => Ok(Side::Source),
+        "target" => Ok(Side::Target),
+        _ => Err(refuse(
+            "22023",
+            format!("\"{keep}\" is no side of sync \"{}\"", stored.name),
+            &format!("The sides are called: {}.", known.join(", ")),
+            "Name the side whose value is to stand.",
+        )),
+    }
+}
