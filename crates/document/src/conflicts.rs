@@ -37,13 +37,26 @@ pub enum DeletePolicy {
     EditWins,
 }
 
+/// Fields that are decided as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnGroup {
+    /// By which rules name it.
+    pub name: String,
+    /// Its fields, as the document names them.
+    pub fields: Vec<String>,
+}
+
 /// How conflicts are decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflicts {
     /// Who decides, but for the fields that have a rule.
     pub authority: Authority,
-    /// The rules of single fields.
+    /// The rules of single fields, or groups.
     pub rules: Vec<FieldRule>,
+    /// Fields that are decided as one.
+    pub groups: Vec<ColumnGroup>,
+    /// Are any two edits of one record a conflict?
+    pub strict: bool,
     /// What a delete against an edit comes to, if the document says so; else it is as `authority`.
     pub deletes: Option<DeletePolicy>,
 }
@@ -117,7 +130,19 @@ pub(crate) fn read(
         "edit_wins" => DeletePolicy::EditWins,
         _ => DeletePolicy::DeleteWins,
     });
-    Ok(Conflicts { authority, rules: read, deletes })
+    let groups = said.and_then(|it| it.get("column_groups")).and_then(Value::as_array);
+    let groups = groups.into_iter().flatten().map(|group| ColumnGroup {
+        name: group.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        fields: group
+            .get("fields")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|field| field.as_str().map(str::to_owned))
+            .collect(),
+    });
+    let strict = said.and_then(|it| it.get("strict")).and_then(Value::as_bool).unwrap_or(false);
+    Ok(Conflicts { authority, rules: read, groups: groups.collect(), strict, deletes })
 }
 
 /// The side that speaks for a system: the other system itself, or our table, through which all others speak.

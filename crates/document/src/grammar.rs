@@ -195,12 +195,23 @@ const CONFLICT_RESOLUTION: &[Key] = &[
         List(1, &Object(FIELD_RULE)),
         "[{\"field\": \"email\", \"priority_system\": \"crm\"}]",
     ),
+    key(
+        "column_groups",
+        List(1, &Object(COLUMN_GROUP)),
+        "[{\"name\": \"address\", \"fields\": [\"street\", \"city\"]}]",
+    ),
+    key("strict", Flag, "true"),
     key("deletes", Choice(&[yes("delete_wins"), yes("edit_wins")]), "\"delete_wins\""),
 ];
 
 const FIELD_RULE: &[Key] = &[
     key("field", Text, "\"email\"").required(),
     key("priority_system", Text, "\"crm\"").required(),
+];
+
+const COLUMN_GROUP: &[Key] = &[
+    key("name", Text, "\"address\"").required(),
+    key("fields", List(2, &Text), "[\"street\", \"city\"]").required(),
 ];
 
 const LOOP_PREVENTION: &[Key] = &[

@@ -28,7 +28,7 @@ mod settings;
 mod transform;
 
 pub use config::{Config, Direction, Identity};
-pub use conflicts::{Authority, Conflicts, DeletePolicy, FieldRule};
+pub use conflicts::{Authority, ColumnGroup, Conflicts, DeletePolicy, FieldRule};
 pub use credentials::{check_settings, is_secret_name};
 pub use endpoint::{Connection, Context, Endpoint, Remote};
 pub use error::{Error, ErrorKind, Notice, Severity};

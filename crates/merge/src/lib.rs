@@ -36,6 +36,8 @@ pub struct Flow {
     pub to_target: bool,
     pub to_source: bool,
     pub rule: Rule,
+    /// Fields of one group are decided as one, such as the parts of an address: with them comes the rule of the first.
+    pub group: Option<usize>,
 }
 
 /// Who decides a conflict.
@@ -286,11 +288,20 @@ fn both<'a>(
         .unwrap_or_else(|| Base { source: rows[0].own.clone(), target: rows[1].own.clone() });
     let mut decision = settled(Some(start));
     let mut fields: [Vec<usize>; 2] = Default::default();
+    let changed: Vec<[bool; 2]> = flows
+        .iter()
+        .enumerate()
+        .map(|(field, flow)| {
+            Side::BOTH.map(|side| {
+                let own = rows[side as usize].own[field];
+                flow.from(side) && base.is_none_or(|b| moved(own, b.side(side)[field]))
+            })
+        })
+        .collect();
+    let met = met_groups(flows, &changed, rows);
     for (field, flow) in flows.iter().enumerate() {
-        let changed = Side::BOTH.map(|side| {
-            flow.from(side)
-                && base.is_none_or(|b| moved(rows[side as usize].own[field], b.side(side)[field]))
-        });
+        let together = flow.group.is_some_and(|group| met.contains(&group));
+        let changed = if together { [true, true] } else { changed[field] };
         // A field that is new to the sync, and empty on one side: it is filled from the other.
         let filled = base.filter(|b| b.is_new(field)).and_then(|_| {
             match Side::BOTH.map(|side| rows[side as usize].sent[field] == Value::Null) {
@@ -335,6 +346,22 @@ fn both<'a>(
         }
     }
     decision
+}
+
+/// The groups of which both sides changed something, and not to the same.
+fn met_groups(flows: &[Flow], changed: &[[bool; 2]], rows: [&Row<'_>; 2]) -> Vec<usize> {
+    let mut groups: Vec<usize> = flows.iter().filter_map(|flow| flow.group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups.retain(|group| {
+        let fields = || (0..flows.len()).filter(|&field| flows[field].group == Some(*group));
+        let [source, target] = rows;
+        Side::BOTH.iter().all(|&side| fields().any(|field| changed[field][side as usize]))
+            && fields().any(|field| {
+                changed[field] != [false, false] && source.sent[field] != target.own[field]
+            })
+    });
+    groups
 }
 
 /// Both sides keep what they have, and that they differ is what they have agreed on, until one of them changes again.

@@ -1,8 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
-const TWO_WAY: Flow = Flow { to_target: true, to_source: true, rule: Rule::Later };
-const FORWARD: Flow = Flow { to_target: true, to_source: false, rule: Rule::Later };
+const TWO_WAY: Flow = Flow { to_target: true, to_source: true, rule: Rule::Later, group: None };
+const FORWARD: Flow = Flow { to_target: true, to_source: false, rule: Rule::Later, group: None };
 
 fn merge<'a>(
     flows: &[Flow],
@@ -509,4 +509,37 @@ fn a_delete_against_an_edit_is_decided_by_its_own_rule() {
         );
         assert_eq!(d.write, [Write::Nothing, Write::Delete]);
     }
+}
+
+#[test]
+fn the_fields_of_a_group_come_from_one_side() {
+    let part = Flow { group: Some(0), ..TWO_WAY };
+    let flows = [part, part, TWO_WAY];
+    let agreed = base(&["street", "city", "name"]);
+    let now = [Now::Row(row(&["S1", "city", "n1"])), Now::Row(row(&["street", "C2", "name"]))];
+    for (times, winner) in [([2, 1], Side::Source), ([1, 2], Side::Target)] {
+        let d = merge(&flows, Some(&agreed), &now, times);
+        let own =
+            if winner == Side::Source { ["S1", "city", "n1"] } else { ["street", "C2", "n1"] };
+        assert_eq!(d.base, Some(base(&own)));
+        let lost = |field| Conflict { field, winner: Some(winner) };
+        assert_eq!(d.conflicts, [lost(0), lost(1)]);
+    }
+    // Changed on one side, or on both to the same, it is no conflict.
+    let d = merge(
+        &flows,
+        Some(&agreed),
+        &[now[0].clone(), Now::Row(row(&["street", "city", "n2"]))],
+        [2, 1],
+    );
+    assert_eq!(d.base, Some(base(&["S1", "city", "n1"])));
+    assert_eq!(d.conflicts, [Conflict { field: 2, winner: Some(Side::Source) }]);
+    let same = Now::Row(row(&["S1", "city", "name"]));
+    let d = merge(&flows, Some(&agreed), &[same.clone(), same], [2, 1]);
+    assert!(d.conflicts.is_empty() && d.writes_nothing());
+    // A person gets the whole group.
+    let review = Flow { rule: Rule::Review, ..part };
+    let d = merge(&[review, review, TWO_WAY], Some(&agreed), &now, [1, 2]);
+    assert_eq!(d.conflicts.len(), 2);
+    assert_eq!(d.write, [Write::Nothing, Write::Update(vec![2])]);
 }

@@ -278,3 +278,44 @@ fn what_a_person_keeps_goes_to_the_other_side() {
             .contains("\"crn\" is no side of sync \"s\"")
     );
 }
+
+#[test]
+fn a_group_of_columns_comes_from_one_side() {
+    let (_db, mut c) = pair(
+        r#"{"conflict_resolution": {"strategy": "field_level_priority",
+             "column_groups": [{"name": "contact", "fields": ["email", "phone"]}],
+             "field_rules": [{"field": "contact", "priority_system": "erp"}]}}"#,
+    );
+    together(
+        &mut c,
+        &[
+            "UPDATE erp.t SET phone = 'erp'",
+            "UPDATE crm.t SET email = 'crm', billing_address = 'crm'",
+        ],
+    );
+    assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], ["1|base|crm|erp"; 2]);
+    assert_eq!(rows(&mut c, CONFLICTS), ["email|crm|base|target", "phone|base|erp|target"]);
+    // One side's edit is none.
+    run(&mut c, "UPDATE crm.t SET email = 'alone'");
+    synced(&mut c, "s");
+    assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], ["1|alone|crm|erp"; 2]);
+    let twice = r#"[{"name": "a", "fields": ["email", "phone"]}, {"name": "b", "fields": ["phone", "billing_address"]}]"#;
+    let refused = refusal(
+        &mut c,
+        &format!(
+            r#"SELECT sync.alter_sync('s', '{{"conflict_resolution": {{"field_rules": null, "strategy": "last_write_wins", "column_groups": {twice}}}}}')"#
+        ),
+    );
+    assert!(refused.contains("\"phone\" is in a column group already"), "{refused}");
+}
+
+#[test]
+fn a_strict_sync_takes_any_two_edits_of_a_record_for_a_conflict() {
+    let (_db, mut c) = pair(r#"{"conflict_resolution": {"strategy": "manual", "strict": true}}"#);
+    together(&mut c, &["UPDATE erp.t SET phone = 'erp'", "UPDATE crm.t SET email = 'crm'"]);
+    assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], ["1|crm|base|base", "1|base|base|erp"]);
+    assert_eq!(rows(&mut c, CONFLICTS), ["email|crm|base|", "phone|base|erp|"]);
+    assert_eq!(query_one(&mut c, "SELECT sync.resolve_all('s', 'crm')"), "2");
+    synced(&mut c, "s");
+    assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], ["1|crm|base|base"; 2]);
+}

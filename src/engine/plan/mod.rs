@@ -334,10 +334,11 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
     let flows: Vec<Flow> = fields
         .iter()
         .zip(rules)
-        .map(|(f, rule)| Flow {
+        .map(|(f, (rule, group))| Flow {
             to_target: f.how[0].is_some(),
             to_source: f.how[1].is_some(),
             rule,
+            group,
         })
         .collect();
     let extra = [

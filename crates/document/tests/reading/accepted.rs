@@ -31,7 +31,13 @@ fn the_least_document_has_all_defaults() {
     let (config, notices) = read(&base()).expect("the least document");
     let expected = Config {
         identity: None,
-        conflicts: Conflicts { authority: Authority::LastUpdated, rules: vec![], deletes: None },
+        conflicts: Conflicts {
+            authority: Authority::LastUpdated,
+            rules: vec![],
+            groups: vec![],
+            strict: false,
+            deletes: None,
+        },
         timestamp_field: None,
         source: table(Some("portal"), "users"),
         target: table(Some("salesforce"), "account"),
