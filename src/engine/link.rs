@@ -154,8 +154,9 @@ fn made_same(name: &str) -> Option<bool> {
     if segments::named(&format!("{name}_key")).is_some() {
         return Some(segments::named(&format!("{name}_remote")).is_none());
     }
-    sql::one(&format!("SELECT (remote_id IS NULL)::pg_catalog.text FROM sync.{name} LIMIT 1"), &[])
-        .map(|same| same == "true")
+    // A plan is made as the sync's owner, who may not read links.
+    let text = format!("SELECT (remote_id IS NULL)::pg_catalog.text FROM sync.{name} LIMIT 1");
+    sql::as_extension(|| sql::one(&text, &[])).map(|same| same == "true")
 }
 
 /// Can links be looked up, or are they only being gathered?
