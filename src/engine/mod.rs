@@ -8,6 +8,7 @@ pub mod classify;
 pub mod collect;
 pub mod gaps;
 pub mod guard;
+pub mod insert;
 mod labels;
 pub mod link;
 pub mod load;

@@ -47,7 +47,7 @@ impl Fed {
 
 /// A prepared statement with the description of what it is fed with.
 pub struct Statement {
-    plan: pg_sys::SPIPlanPtr,
+    pub(super) plan: pg_sys::SPIPlanPtr,
     descriptor: pg_sys::TupleDesc,
     columns: Vec<Fed>,
     name: CString,
@@ -111,34 +111,10 @@ impl Statement {
         results: &[&Column],
         mut each: impl FnMut(usize, &'b [Value<'b>]),
     ) -> usize {
-        // SAFETY: inside an SPI connection; the tuplestore copies what it is given; the result
-        // tuples are read before the connection runs anything else.
+        // SAFETY: inside an SPI connection; the result tuples are read before the connection runs anything else.
         unsafe {
-            let store = pg_sys::tuplestore_begin_heap(false, false, 4096);
-            let mut values = vec![Datum::null(); self.columns.len() + 1];
-            let mut nulls = vec![false; self.columns.len() + 1];
-            let mut scratch = Bump::new();
-            let mut count = 0;
-            for row in rows {
-                values[0] = Datum::from(count as i32);
-                for (n, (column, value)) in self.columns.iter().zip(row.as_ref()).enumerate() {
-                    nulls[n + 1] = true;
-                    values[n + 1] = Datum::null();
-                    if let Value::Bytes(bytes) = value {
-                        nulls[n + 1] = false;
-                        values[n + 1] = to_datum(bytes, column.length, column.by_value, &scratch);
-                    }
-                }
-                pg_sys::tuplestore_putvalues(
-                    store,
-                    self.descriptor,
-                    values.as_mut_ptr(),
-                    nulls.as_mut_ptr(),
-                );
-                scratch.reset();
-                count += 1;
-            }
-            register(&self.name, self.descriptor, store, count);
+            let (store, count) = self.fill(rows);
+            self.register(store, count);
             let code = pg_sys::SPI_execute_plan(
                 self.plan,
                 std::ptr::null_mut(),
@@ -185,9 +161,61 @@ impl Statement {
                 }
                 pg_sys::SPI_freetuptable(table);
             }
+            self.unregister(store);
+            processed
+        }
+    }
+
+    /// A tuplestore with copies of these rows, and their number.
+    pub(super) unsafe fn fill<'v>(
+        &self,
+        rows: impl Iterator<Item = impl AsRef<[Value<'v>]>>,
+    ) -> (*mut pg_sys::Tuplestorestate, usize) {
+        // SAFETY: the number of the row, and a value of its type for every other column.
+        unsafe {
+            let store = pg_sys::tuplestore_begin_heap(false, false, 4096);
+            let mut values = vec![Datum::null(); self.columns.len() + 1];
+            let mut nulls = vec![false; self.columns.len() + 1];
+            let mut scratch = Bump::new();
+            let mut count = 0;
+            for row in rows {
+                values[0] = Datum::from(count as i32);
+                for (n, (column, value)) in self.columns.iter().zip(row.as_ref()).enumerate() {
+                    nulls[n + 1] = true;
+                    values[n + 1] = Datum::null();
+                    if let Value::Bytes(bytes) = value {
+                        nulls[n + 1] = false;
+                        values[n + 1] = to_datum(bytes, column.length, column.by_value, &scratch);
+                    }
+                }
+                pg_sys::tuplestore_putvalues(
+                    store,
+                    self.descriptor,
+                    values.as_mut_ptr(),
+                    nulls.as_mut_ptr(),
+                );
+                scratch.reset();
+                count += 1;
+            }
+            (store, count)
+        }
+    }
+
+    /// Lets the statement see the rows of the tuplestore.
+    pub(super) unsafe fn register(
+        &self,
+        store: *mut pg_sys::Tuplestorestate,
+        rows: usize,
+    ) -> pg_sys::EphemeralNamedRelation {
+        // SAFETY: inside an SPI connection.
+        unsafe { register(&self.name, self.descriptor, store, rows) }
+    }
+
+    pub(super) unsafe fn unregister(&self, store: *mut pg_sys::Tuplestorestate) {
+        // SAFETY: registered, and read no more.
+        unsafe {
             pg_sys::SPI_unregister_relation(self.name.as_ptr());
             pg_sys::tuplestore_end(store);
-            processed
         }
     }
 }
@@ -197,7 +225,7 @@ unsafe fn register(
     descriptor: pg_sys::TupleDesc,
     store: *mut pg_sys::Tuplestorestate,
     rows: usize,
-) {
+) -> pg_sys::EphemeralNamedRelation {
     // SAFETY: inside an SPI connection; the description lives in its memory.
     unsafe {
         let relation = pg_sys::palloc0(size_of::<pg_sys::EphemeralNamedRelationData>())
@@ -216,6 +244,7 @@ unsafe fn register(
                 format!("SPI_register_relation failed with code {code}")
             );
         }
+        relation
     }
 }
 

@@ -1,10 +1,12 @@
 //! Records of a load that nobody here has met yet. There is nothing to merge them with: their rows are inserted by
-//! one statement, converted on the way, and their links are written many at a time. Whatever is out of the ordinary
-//! about one of them, or goes wrong, undoes the piece, and its records go the way of every other change.
+//! one statement, converted on the way, and stored many at a time where the table is plain enough, as their links
+//! are. Whatever is out of the ordinary about one of them, or goes wrong, undoes the piece, and its records go the way
+//! of every other change.
 
 use super::{State, values};
 use crate::capture;
 use crate::engine::apply;
+use crate::engine::insert;
 use crate::engine::link::{self, Links};
 use crate::engine::plan::{Column, Plan};
 use crate::engine::queue::{self, Marks};
@@ -25,6 +27,8 @@ pub struct Fresh {
     /// Can its records go this way at all?
     suited: bool,
     statement: Option<Statement>,
+    /// Can rows be stored many at a time?
+    plain: bool,
     /// The highest key of each side so far, while the links have no index yet: all of them come from this load.
     highest: Option<[Vec<u8>; 2]>,
 }
@@ -39,7 +43,8 @@ impl Sync {
         if self.fresh.as_ref().is_none_or(|fresh| fresh.asked_at != load.asked_at) {
             let suited = load.takes_all_new() && is_plain(&self.plan, local).unwrap_or(false);
             let asked_at = load.asked_at.clone();
-            self.fresh = Some(Fresh { asked_at, suited, statement: None, highest: None });
+            self.fresh =
+                Some(Fresh { asked_at, suited, statement: None, plain: true, highest: None });
         }
         let Self { plan, places, queued, known, remote: Some(state), fresh: Some(fresh), .. } =
             self
@@ -246,12 +251,16 @@ fn insert<'b>(
     capture::begin_quiet_statement();
     let (lengths, keys) = (table.key_lengths(), table.key.len());
     let mut stored: Vec<(&'b [u8], &'b [Value<'b>])> = Vec::with_capacity(rows.len());
-    statement.run(bump, rows.iter(), &results, |_, row| {
+    let mut keep = |row: &'b [Value<'b>]| {
         let (key, values) = row.split_at(keys);
         if let Some(key) = image::encode_key(key.iter().copied(), &lengths) {
             stored.push((bump.alloc_slice_copy(&key), values));
         }
-    });
+    };
+    fresh.plain = fresh.plain && insert::insert(statement, bump, rows.iter(), &results, &mut keep);
+    if !fresh.plain {
+        statement.run(bump, rows.iter(), &results, |_, row| keep(row));
+    }
     capture::set_origin(0);
     let numbers = capture::end_quiet_statement(rows.len());
     // A trigger made since it was looked for: now nobody can make another.
