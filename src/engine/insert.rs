@@ -13,6 +13,37 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 const MANY: usize = 1000;
 const MANY_BYTES: usize = 64 << 10;
 
+// Declared without pgrx's guard, which costs more than some of the calls: one of ours stands around all that is done
+// with a row, or with a page of them.
+unsafe extern "C-unwind" {
+    fn MemoryContextReset(context: pg_sys::MemoryContext);
+    fn ExecStoreVirtualTuple(slot: *mut pg_sys::TupleTableSlot) -> *mut pg_sys::TupleTableSlot;
+    fn ExecConstraints(
+        info: *mut pg_sys::ResultRelInfo,
+        slot: *mut pg_sys::TupleTableSlot,
+        estate: *mut pg_sys::EState,
+    );
+    fn ExecInsertIndexTuples(
+        info: *mut pg_sys::ResultRelInfo,
+        slot: *mut pg_sys::TupleTableSlot,
+        estate: *mut pg_sys::EState,
+        update: bool,
+        no_error: bool,
+        conflict: *mut bool,
+        arbiters: *mut pg_sys::List,
+        #[cfg(not(feature = "pg15"))] only_summarizing: bool,
+    ) -> *mut pg_sys::List;
+    fn ExecARInsertTriggers(
+        estate: *mut pg_sys::EState,
+        info: *mut pg_sys::ResultRelInfo,
+        slot: *mut pg_sys::TupleTableSlot,
+        recheck: *mut pg_sys::List,
+        transition: *mut pg_sys::TransitionCaptureState,
+    );
+    fn list_free(list: *mut pg_sys::List);
+    fn slot_getsomeattrs_int(slot: *mut pg_sys::TupleTableSlot, columns: i32);
+}
+
 /// Runs `INSERT INTO table ... SELECT ... FROM` the rows; calls `each` with the values of `results` that each of them
 /// has got, in their order. False: nothing was done, the table or the statement is not plain enough.
 pub fn insert<'v, 'b>(
@@ -25,7 +56,8 @@ pub fn insert<'v, 'b>(
     // SAFETY: inside an SPI connection, as whom the statement is to run; an error leaves all of it to the abort of
     // the transaction.
     unsafe {
-        let (store, count) = statement.fill(rows);
+        // The plan wants one to read from; the rows are put where it would read them to.
+        let (store, count) = statement.fill(std::iter::empty::<&[Value<'_>]>());
         let fed = statement.register(store, count);
         let owner = pg_sys::CurrentResourceOwner;
         let cached = pg_sys::SPI_plan_get_cached_plan(statement.plan);
@@ -52,7 +84,7 @@ pub fn insert<'v, 'b>(
             );
             pg_sys::ExecutorStart(query, 0);
             if let Some(target) = Target::open(query) {
-                target.store(bump, results, each);
+                target.store(bump, statement, rows, results, each);
                 done = true;
             }
             pg_sys::ExecutorFinish(query);
@@ -92,6 +124,7 @@ unsafe fn source_of(cached: *mut pg_sys::CachedPlan) -> Option<*mut pg_sys::Plan
             && insert.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NONE
             && !source.is_null()
             && (*source).type_ == pg_sys::NodeTag::T_NamedTuplestoreScan
+            && (*source).qual.is_null()
             && !pg_sys::contain_volatile_functions_not_nextval((*source).targetlist.cast());
         plain.then_some(source)
     }
@@ -100,7 +133,9 @@ unsafe fn source_of(cached: *mut pg_sys::CachedPlan) -> Option<*mut pg_sys::Plan
 /// The table that rows are stored in, with what belongs to one run of the executor.
 struct Target {
     estate: *mut pg_sys::EState,
-    source: *mut pg_sys::PlanState,
+    source: *mut pg_sys::ScanState,
+    /// Makes a row of the table of one that it is fed with.
+    projection: *mut pg_sys::ProjectionInfo,
     info: *mut pg_sys::ResultRelInfo,
     /// For the AFTER triggers that see all new rows as a table.
     transition: *mut pg_sys::TransitionCaptureState,
@@ -145,15 +180,22 @@ impl Target {
                 (*relation).rd_id,
                 pg_sys::CmdType::CMD_INSERT,
             );
-            let source = (*query).planstate;
-            Some(Self { estate, source, info, transition, slots: Vec::new(), filled: 0 })
+            let source = (*query).planstate.cast::<pg_sys::ScanState>();
+            let projection = (*source).ps.ps_ProjInfo;
+            if projection.is_null() {
+                return None;
+            }
+            let slots = Vec::new();
+            Some(Self { estate, source, projection, info, transition, slots, filled: 0 })
         }
     }
 
-    /// Stores all rows of the source.
-    unsafe fn store<'b>(
+    /// Stores the rows.
+    unsafe fn store<'v, 'b>(
         mut self,
         bump: &'b Bump,
+        statement: &Statement,
+        rows: impl Iterator<Item = impl AsRef<[Value<'v>]>>,
         results: &[&Column],
         mut each: impl FnMut(&'b [Value<'b>]),
     ) {
@@ -162,10 +204,15 @@ impl Target {
             let old = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
             pg_sys::ExecOpenIndices(self.info, false);
             pg_sys::ExecBSInsertTriggers(self.estate, self.info);
+            let mut scratch = Bump::new();
             let mut bytes = 0;
-            while let Some(slot) = self.next() {
-                let tuple = (*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tuple;
-                bytes += (*tuple).t_len as usize;
+            for (number, row) in rows.enumerate() {
+                let fed = (*self.source).ss_ScanTupleSlot;
+                clear(fed);
+                let place = ((*fed).tts_values, (*fed).tts_isnull);
+                statement.feed(number, row.as_ref(), place, &scratch);
+                bytes += self.take(fed);
+                scratch.reset();
                 if self.filled == MANY || bytes >= MANY_BYTES {
                     self.flush(bump, results, &mut each);
                     bytes = 0;
@@ -177,33 +224,41 @@ impl Target {
         }
     }
 
-    /// The next row, in a slot of the table, once it is known to be as the table wants it.
-    unsafe fn next(&mut self) -> Option<*mut pg_sys::TupleTableSlot> {
-        // SAFETY: the source is read to its end and no further.
+    /// Makes the table's row of what it is fed with, and keeps it if it is as the table wants it. Returns its length.
+    unsafe fn take(&mut self, fed: *mut pg_sys::TupleTableSlot) -> usize {
+        // SAFETY: a slot whose values are filled, and what the executor does with one that it has read.
         unsafe {
-            let made = pg_guard_ffi_boundary(|| {
-                (*self.source).ExecProcNode.map_or(std::ptr::null_mut(), |next| next(self.source))
-            });
-            if made.is_null() || (*made).tts_flags as u32 & pg_sys::TTS_FLAG_EMPTY != 0 {
-                return None;
-            }
             let relation = (*self.info).ri_RelationDesc;
             if self.filled == self.slots.len() {
                 let tables = &raw mut (*self.estate).es_tupleTable;
                 self.slots.push(pg_sys::table_slot_create(relation, tables));
             }
             let slot = self.slots[self.filled];
+            let context = (*self.source).ps.ps_ExprContext;
+            let state = &raw mut (*self.projection).pi_state;
             pg_guard_ffi_boundary(|| {
+                MemoryContextReset((*context).ecxt_per_tuple_memory);
+                ExecStoreVirtualTuple(fed);
+                (*context).ecxt_scantuple = fed;
+                let made = (*state).resultslot;
+                clear(made);
+                let old = pg_sys::MemoryContextSwitchTo((*context).ecxt_per_tuple_memory);
+                if let Some(evaluate) = (*state).evalfunc {
+                    let mut null = false;
+                    evaluate(state, context, &raw mut null);
+                }
+                pg_sys::MemoryContextSwitchTo(old);
+                ExecStoreVirtualTuple(made);
                 if let Some(copy) = (*(*slot).tts_ops).copyslot {
                     copy(slot, made);
                 }
+                (*slot).tts_tableOid = (*relation).rd_id;
+                if !(*(*relation).rd_att).constr.is_null() {
+                    ExecConstraints(self.info, slot, self.estate);
+                }
             });
-            (*slot).tts_tableOid = (*relation).rd_id;
-            if !(*(*relation).rd_att).constr.is_null() {
-                pg_sys::ExecConstraints(self.info, slot, self.estate);
-            }
             self.filled += 1;
-            Some(slot)
+            (*(*slot.cast::<pg_sys::BufferHeapTupleTableSlot>()).base.tuple).t_len as usize
         }
     }
 
@@ -234,15 +289,17 @@ impl Target {
                 std::ptr::null_mut(),
             );
             pg_sys::MemoryContextSwitchTo(old);
-            for &slot in &self.slots[..self.filled] {
-                let recheck = if (*self.info).ri_NumIndices > 0 {
-                    index(self.info, slot, estate)
-                } else {
-                    std::ptr::null_mut()
-                };
-                pg_sys::ExecARInsertTriggers(estate, self.info, slot, recheck, self.transition);
-                pg_sys::list_free(recheck);
-                pg_sys::slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts);
+            let (info, transition) = (self.info, self.transition);
+            let filled = &self.slots[..self.filled];
+            pg_guard_ffi_boundary(|| {
+                for &slot in filled {
+                    let recheck = index(info, slot, estate);
+                    ExecARInsertTriggers(estate, info, slot, recheck, transition);
+                    list_free(recheck);
+                    slot_getsomeattrs_int(slot, (*(*slot).tts_tupleDescriptor).natts);
+                }
+            });
+            for &slot in filled {
                 let row = bump.alloc_slice_fill_iter(results.iter().map(|column| {
                     let n = column.attnum as usize - 1;
                     if *(*slot).tts_isnull.add(n) {
@@ -259,7 +316,7 @@ impl Target {
     }
 }
 
-/// Puts a stored row into the indexes of its table. Those whose rows may be found to be doubles only later.
+/// Puts a stored row into the indexes of its table. Those in which it may be found to be a double only later.
 unsafe fn index(
     info: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
@@ -268,18 +325,14 @@ unsafe fn index(
     let none = std::ptr::null_mut();
     // SAFETY: a stored row and opened indexes.
     unsafe {
+        if (*info).ri_NumIndices == 0 {
+            return none;
+        }
         #[cfg(feature = "pg15")]
-        let recheck = pg_sys::ExecInsertIndexTuples(
-            info,
-            slot,
-            estate,
-            false,
-            false,
-            std::ptr::null_mut(),
-            none,
-        );
+        let recheck =
+            ExecInsertIndexTuples(info, slot, estate, false, false, std::ptr::null_mut(), none);
         #[cfg(not(feature = "pg15"))]
-        let recheck = pg_sys::ExecInsertIndexTuples(
+        let recheck = ExecInsertIndexTuples(
             info,
             slot,
             estate,
@@ -290,6 +343,16 @@ unsafe fn index(
             false,
         );
         recheck
+    }
+}
+
+/// Lets a slot go of its row.
+unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
+    // SAFETY: a slot of this executor's.
+    unsafe {
+        if let Some(clear) = (*(*slot).tts_ops).clear {
+            clear(slot);
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Fresh {
     statement: Option<Statement>,
     /// Can rows be stored many at a time?
     plain: bool,
+    /// Memory for a piece, used again for the next.
+    bump: Bump,
     /// The highest key of each side so far, while the links have no index yet: all of them come from this load.
     highest: Option<[Vec<u8>; 2]>,
 }
@@ -43,8 +45,14 @@ impl Sync {
         if self.fresh.as_ref().is_none_or(|fresh| fresh.asked_at != load.asked_at) {
             let suited = load.takes_all_new() && is_plain(&self.plan, local).unwrap_or(false);
             let asked_at = load.asked_at.clone();
-            self.fresh =
-                Some(Fresh { asked_at, suited, statement: None, plain: true, highest: None });
+            self.fresh = Some(Fresh {
+                asked_at,
+                suited,
+                statement: None,
+                plain: true,
+                bump: Bump::new(),
+                highest: None,
+            });
         }
         let Self { plan, places, queued, known, remote: Some(state), fresh: Some(fresh), .. } =
             self
@@ -54,7 +62,7 @@ impl Sync {
         if !fresh.suited {
             return false;
         }
-        let bump = Bump::new();
+        let mut bump = std::mem::take(&mut fresh.bump);
         let done = as_owner(plan.owner, &plan.search_path, false, || {
             if link::is_indexed(plan) {
                 fresh.highest = None;
@@ -64,6 +72,10 @@ impl Sync {
             let keys = unheard_of(&bump, plan, state, queued, records, moment)?;
             insert(&bump, plan, fresh, places, queued, records, &keys)
         });
+        bump.reset();
+        if bump.allocated_bytes() <= MOST_KEPT {
+            fresh.bump = bump;
+        }
         match done {
             Ok((highest, inserted)) => {
                 fresh.highest = fresh.highest.is_some().then_some(highest);
@@ -79,6 +91,9 @@ impl Sync {
         }
     }
 }
+
+/// Most memory of a piece that is kept for the next one.
+const MOST_KEPT: usize = 4 << 20;
 
 /// The code with which a load is turned off this way.
 const NOT_PLAIN: &str = "01000";
@@ -276,11 +291,11 @@ fn insert<'b>(
     }
     let local_ends = unlinked(plan, fresh.highest.as_ref(), places, local, &local_keys)?;
     let mut links = link::Writer::open(plan);
+    let nothing = vec![Value::Null; plan.fields.len()];
+    let mut base = Base { source: nothing.clone(), target: nothing };
     for ((row, key), (own, values)) in rows.iter().zip(remote_keys).zip(&stored) {
-        let mut base = Base {
-            source: vec![Value::Null; plan.fields.len()],
-            target: vec![Value::Null; plan.fields.len()],
-        };
+        base.source.fill(Value::Null);
+        base.target.fill(Value::Null);
         for (i, field) in plan.fields.iter().enumerate() {
             let held = field.column[r].map_or(Value::Null, |c| row[c]);
             base.set(remote, i, held);
