@@ -154,8 +154,9 @@ fn made_same(name: &str) -> Option<bool> {
     if segments::named(&format!("{name}_key")).is_some() {
         return Some(segments::named(&format!("{name}_remote")).is_none());
     }
-    sql::one(&format!("SELECT (remote_id IS NULL)::pg_catalog.text FROM sync.{name} LIMIT 1"), &[])
-        .map(|same| same == "true")
+    // A plan is made as the sync's owner, who may not read links.
+    let text = format!("SELECT (remote_id IS NULL)::pg_catalog.text FROM sync.{name} LIMIT 1");
+    sql::as_extension(|| sql::one(&text, &[])).map(|same| same == "true")
 }
 
 /// Can links be looked up, or are they only being gathered?
@@ -301,7 +302,8 @@ impl<'p> Links<'p> {
     /// Writes a link: a new one, or over the one found.
     pub fn put(&mut self, over: Option<&Link<'_>>, key: &[u8], remote: &[u8], base: &Base<'_>) {
         let mut row = std::mem::take(&mut self.row);
-        columns(&mut row, self.plan, self.layout, key, remote, base);
+        let lengths = self.plan.base.lengths();
+        columns(&mut row, self.plan, &lengths, self.layout, key, remote, base);
         let tid = self.write(over, row);
         self.places.note(self.mark(Side::Source, key), tid);
         if !self.plan.same_key {
@@ -352,18 +354,20 @@ pub struct Writer<'p> {
     plan: &'p Plan,
     table: store::Inserter,
     layout: i64,
+    lengths: Vec<i16>,
     row: Row,
 }
 
 impl<'p> Writer<'p> {
     pub fn open(plan: &'p Plan) -> Self {
         let table = store::Inserter::open(store::relation(&partition(plan.id)));
-        Self { plan, table, layout: plan.base.id(), row: Row::default() }
+        let lengths = plan.base.lengths();
+        Self { plan, table, layout: plan.base.id(), lengths, row: Row::default() }
     }
 
     /// The keys of source and target, and what is agreed on.
     pub fn add(&mut self, key: &[u8], remote: &[u8], base: &Base<'_>) {
-        columns(&mut self.row, self.plan, self.layout, key, remote, base);
+        columns(&mut self.row, self.plan, &self.lengths, self.layout, key, remote, base);
         self.table.add(&mut self.row);
         self.row.clear();
     }
@@ -374,9 +378,17 @@ impl<'p> Writer<'p> {
 }
 
 /// The columns of a living link.
-fn columns(row: &mut Row, plan: &Plan, layout: i64, key: &[u8], remote: &[u8], base: &Base<'_>) {
-    let mut image = Vec::with_capacity(128);
-    encode(plan, base, &mut image);
+fn columns(
+    row: &mut Row,
+    plan: &Plan,
+    lengths: &[i16],
+    layout: i64,
+    key: &[u8],
+    remote: &[u8],
+    base: &Base<'_>,
+) {
+    let mut image = Vec::with_capacity(256);
+    encode_as(plan, lengths, base, &mut image);
     row.datum(Some(pg_sys::Datum::from(plan.id)))
         .datum(Some(pg_sys::Datum::from(layout)))
         .datum(None)
@@ -413,6 +425,11 @@ pub fn keys(sync: i32, side: Side, key: &[u8]) -> Option<Keys> {
 
 /// The image of a base.
 pub fn encode(plan: &Plan, base: &Base<'_>, out: &mut Vec<u8>) {
+    encode_as(plan, &plan.base.lengths(), base, out);
+}
+
+/// The same for many, whose lengths are asked for once.
+fn encode_as(plan: &Plan, lengths: &[i16], base: &Base<'_>, out: &mut Vec<u8>) {
     let mut values = vec![Value::Absent; plan.base.columns.len()];
     for (field, places) in plan.base_places.iter().enumerate() {
         for side in Side::BOTH {
@@ -432,7 +449,7 @@ pub fn encode(plan: &Plan, base: &Base<'_>, out: &mut Vec<u8>) {
     for (n, bytes) in &labelled {
         values[*n] = Value::Bytes(bytes);
     }
-    image::encode(&values, &plan.base.lengths(), out);
+    image::encode(&values, lengths, out);
 }
 
 /// Reads a base image. One of an older layout is read by the names of its columns; a field that it

@@ -9,6 +9,7 @@ pub mod collect;
 pub mod conflicts;
 pub mod gaps;
 pub mod guard;
+pub mod insert;
 mod labels;
 pub mod link;
 pub mod load;

@@ -47,7 +47,7 @@ impl Fed {
 
 /// A prepared statement with the description of what it is fed with.
 pub struct Statement {
-    plan: pg_sys::SPIPlanPtr,
+    pub(super) plan: pg_sys::SPIPlanPtr,
     descriptor: pg_sys::TupleDesc,
     columns: Vec<Fed>,
     name: CString,
@@ -111,34 +111,10 @@ impl Statement {
         results: &[&Column],
         mut each: impl FnMut(usize, &'b [Value<'b>]),
     ) -> usize {
-        // SAFETY: inside an SPI connection; the tuplestore copies what it is given; the result
-        // tuples are read before the connection runs anything else.
+        // SAFETY: inside an SPI connection; the result tuples are read before the connection runs anything else.
         unsafe {
-            let store = pg_sys::tuplestore_begin_heap(false, false, 4096);
-            let mut values = vec![Datum::null(); self.columns.len() + 1];
-            let mut nulls = vec![false; self.columns.len() + 1];
-            let mut scratch = Bump::new();
-            let mut count = 0;
-            for row in rows {
-                values[0] = Datum::from(count as i32);
-                for (n, (column, value)) in self.columns.iter().zip(row.as_ref()).enumerate() {
-                    nulls[n + 1] = true;
-                    values[n + 1] = Datum::null();
-                    if let Value::Bytes(bytes) = value {
-                        nulls[n + 1] = false;
-                        values[n + 1] = to_datum(bytes, column.length, column.by_value, &scratch);
-                    }
-                }
-                pg_sys::tuplestore_putvalues(
-                    store,
-                    self.descriptor,
-                    values.as_mut_ptr(),
-                    nulls.as_mut_ptr(),
-                );
-                scratch.reset();
-                count += 1;
-            }
-            register(&self.name, self.descriptor, store, count);
+            let (store, count) = self.fill(rows);
+            self.register(store, count);
             let code = pg_sys::SPI_execute_plan(
                 self.plan,
                 std::ptr::null_mut(),
@@ -185,9 +161,80 @@ impl Statement {
                 }
                 pg_sys::SPI_freetuptable(table);
             }
+            self.unregister(store);
+            processed
+        }
+    }
+
+    /// How many columns it is fed with.
+    pub(super) fn width(&self) -> usize {
+        self.columns.len() + 1
+    }
+
+    /// Writes what it is fed with for one row to `values` and `nulls`, which have room for as many as it has columns.
+    /// The values live as long as `scratch` is not reset.
+    pub(super) unsafe fn feed(
+        &self,
+        number: usize,
+        row: &[Value<'_>],
+        (values, nulls): (*mut Datum, *mut bool),
+        scratch: &Bump,
+    ) {
+        // SAFETY: the number of the row, and a value of its type for every other column.
+        unsafe {
+            values.write(Datum::from(number as i32));
+            nulls.write(false);
+            for (n, (column, value)) in self.columns.iter().zip(row).enumerate() {
+                let datum = match value {
+                    Value::Bytes(bytes) => {
+                        Some(to_datum(bytes, column.length, column.by_value, scratch))
+                    }
+                    _ => None,
+                };
+                nulls.add(n + 1).write(datum.is_none());
+                values.add(n + 1).write(datum.unwrap_or(Datum::null()));
+            }
+        }
+    }
+
+    /// A tuplestore with copies of these rows, and their number.
+    pub(super) unsafe fn fill<'v>(
+        &self,
+        rows: impl Iterator<Item = impl AsRef<[Value<'v>]>>,
+    ) -> (*mut pg_sys::Tuplestorestate, usize) {
+        let mut values = vec![Datum::null(); self.width()];
+        let mut nulls = vec![true; self.width()];
+        let (values, nulls) = (values.as_mut_ptr(), nulls.as_mut_ptr());
+        let mut scratch = Bump::new();
+        let mut count = 0;
+        // SAFETY: there is room for a row.
+        unsafe {
+            let store = pg_sys::tuplestore_begin_heap(false, false, 4096);
+            for row in rows {
+                self.feed(count, row.as_ref(), (values, nulls), &scratch);
+                pg_sys::tuplestore_putvalues(store, self.descriptor, values, nulls);
+                scratch.reset();
+                count += 1;
+            }
+            (store, count)
+        }
+    }
+
+    /// Lets the statement see the rows of the tuplestore.
+    pub(super) unsafe fn register(
+        &self,
+        store: *mut pg_sys::Tuplestorestate,
+        rows: usize,
+    ) -> pg_sys::EphemeralNamedRelation {
+        // SAFETY: inside an SPI connection.
+        unsafe { register(&self.name, self.descriptor, store, rows) }
+    }
+
+    pub(super) unsafe fn unregister(&self, store: *mut pg_sys::Tuplestorestate) {
+        // SAFETY: registered, and read no more.
+        unsafe {
             pg_sys::SPI_unregister_relation(self.name.as_ptr());
             pg_sys::tuplestore_end(store);
-            processed
         }
     }
 }
@@ -197,7 +244,7 @@ unsafe fn register(
     descriptor: pg_sys::TupleDesc,
     store: *mut pg_sys::Tuplestorestate,
     rows: usize,
-) {
+) -> pg_sys::EphemeralNamedRelation {
     // SAFETY: inside an SPI connection; the description lives in its memory.
     unsafe {
         let relation = pg_sys::palloc0(size_of::<pg_sys::EphemeralNamedRelationData>())
@@ -216,6 +263,7 @@ unsafe fn register(
                 format!("SPI_register_relation failed with code {code}")
             );
         }
+        relation
     }
 }
 
@@ -259,6 +307,11 @@ pub unsafe fn from_datum(bump: &Bump, datum: Datum, length: i16, by_value: bool)
             let word = (datum.value() as u64).to_ne_bytes();
             bump.alloc_slice_copy(&word[..length as usize])
         } else if length == -1 {
+            // Most lie there as they are: a call would cost more than the copy.
+            let head = *datum.cast_mut_ptr::<u8>();
+            if head & 3 == 0 || head & 1 == 1 && head != 1 {
+                return bump.alloc_slice_copy(pgrx::varlena_to_byte_slice(datum.cast_mut_ptr()));
+            }
             let raw = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
             let copy = bump.alloc_slice_copy(pgrx::varlena_to_byte_slice(raw));
             if !std::ptr::eq(raw, datum.cast_mut_ptr()) {

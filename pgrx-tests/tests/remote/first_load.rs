@@ -165,21 +165,189 @@ fn rows_that_come_of_the_rows_travel_too() {
     }
 }
 
+/// One record that the table does not take, for every way of that; whatever has been stored with it is undone.
 #[test]
 fn a_row_that_is_refused_waits_alone() {
-    let (org, _cluster, mut c, ids) =
-        filled("ALTER TABLE accounts ADD CHECK (account_name <> 'n700')");
-    create_sync(&mut c, "{}");
-    until(&mut c, "SELECT count(*) FROM accounts", &(RECORDS - 1).to_string());
-    until(&mut c, "SELECT count(*) FROM sync.progress", "0");
-    let waits = rows(&mut c, "SELECT key || '|' || sqlstate FROM sync.queue");
-    assert_eq!(waits, [format!("{}|23514", ids[700])]);
+    let kept_out = [
+        (
+            "ALTER TABLE accounts ADD CONSTRAINT c CHECK (account_name <> 'n700')",
+            "23514",
+            "ALTER TABLE accounts DROP CONSTRAINT c",
+        ),
+        (
+            "CREATE DOMAIN d AS varchar(255) CONSTRAINT c CHECK (VALUE <> 'n700');
+             ALTER TABLE accounts ALTER account_name TYPE d",
+            "23514",
+            "ALTER DOMAIN d DROP CONSTRAINT c",
+        ),
+        (
+            "CREATE TABLE known AS SELECT 'n' || n AS name FROM generate_series(0, 1499) n WHERE n <> 700;
+             ALTER TABLE known ADD PRIMARY KEY (name);
+             ALTER TABLE accounts ADD CONSTRAINT c FOREIGN KEY (account_name) REFERENCES known",
+            "23503",
+            "INSERT INTO known VALUES ('n700')",
+        ),
+        (
+            "ALTER TABLE accounts ADD CONSTRAINT c EXCLUDE (((account_name = 'n699' OR account_name = 'n700')::int) WITH =)
+                 WHERE (account_name IN ('n699', 'n700'))",
+            "23P01",
+            "ALTER TABLE accounts DROP CONSTRAINT c",
+        ),
+        (
+            "CREATE UNIQUE INDEX c ON accounts (replace(account_name, '700', '699'))",
+            "23505",
+            "DROP INDEX c",
+        ),
+        (
+            "ALTER TABLE accounts ADD CONSTRAINT c EXCLUDE (replace(account_name, '700', '699') WITH =) DEFERRABLE INITIALLY DEFERRED",
+            "23P01",
+            "ALTER TABLE accounts DROP CONSTRAINT c",
+        ),
+        (
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$
+               BEGIN RAISE SQLSTATE '22023' USING MESSAGE = 'not this one'; END $$;
+             CREATE TRIGGER c AFTER INSERT ON accounts FOR EACH ROW WHEN (NEW.account_name = 'n700') EXECUTE FUNCTION f()",
+            "22023",
+            "DROP TRIGGER c ON accounts",
+        ),
+    ];
+    for (setup, sqlstate, remedy) in kept_out {
+        let (org, _cluster, mut c, ids) = filled(setup);
+        create_sync(&mut c, "{}");
+        until(&mut c, "SELECT count(*) FROM accounts", &(RECORDS - 1).to_string());
+        until(&mut c, "SELECT count(*) FROM sync.progress", "0");
+        let waits = rows(&mut c, "SELECT key || '|' || sqlstate FROM sync.queue");
+        assert_eq!(waits, [format!("{}|{sqlstate}", ids[700])], "{setup}");
+        run(&mut c, &format!("{remedy}; SELECT sync.retry(id) FROM sync.queue"));
+        until(&mut c, "SELECT count(*) FROM sync.queue", "0");
+        loaded(&mut c, &org);
+        sound(&mut c);
+    }
+}
+
+/// Every row is in every index, under what it holds.
+#[track_caller]
+fn sound(c: &mut Client) {
     run(
-        &mut c,
-        "ALTER TABLE accounts DROP CONSTRAINT accounts_account_name_check; SELECT sync.retry(id) FROM sync.queue",
+        c,
+        "CREATE EXTENSION IF NOT EXISTS amcheck;
+         SELECT bt_index_check(i.indexrelid, true) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+          WHERE i.indrelid IN ('accounts'::regclass, 'sync._link_1'::regclass) AND c.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')",
     );
-    until(&mut c, "SELECT count(*) FROM sync.queue", "0");
+}
+
+/// What the table gives a row by itself, and what its triggers get to see.
+#[test]
+fn a_loaded_row_is_what_an_insert_makes_of_it() {
+    let (org, _cluster, mut c, _) = filled(
+        "ALTER TABLE accounts ADD gone int DEFAULT 3, ADD kept text NOT NULL DEFAULT 'here', ADD at timestamptz DEFAULT now(),
+           ADD number int GENERATED ALWAYS AS IDENTITY, ADD wide numeric(30, 10) DEFAULT 1.5, ADD none text;
+         ALTER TABLE accounts DROP gone;
+         CREATE INDEX ON accounts (lower(account_name)) WHERE annual_revenue > 700;
+         CREATE TABLE seen (id int, name text, same bool);
+         CREATE TABLE told (n bigint, least numeric, most numeric);
+         CREATE TABLE begun (n bigint);
+         CREATE FUNCTION note_row() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN INSERT INTO seen SELECT id, account_name, a = NEW FROM accounts a WHERE id = NEW.id; RETURN NULL; END $$;
+         CREATE FUNCTION note_all() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN INSERT INTO told SELECT count(*), min(annual_revenue), max(annual_revenue) FROM fresh; RETURN NULL; END $$;
+         CREATE FUNCTION note_begin() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN INSERT INTO begun SELECT count(*) FROM accounts; RETURN NULL; END $$;
+         CREATE TRIGGER a AFTER INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION note_row();
+         CREATE TRIGGER b AFTER INSERT ON accounts REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION note_all();
+         CREATE TRIGGER c BEFORE INSERT ON accounts FOR EACH STATEMENT EXECUTE FUNCTION note_begin()",
+    );
+    create_sync(&mut c, "{}");
     loaded(&mut c, &org);
+    sound(&mut c);
+    assert_eq!(
+        query_one(
+            &mut c,
+            "SELECT count(*), count(DISTINCT id), count(DISTINCT number), min(number), bool_and(kept = 'here'), bool_and(at <= now()),
+                    bool_and(wide = 1.5), count(none), count(last_sync), bool_and(tableoid = 'accounts'::regclass) FROM accounts"
+        ),
+        format!("{RECORDS}|{RECORDS}|{RECORDS}|1|t|t|t|0|0|t")
+    );
+    let seen = "SELECT count(*), count(*) FILTER (WHERE s.same), count(DISTINCT s.id) FROM seen s JOIN accounts a ON a.id = s.id AND a.account_name = s.name";
+    assert_eq!(query_one(&mut c, seen), format!("{RECORDS}|{RECORDS}|{RECORDS}"));
+    let last = RECORDS - 1;
+    assert_eq!(
+        query_one(
+            &mut c,
+            "SELECT sum(n), min(least), max(most), count(*) = (SELECT count(*) FROM begun) FROM told WHERE n > 0"
+        ),
+        format!("{RECORDS}|0.00|{last}.00|t")
+    );
+    // Every statement began with the rows of those before it.
+    assert_eq!(
+        query_one(
+            &mut c,
+            "SELECT array_agg(n ORDER BY n) = (SELECT array_agg(s) FROM (SELECT (sum(n) OVER (ORDER BY least) - n)::bigint AS s FROM told ORDER BY 1) t) FROM begun"
+        ),
+        "t"
+    );
+}
+
+/// A row's own, whatever was sent; and what an expression would see of the rows before.
+#[test]
+fn what_is_made_of_a_row_as_it_is_stored_is_made_of_every_one() {
+    let (org, _cluster, mut c, _) = filled(
+        "ALTER TABLE accounts ADD also text GENERATED ALWAYS AS (upper(account_name)) STORED",
+    );
+    create_sync(&mut c, "{}");
+    loaded(&mut c, &org);
+    sound(&mut c);
+    let also = "SELECT count(*) FROM accounts WHERE also = upper(account_name)";
+    assert_eq!(query_one(&mut c, also), RECORDS.to_string());
+
+    let (org, _cluster, mut c, _) = filled(
+        "CREATE FUNCTION place() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT count(*) FROM accounts); END $$;
+         ALTER TABLE accounts ADD place int DEFAULT place()",
+    );
+    create_sync(&mut c, "{}");
+    loaded(&mut c, &org);
+    sound(&mut c);
+    assert_eq!(
+        query_one(&mut c, "SELECT count(DISTINCT place), min(place), max(place) FROM accounts"),
+        format!("{RECORDS}|0|{}", RECORDS - 1)
+    );
+}
+
+/// Whose rights count is who made the sync: what he may not do stops it, and nothing of it is half done.
+#[test]
+fn a_load_has_the_rights_of_its_owner() {
+    let lacks = [
+        ("REVOKE INSERT ON accounts FROM clerk", "GRANT INSERT ON accounts TO clerk"),
+        (
+            "ALTER TABLE accounts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY p ON accounts FOR INSERT WITH CHECK (false)",
+            "ALTER TABLE accounts DISABLE ROW LEVEL SECURITY",
+        ),
+    ];
+    for (taken, given) in lacks {
+        let (org, cluster, mut c, _) = filled(
+            "CREATE ROLE clerk LOGIN; SELECT sync.\"grant\"('clerk'); ALTER SERVER crm OWNER TO clerk;
+             ALTER TABLE accounts OWNER TO clerk;
+             CREATE TABLE told (who text); GRANT INSERT ON told TO clerk;
+             CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$
+               BEGIN INSERT INTO told VALUES (current_user); RETURN NULL; END $$;
+             CREATE TRIGGER f AFTER INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION f()",
+        );
+        let switch = |c: &mut Client, to: &str| {
+            run(c, &format!("ALTER SYSTEM SET sync_ext.enabled = {to}"));
+            run(c, "SELECT pg_reload_conf()");
+        };
+        switch(&mut c, "off");
+        create_sync(&mut cluster.connect_as("postgres", "clerk").unwrap(), "{}");
+        run(&mut c, taken);
+        switch(&mut c, "on");
+        until(&mut c, "SELECT state FROM sync.status", "failing");
+        assert_eq!(query_one(&mut c, "SELECT count(*) FROM accounts"), "0");
+        run(&mut c, given);
+        loaded(&mut c, &org);
+        sound(&mut c);
+        let who = format!("SELECT count(*) = {RECORDS}, min(who), max(who) FROM told");
+        assert_eq!(query_one(&mut c, &who), "t|clerk|clerk");
+    }
 }
 
 /// A value that the column rounds is not what was sent: the rounded one is the row's own.

@@ -1,10 +1,12 @@
 //! Records of a load that nobody here has met yet. There is nothing to merge them with: their rows are inserted by
-//! one statement, converted on the way, and their links are written many at a time. Whatever is out of the ordinary
-//! about one of them, or goes wrong, undoes the piece, and its records go the way of every other change.
+//! one statement, converted on the way, and stored many at a time where the table is plain enough, as their links
+//! are. Whatever is out of the ordinary about one of them, or goes wrong, undoes the piece, and its records go the way
+//! of every other change.
 
 use super::{State, values};
 use crate::capture;
 use crate::engine::apply;
+use crate::engine::insert;
 use crate::engine::link::{self, Links};
 use crate::engine::plan::{Column, Plan};
 use crate::engine::queue::{self, Marks};
@@ -25,6 +27,10 @@ pub struct Fresh {
     /// Can its records go this way at all?
     suited: bool,
     statement: Option<Statement>,
+    /// Can rows be stored many at a time?
+    plain: bool,
+    /// Memory for a piece, used again for the next.
+    bump: Bump,
     /// The highest key of each side so far, while the links have no index yet: all of them come from this load.
     highest: Option<[Vec<u8>; 2]>,
 }
@@ -39,7 +45,14 @@ impl Sync {
         if self.fresh.as_ref().is_none_or(|fresh| fresh.asked_at != load.asked_at) {
             let suited = load.takes_all_new() && is_plain(&self.plan, local).unwrap_or(false);
             let asked_at = load.asked_at.clone();
-            self.fresh = Some(Fresh { asked_at, suited, statement: None, highest: None });
+            self.fresh = Some(Fresh {
+                asked_at,
+                suited,
+                statement: None,
+                plain: true,
+                bump: Bump::new(),
+                highest: None,
+            });
         }
         let Self { plan, places, queued, known, remote: Some(state), fresh: Some(fresh), .. } =
             self
@@ -49,7 +62,7 @@ impl Sync {
         if !fresh.suited {
             return false;
         }
-        let bump = Bump::new();
+        let mut bump = std::mem::take(&mut fresh.bump);
         let done = as_owner(plan.owner, &plan.search_path, false, || {
             if link::is_indexed(plan) {
                 fresh.highest = None;
@@ -59,6 +72,10 @@ impl Sync {
             let keys = unheard_of(&bump, plan, state, queued, records, moment)?;
             insert(&bump, plan, fresh, places, queued, records, &keys)
         });
+        bump.reset();
+        if bump.allocated_bytes() <= MOST_KEPT {
+            fresh.bump = bump;
+        }
         match done {
             Ok((highest, inserted)) => {
                 fresh.highest = fresh.highest.is_some().then_some(highest);
@@ -74,6 +91,9 @@ impl Sync {
         }
     }
 }
+
+/// Most memory of a piece that is kept for the next one.
+const MOST_KEPT: usize = 4 << 20;
 
 /// The code with which a load is turned off this way.
 const NOT_PLAIN: &str = "01000";
@@ -246,12 +266,16 @@ fn insert<'b>(
     capture::begin_quiet_statement();
     let (lengths, keys) = (table.key_lengths(), table.key.len());
     let mut stored: Vec<(&'b [u8], &'b [Value<'b>])> = Vec::with_capacity(rows.len());
-    statement.run(bump, rows.iter(), &results, |_, row| {
+    let mut keep = |row: &'b [Value<'b>]| {
         let (key, values) = row.split_at(keys);
         if let Some(key) = image::encode_key(key.iter().copied(), &lengths) {
             stored.push((bump.alloc_slice_copy(&key), values));
         }
-    });
+    };
+    fresh.plain = fresh.plain && insert::insert(statement, bump, rows.iter(), &results, &mut keep);
+    if !fresh.plain {
+        statement.run(bump, rows.iter(), &results, |_, row| keep(row));
+    }
     capture::set_origin(0);
     let numbers = capture::end_quiet_statement(rows.len());
     // A trigger made since it was looked for: now nobody can make another.
@@ -267,11 +291,11 @@ fn insert<'b>(
     }
     let local_ends = unlinked(plan, fresh.highest.as_ref(), places, local, &local_keys)?;
     let mut links = link::Writer::open(plan);
+    let nothing = vec![Value::Null; plan.fields.len()];
+    let mut base = Base { source: nothing.clone(), target: nothing };
     for ((row, key), (own, values)) in rows.iter().zip(remote_keys).zip(&stored) {
-        let mut base = Base {
-            source: vec![Value::Null; plan.fields.len()],
-            target: vec![Value::Null; plan.fields.len()],
-        };
+        base.source.fill(Value::Null);
+        base.target.fill(Value::Null);
         for (i, field) in plan.fields.iter().enumerate() {
             let held = field.column[r].map_or(Value::Null, |c| row[c]);
             base.set(remote, i, held);
