@@ -167,8 +167,9 @@ impl Target {
                 && ((*constraints).has_generated_stored || (*constraints).has_generated_virtual);
             let changed = !triggers.is_null()
                 && ((*triggers).trig_insert_before_row || (*triggers).trig_insert_instead_row);
-            // A partition would have to refuse what belongs to another.
-            if class.relkind as u8 != pg_sys::RELKIND_RELATION
+            // A partition would have to refuse what belongs to another; another access method stores in its own way.
+            if class.relam != pg_sys::HEAP_TABLE_AM_OID
+                || class.relkind as u8 != pg_sys::RELKIND_RELATION
                 || class.relispartition
                 || generated
                 || changed

@@ -308,9 +308,10 @@ pub unsafe fn from_datum(bump: &Bump, datum: Datum, length: i16, by_value: bool)
             bump.alloc_slice_copy(&word[..length as usize])
         } else if length == -1 {
             // Most lie there as they are: a call would cost more than the copy.
-            let head = *datum.cast_mut_ptr::<u8>();
-            if head & 3 == 0 || head & 1 == 1 && head != 1 {
-                return bump.alloc_slice_copy(pgrx::varlena_to_byte_slice(datum.cast_mut_ptr()));
+            let held = datum.cast_mut_ptr::<pg_sys::varlena>();
+            if pgrx::varatt_is_4b_u(held) || pgrx::varatt_is_1b(held) && !pgrx::varatt_is_1b_e(held)
+            {
+                return bump.alloc_slice_copy(pgrx::varlena_to_byte_slice(held));
             }
             let raw = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
             let copy = bump.alloc_slice_copy(pgrx::varlena_to_byte_slice(raw));
