@@ -36,8 +36,11 @@ pub struct Record<'b> {
     pub kept: Vec<(usize, Side)>,
     /// Why this record cannot be synced without a person.
     pub trouble: Option<Failure>,
-    /// Something of it is on its way to the other system: until that is answered nothing is decided.
+    /// Something of it is on its way to the other system, or has to be read there first: until that is answered nothing
+    /// is decided.
     pub held: bool,
+    /// It has to be read first.
+    pub unread: bool,
 }
 
 impl<'b> Record<'b> {
@@ -56,6 +59,7 @@ impl<'b> Record<'b> {
             kept: Vec::new(),
             trouble: None,
             held: false,
+            unread: false,
         }
     }
 

@@ -91,8 +91,8 @@ pub fn settle(
             }
         }
         let outcome = match () {
-            () if record.trouble.is_some() || record.held => history::PARKED,
-            () if missed => history::AGAIN,
+            () if record.trouble.is_some() || record.held && !record.unread => history::PARKED,
+            () if missed || record.unread => history::AGAIN,
             () if !decision.conflicts.is_empty() => history::CONFLICT,
             () if decision.writes_nothing() => history::UNCHANGED,
             () => history::SYNCED,

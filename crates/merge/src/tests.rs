@@ -543,3 +543,96 @@ fn the_fields_of_a_group_come_from_one_side() {
     assert_eq!(d.conflicts.len(), 2);
     assert_eq!(d.write, [Write::Nothing, Write::Update(vec![2])]);
 }
+
+fn rule() -> impl Strategy<Value = Rule> {
+    prop_oneof![
+        Just(Rule::Later),
+        Just(Rule::Prefer(Side::Source)),
+        Just(Rule::Prefer(Side::Target)),
+        Just(Rule::Review),
+    ]
+}
+
+proptest! {
+    /// Whatever decides: what only one side changed arrives, a value is lost only in a conflict that holds it, what a
+    /// person is to decide stays on both sides, and merged once more there is nothing to do.
+    #[test]
+    fn every_rule_keeps_what_it_promises(
+        agreed in prop::option::of(prop::array::uniform3(0u8..3)),
+        edits in (prop::array::uniform3(0u8..3), prop::array::uniform3(0u8..3)),
+        rules in prop::array::uniform3(rule()),
+        groups in prop::array::uniform3(prop::option::of(0usize..2)),
+        times in any::<[i64; 2]>(),
+    ) {
+        let flows: Vec<Flow> = (0..3)
+            .map(|f| {
+                // The fields of a group have one rule.
+                let first = (0..3).find(|&other| groups[f].is_some() && groups[other] == groups[f]).unwrap_or(f);
+                Flow { rule: rules[first], group: groups[f], ..TWO_WAY }
+            })
+            .collect();
+        let sides = [Some(edits.0), Some(edits.1)];
+        let now = [now(&sides[0], true), now(&sides[1], true)];
+        let d = super::merge(&flows, Deletes::Later, base_of(&agreed).as_ref(), &now, times);
+        let mut after = sides;
+        for side in Side::BOTH {
+            apply(&mut after[side as usize], &d.write[side as usize], &sides[side.other() as usize]);
+        }
+        let (Some(s), Some(t), [Some(source), Some(target)]) = (sides[0], sides[1], after) else {
+            return Err(TestCaseError::fail("a row is gone"));
+        };
+        for f in 0..3 {
+            let conflict = d.conflicts.iter().find(|c| c.field == f);
+            let alone = |side: usize| {
+                let own = [s, t];
+                agreed.is_some_and(|a| own[side][f] != a[f] && own[1 - side][f] == a[f])
+            };
+            let met = groups[f].is_some_and(|g| {
+                let any = |own: [u8; 3]| (0..3).any(|o| groups[o] == Some(g) && agreed.is_none_or(|a| own[o] != a[o]));
+                any(s) && any(t)
+            });
+            if !met && alone(0) { prop_assert_eq!((source[f], target[f]), (s[f], s[f])); }
+            if !met && alone(1) { prop_assert_eq!((source[f], target[f]), (t[f], t[f])); }
+            match conflict {
+                Some(Conflict { winner: None, .. }) => {
+                    prop_assert_eq!(flows[f].rule, Rule::Review);
+                    prop_assert_eq!((source[f], target[f]), (s[f], t[f]));
+                }
+                Some(Conflict { winner: Some(winner), .. }) => {
+                    let decided = match flows[f].rule {
+                        Rule::Later => later(times),
+                        Rule::Prefer(side) => side,
+                        Rule::Review => return Err(TestCaseError::fail("nobody was asked")),
+                    };
+                    prop_assert_eq!(decided, *winner);
+                    let stands = if *winner == Side::Source { s[f] } else { t[f] };
+                    prop_assert_eq!((source[f], target[f]), (stands, stands));
+                }
+                None => {
+                    // Nobody's own value is gone.
+                    let edited = |own: [u8; 3]| agreed.is_none_or(|a| own[f] != a[f]);
+                    if edited(s) && source[f] != s[f] { prop_assert!(s[f] == t[f]); }
+                    if edited(t) && target[f] != t[f] { prop_assert!(s[f] == t[f]); }
+                    prop_assert_eq!(source[f], target[f]);
+                }
+            }
+        }
+        for (f, group) in groups.iter().enumerate().filter(|(_, group)| group.is_some()) {
+            // One side's address is not mixed with the other's: whoever wins one part of it wins all.
+            let winners = || d.conflicts.iter().filter(|c| groups[c.field] == *group);
+            if let Some(Conflict { winner: Some(winner), .. }) = winners().next() {
+                let stands = if *winner == Side::Source { s[f] } else { t[f] };
+                prop_assert_eq!((source[f], target[f]), (stands, stands));
+            }
+            let mixed = agreed.is_some_and(|a| {
+                let fields = || (0..3).filter(|&o| groups[o] == *group);
+                fields().any(|o| s[o] != a[o] && t[o] == a[o]) && fields().any(|o| t[o] != a[o] && s[o] == a[o])
+            });
+            prop_assert!(!mixed || winners().next().is_some());
+        }
+        let again = [super::tests::now(&after[0], true), super::tests::now(&after[1], true)];
+        let once_more = super::merge(&flows, Deletes::Later, d.base.as_ref(), &again, times);
+        prop_assert!(once_more.writes_nothing() && once_more.conflicts.is_empty());
+        prop_assert_eq!(once_more.base, d.base);
+    }
+}

@@ -110,6 +110,11 @@ fn a_person_decides_and_until_then_each_side_keeps_its_value() {
         query_one(&mut c, "SELECT reason FROM sync.conflicts"),
         "both sides changed the field; each side keeps its value until a person has decided"
     );
+    let told = query_one(&mut c, "SELECT detail FROM sync.trace('s', '1') WHERE what = 'conflict'");
+    assert!(
+        told.starts_with("email: base base, source crm, target erp; it waits for a person: "),
+        "{told}"
+    );
     // Other fields go on, and the conflict is not met again, neither by them nor by a comparison of all rows.
     run(&mut c, "UPDATE erp.t SET phone = 'later'");
     synced(&mut c, "s");

@@ -73,6 +73,9 @@ fn an_org_with_priority_is_not_even_written_over_for_a_moment() {
             .iter()
             .all(|change| !format!("{change:?}").contains("\"Phone\": String(\"row\")"))
     );
+    // Its record was read first, which is no refusal.
+    let told = "SELECT DISTINCT status FROM sync.change_log WHERE \"table\" = 'account' AND status IN ('parked', 'merged again')";
+    assert_eq!(rows(&mut c, told), ["merged again"]);
     // Alone, the row's change arrives.
     run(&mut c, "UPDATE account SET phone = 'again'");
     settled(&mut c);

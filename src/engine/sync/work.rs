@@ -302,7 +302,7 @@ fn hold_unread<'b>(
         let base = record.linked().and_then(|link| link.base.clone());
         let unread = record.seen[remote as usize] == Seen::Nothing;
         if unread && base.is_some() && decision.write[remote as usize] != Write::Nothing {
-            record.held = true;
+            (record.held, record.unread) = (true, true);
             *decision = Decision { write: Default::default(), conflicts: Vec::new(), base };
             any = true;
         }
