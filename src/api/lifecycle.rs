@@ -61,8 +61,10 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
             format!("sync \"{name}\" needs a decision"),
             &format!("It stopped because {}.", text(1)),
             &format!(
-                "SELECT sync.resume({0}, confirm => true) to send the deletes, or sync.resume({0}, discard => true) to keep the rows on the other side.",
-                sql::literal(name)
+                "SELECT sync.resume({0}, confirm => true) to send {1}, or sync.resume({0}, discard => true) to keep the {2} on the other side.",
+                sql::literal(name),
+                if text(2) == "blanks" { "the empty values" } else { "the deletes" },
+                if text(2) == "blanks" { "values" } else { "rows" },
             ),
         ));
     }

@@ -87,8 +87,19 @@ struct Reading {
     places: Option<Vec<usize>>,
     key: Option<Vec<usize>>,
     key_lengths: Vec<i16>,
+    /// The columns of the image whose values travel to the other side.
+    travelling: Vec<usize>,
     /// The table the rows lie in.
     leaf: u32,
+}
+
+/// See [`Collector::travelling`].
+pub struct Travelling(Rc<Reading>);
+
+impl Travelling {
+    pub fn iter(&self) -> impl Iterator<Item = &usize> {
+        self.0.travelling.iter()
+    }
 }
 
 /// Turns changes into halves; keeps what it learned of shapes for one plan.
@@ -104,6 +115,32 @@ impl Collector {
     /// Which side of the sync a change belongs to, if any.
     pub fn side_of(&mut self, plan: &Plan, shapes: &mut Shapes, shape: i64) -> Option<Side> {
         self.reading(plan, shapes, shape).map(|r| r.0)
+    }
+
+    /// The side of a shape, and the columns of its images whose values travel to the other side.
+    pub fn travelling(
+        &mut self,
+        plan: &Plan,
+        shapes: &mut Shapes,
+        shape: i64,
+    ) -> Option<(Side, Travelling)> {
+        let (side, reading) = self.reading(plan, shapes, shape)?;
+        plan.captured(side).then_some((side, Travelling(reading)))
+    }
+
+    /// The key of an image's row.
+    pub fn key_of(
+        &mut self,
+        plan: &Plan,
+        shapes: &mut Shapes,
+        shape: i64,
+        image: &[u8],
+    ) -> Option<Vec<u8>> {
+        let (_, reading) = self.reading(plan, shapes, shape)?;
+        let mut values = Vec::new();
+        image::decode(image, &reading.lengths, &mut values).ok()?;
+        let places = reading.key.as_ref()?;
+        image::encode_key(places.iter().map(|&p| values[p]), &reading.key_lengths)
     }
 
     fn reading(
@@ -329,6 +366,12 @@ fn reading(shape: &Shape, plan: &Plan, side: Side) -> Reading {
         places: table.columns.iter().map(place).collect(),
         key: table.key_columns().map(place).collect(),
         key_lengths: table.key_lengths(),
+        travelling: plan
+            .fields
+            .iter()
+            .filter(|field| field.how[side as usize].is_some())
+            .filter_map(|field| place(&table.columns[field.column[side as usize]?]))
+            .collect(),
         leaf: shape.leaf,
     }
 }

@@ -1,4 +1,4 @@
-//! The guard: what would delete more than a sync's share of the other side waits for a person.
+//! The guard: what would delete or empty more than a sync's share of the other side waits for a person.
 
 use super::collect::{Collector, Seen};
 use super::link::{self, Links, Places};
@@ -9,13 +9,14 @@ use crate::log::batch::{self, Entry};
 use crate::log::segments;
 use crate::worker::transaction::Failure;
 use bumpalo::Bump;
+use change::image::{self, State};
 use merge::Side;
 use std::collections::HashSet;
 
 /// Why a sync stops and asks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// What `sync.resume` is asked to confirm: `deletes` or `truncate`.
+    /// What `sync.resume` is asked to confirm: `deletes`, `blanks` or `truncate`.
     pub kind: &'static str,
     pub sentence: String,
 }
@@ -33,16 +34,17 @@ pub fn examine(
     shapes: &mut Shapes,
     entries: &[Entry],
 ) -> Result<Option<Decision>, Failure> {
-    let mut deletes = 0u64;
+    let (mut deletes, mut updates) = (0u64, 0u64);
     let mut truncated = None;
     for entry in entries {
-        if entry.op == row::DELETE || entry.op == row::TRUNCATE {
+        if matches!(entry.op, row::DELETE | row::TRUNCATE | row::UPDATE) {
             let Some(side) = collector.side_of(plan, shapes, entry.shape) else { continue };
             if !plan.captured(side) || entry.origin == plan.origin(side) {
                 continue;
             }
             match entry.op {
                 row::TRUNCATE => truncated = Some(side),
+                row::UPDATE => updates += 1,
                 _ => deletes += 1,
             }
         }
@@ -54,24 +56,89 @@ pub fn examine(
             sentence: format!("{own} was truncated; nothing has been deleted from {other}"),
         }));
     }
-    if deletes == 0 || deletes <= 100 && plan.config.delete_limit.is_none() {
+    let most = deletes.max(updates);
+    if most == 0 || most <= 100 && plan.config.delete_limit.is_none() {
         return Ok(None);
     }
     let limit = plan.delete_limit(link::estimate(plan));
-    if deletes <= limit {
-        return Ok(None);
+    // How many records that many changes end or empty is seen by their keys.
+    let over = |count: [u64; 2]| {
+        let side = if count[0] >= count[1] { Side::Source } else { Side::Target };
+        (count[side as usize] > limit).then_some((side, count[side as usize]))
+    };
+    if deletes > limit
+        && let Some((side, count)) = over(gone(plan, collector, shapes, entries)?)
+    {
+        return Ok(Some(Decision {
+            kind: "deletes",
+            sentence: format!(
+                "{count} rows were deleted from {}, more than the limit of {limit}; nothing has been deleted from {}",
+                plan.side(side).name,
+                plan.side(side.other()).name
+            ),
+        }));
     }
-    // That many deletes; how many records they end is seen by their keys.
-    let gone = gone(plan, collector, shapes, entries)?;
-    let side = if gone[0] >= gone[1] { Side::Source } else { Side::Target };
-    let most = gone[side as usize];
-    Ok((most > limit).then(|| Decision {
-        kind: "deletes",
-        sentence: format!(
-            "{most} rows were deleted from {}, more than the limit of {limit}; nothing has been deleted from {}",
-            plan.side(side).name,
-            plan.side(side.other()).name
-        ),
+    if updates > limit
+        && let Some((side, count)) = over(blanked(plan, collector, shapes, entries)?)
+    {
+        return Ok(Some(Decision {
+            kind: "blanks",
+            sentence: format!(
+                "{count} rows of {} lost the value of a field, more than the limit of {limit}; nothing has been emptied in {}",
+                plan.side(side).name,
+                plan.side(side.other()).name
+            ),
+        }));
+    }
+    Ok(None)
+}
+
+/// How many rows of each side are without a value at the end of a batch that they had before, in a field that travels.
+fn blanked(
+    plan: &Plan,
+    collector: &mut Collector,
+    shapes: &mut Shapes,
+    entries: &[Entry],
+) -> Result<[u64; 2], Failure> {
+    let Some(log) = segments::relations() else {
+        return Err(Failure::new("55000", "the log of changes is missing"));
+    };
+    let mut blanked: [HashSet<(Vec<u8>, usize)>; 2] = Default::default();
+    let mut from = 0;
+    while from < entries.len() {
+        let images = batch::fetch(&log, &entries[from..], CHUNK_BYTES);
+        for (n, entry) in entries[from..].iter().enumerate().take(images.count()) {
+            let (row::UPDATE, Some(old), Some(new)) = (entry.op, images.old(n), images.new(n))
+            else {
+                continue;
+            };
+            let Some((side, columns)) = collector.travelling(plan, shapes, entry.shape) else {
+                continue;
+            };
+            if entry.origin == plan.origin(side) {
+                continue;
+            }
+            for &column in columns.iter() {
+                let states = (image::state(old, column), image::state(new, column));
+                let emptied = states == (Some(State::Value), Some(State::Null));
+                // A value that is there again takes its row out.
+                let filled = states.1 == Some(State::Value) && !blanked[side as usize].is_empty();
+                if !emptied && !filled {
+                    continue;
+                }
+                let Some(key) = collector.key_of(plan, shapes, entry.shape, new) else { continue };
+                if emptied {
+                    blanked[side as usize].insert((key, column));
+                } else {
+                    blanked[side as usize].remove(&(key, column));
+                }
+            }
+        }
+        from += images.count().max(1);
+    }
+    Ok(blanked.map(|fields| {
+        let keys: HashSet<Vec<u8>> = fields.into_iter().map(|(key, _)| key).collect();
+        keys.len() as u64
     }))
 }
 

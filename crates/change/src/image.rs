@@ -116,6 +116,19 @@ pub fn encode(values: &[Value<'_>], lengths: &[i16], out: &mut Vec<u8>) {
     seal(&mut out[start..], values.len() as u16);
 }
 
+/// What an image holds of a column, without reading its value; `None` where it has no such column. The checksum is not
+/// looked at.
+pub fn state(image: &[u8], column: usize) -> Option<State> {
+    let columns = image.get(8..HEADER)?.try_into().map(u16::from_ne_bytes).ok()?;
+    let states = image.get(HEADER + column / 4).filter(|_| column < usize::from(columns))?;
+    Some(match states >> (2 * (column % 4)) & 3 {
+        0 => State::Absent,
+        1 => State::Null,
+        2 => State::Value,
+        _ => State::Marker,
+    })
+}
+
 /// Decodes an image into `out`, one value a column of the shape; never reads past `image`.
 ///
 /// # Errors

@@ -352,3 +352,65 @@ fn confirm_and_discard_exclude_each_other() {
     synced(&mut c, "s");
     assert_eq!(query_one(&mut c, COUNTS), "0|0");
 }
+
+const EMPTY: &str =
+    "SELECT (SELECT count(*) FROM a WHERE v IS NULL), (SELECT count(*) FROM b WHERE v IS NULL)";
+
+#[test]
+fn a_mass_emptying_of_a_field_is_sent_only_when_it_is_confirmed() {
+    let (db, mut c) = pair(300, TWO_WAY);
+    run(&mut c, "UPDATE a SET v = NULL WHERE id <= 150");
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    assert_eq!(
+        query_one(&mut c, "SELECT detail FROM sync.status"),
+        "150 rows of public.a lost the value of a field, more than the limit of 100; nothing has been emptied in public.b"
+    );
+    let refused = refusal(&mut c, "SELECT sync.resume('s')");
+    assert!(
+        refused.ends_with(
+            "HINT: SELECT sync.resume('s', confirm => true) to send the empty values, or sync.resume('s', discard => true) to keep the values on the other side."
+        ),
+        "{refused}"
+    );
+    assert_eq!(query_one(&mut c, EMPTY), "150|0");
+    run(&mut c, "SELECT sync.resume('s', confirm => true)");
+    rest(&mut c, &["s"]);
+    assert_eq!(query_one(&mut c, EMPTY), "150|150");
+}
+
+#[test]
+fn a_discarded_emptying_keeps_the_values_of_the_other_side() {
+    let (db, mut c) = pair(300, TWO_WAY);
+    run(
+        &mut c,
+        "UPDATE b SET v = NULL WHERE id <= 150; UPDATE b SET v = 'edited' WHERE id = 200; DELETE FROM b WHERE id = 201",
+    );
+    becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    run(&mut c, "SELECT sync.resume('s', discard => true)");
+    rest(&mut c, &["s"]);
+    assert_eq!(query_one(&mut c, EMPTY), "0|150");
+    assert_eq!(query_one(&mut c, "SELECT v FROM a WHERE id = 200"), "edited");
+    // The next edit of such a row is merged like any other.
+    run(&mut c, "UPDATE b SET v = 'filled' WHERE id = 1; UPDATE a SET v = 'from a' WHERE id = 2");
+    rest(&mut c, &["s"]);
+    assert_eq!(
+        rows(&mut c, "SELECT id, a.v, b.v FROM a JOIN b USING (id) WHERE id <= 2 ORDER BY id"),
+        ["1|filled|filled", "2|from a|from a"]
+    );
+}
+
+#[test]
+fn only_values_that_are_gone_are_counted() {
+    let (_db, mut c) = pair(300, TWO_WAY);
+    // There again at the end of the batch; new values; empty before; fewer than the limit.
+    run(&mut c, "SELECT sync.pause('s')");
+    run(&mut c, "UPDATE a SET v = NULL WHERE id <= 150");
+    run(&mut c, "UPDATE a SET v = 'back' WHERE id <= 150");
+    run(&mut c, "UPDATE a SET v = 'new' WHERE id > 150; UPDATE a SET v = NULL WHERE id > 200");
+    run(&mut c, "SELECT sync.resume('s')");
+    rest(&mut c, &["s"]);
+    assert_eq!(query_one(&mut c, EMPTY), "100|100");
+    run(&mut c, "UPDATE a SET v = NULL WHERE id > 199");
+    rest(&mut c, &["s"]);
+    assert_eq!(query_one(&mut c, EMPTY), "101|101");
+}

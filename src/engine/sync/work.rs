@@ -349,7 +349,33 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
     let seen = base.and_then(|base| {
         conflicts::undone(base, record).or_else(|| under_a_delete(plan, base, record, &now))
     });
-    merge::merge(&plan.flows, plan.deletes, seen.as_ref().or(base), &now, record.at)
+    let mut decision =
+        merge::merge(&plan.flows, plan.deletes, seen.as_ref().or(base), &now, record.at);
+    if discard && let Some(base) = base {
+        keep_values(&mut decision, base, record);
+    }
+    decision
+}
+
+/// Values that were emptied on one side stay on the other: nothing was agreed on about them.
+fn keep_values<'b>(decision: &mut Decision<'b>, base: &merge::Base<'b>, record: &Record<'b>) {
+    for side in Side::BOTH {
+        let Write::Update(fields) = &mut decision.write[side as usize] else { continue };
+        let sent = &record.sent[side.other() as usize];
+        let held = base.side(side);
+        let empties =
+            |field: usize| sent[field] == Value::Null && matches!(held[field], Value::Bytes(_));
+        for &field in fields.iter().filter(|&&field| empties(field)) {
+            if let Some(agreed) = &mut decision.base {
+                agreed.set(Side::Source, field, base.source[field]);
+                agreed.set(Side::Target, field, base.target[field]);
+            }
+        }
+        fields.retain(|&field| !empties(field));
+        if fields.is_empty() {
+            decision.write[side as usize] = Write::Nothing;
+        }
+    }
 }
 
 /// The agreement as it is to be seen where one side is gone: what nobody has edited since is no edit by which the
