@@ -75,9 +75,20 @@ const CASES: &[(&str, &str, &[&str])] = &[
     (r#"{"source": "sync._sync", "target": "b"}"#, "0A000", &["sync_ext itself"]),
     (r#"{"source": "a", "target": "b", "where": "v > ''"}"#, "0A000", &["\"where\""]),
     (
-        r#"{"source": "a", "target": "b", "conflict_resolution": {"strategy": "manual"}}"#,
+        r#"{"source": "a", "target": "b", "ongoing_sync": {"mode": "polling"}}"#,
         "0A000",
-        &["conflict_resolution.strategy"],
+        &["ongoing_sync.mode"],
+    ),
+    (
+        r#"{"source": "a", "target": "b", "conflict_resolution": {"strategy": "system_priority"}}"#,
+        "22023",
+        &["conflict_resolution.priority_system"],
+    ),
+    (
+        r#"{"source": "a", "target": "b", "conflict_resolution": {"strategy": "field_level_priority",
+            "field_rules": [{"field": "nope", "priority_system": "source"}]}}"#,
+        "42703",
+        &["\"nope\"", "conflict_resolution.field_rules[0]", "id, v"],
     ),
 ];
 
