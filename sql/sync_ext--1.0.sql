@@ -969,7 +969,7 @@ AS $$
                pg_catalog.concat_ws('; ', 'by ' OPERATOR(pg_catalog.||) l.origin, 'settled ' OPERATOR(pg_catalog.||) l.synced_at::text, l.queue_state) AS detail, l.old, l.new
           FROM sync.change_log l WHERE l.sync OPERATOR(pg_catalog.=) trace.name AND l.key OPERATOR(pg_catalog.=) trace.key
         UNION ALL
-        SELECT c.at, 'conflict', NULL, pg_catalog.format('%s: base %s, source %s, target %s; %s: %s', c.field, COALESCE(c.base, 'none'), COALESCE(c.source_value, 'none'), COALESCE(c.target_value, 'none'), COALESCE(pg_catalog.format('the %s won', c.winner), 'it waits for a person'), c.reason), NULL, NULL
+        SELECT c.at, 'conflict', NULL, pg_catalog.format('%s: base %s, source %s, target %s; %s: %s', c.field, COALESCE(c.base, 'none'), COALESCE(c.source_value, 'none'), COALESCE(c.target_value, 'none'), COALESCE('the ' OPERATOR(pg_catalog.||) c.winner OPERATOR(pg_catalog.||) ' won', 'it waits for a person'), c.reason), NULL, NULL
           FROM sync.conflicts c WHERE c.sync OPERATOR(pg_catalog.=) trace.name AND c.key OPERATOR(pg_catalog.=) trace.key
         UNION ALL
         SELECT e.at, 'failed attempt', NULL, pg_catalog.concat_ws(' - ', e.message, e.detail, e.hint), NULL, NULL
