@@ -93,12 +93,20 @@ struct Reading {
     leaf: u32,
 }
 
-/// See [`Collector::travelling`].
+/// How images of a shape are read; see [`Collector::travelling`].
 pub struct Travelling(Rc<Reading>);
 
 impl Travelling {
-    pub fn iter(&self) -> impl Iterator<Item = &usize> {
-        self.0.travelling.iter()
+    pub fn columns(&self) -> &[usize] {
+        &self.0.travelling
+    }
+
+    /// The key of an image's row.
+    pub fn key_of(&self, image: &[u8]) -> Option<Vec<u8>> {
+        let mut values = Vec::new();
+        image::decode(image, &self.0.lengths, &mut values).ok()?;
+        let places = self.0.key.as_ref()?;
+        image::encode_key(places.iter().map(|&p| values[p]), &self.0.key_lengths)
     }
 }
 
@@ -117,7 +125,7 @@ impl Collector {
         self.reading(plan, shapes, shape).map(|r| r.0)
     }
 
-    /// The side of a shape, and the columns of its images whose values travel to the other side.
+    /// The side of a shape, and which columns of its images travel to the other side.
     pub fn travelling(
         &mut self,
         plan: &Plan,
@@ -126,21 +134,6 @@ impl Collector {
     ) -> Option<(Side, Travelling)> {
         let (side, reading) = self.reading(plan, shapes, shape)?;
         plan.captured(side).then_some((side, Travelling(reading)))
-    }
-
-    /// The key of an image's row.
-    pub fn key_of(
-        &mut self,
-        plan: &Plan,
-        shapes: &mut Shapes,
-        shape: i64,
-        image: &[u8],
-    ) -> Option<Vec<u8>> {
-        let (_, reading) = self.reading(plan, shapes, shape)?;
-        let mut values = Vec::new();
-        image::decode(image, &reading.lengths, &mut values).ok()?;
-        let places = reading.key.as_ref()?;
-        image::encode_key(places.iter().map(|&p| values[p]), &reading.key_lengths)
     }
 
     fn reading(

@@ -136,13 +136,13 @@ fn blanked(
             else {
                 continue;
             };
-            let Some((side, columns)) = collector.travelling(plan, shapes, entry.shape) else {
+            let Some((side, shape)) = collector.travelling(plan, shapes, entry.shape) else {
                 continue;
             };
             if entry.origin == plan.origin(side) {
                 continue;
             }
-            for &column in columns.iter() {
+            for &column in shape.columns() {
                 let states = (image::state(old, column), image::state(new, column));
                 let emptied = states == (Some(State::Value), Some(State::Null));
                 // A value that is there again takes its row out.
@@ -150,7 +150,7 @@ fn blanked(
                 if !emptied && !filled {
                     continue;
                 }
-                let Some(key) = collector.key_of(plan, shapes, entry.shape, new) else { continue };
+                let Some(key) = shape.key_of(new) else { continue };
                 if emptied {
                     blanked[side as usize].insert((key, column));
                 } else {

@@ -4,6 +4,7 @@
 
 use super::plan::Column;
 use super::statement::{Statement, from_datum};
+use super::store::clear;
 use bumpalo::Bump;
 use change::image::Value;
 use pgrx::pg_sys;
@@ -344,16 +345,6 @@ unsafe fn index(
             false,
         );
         recheck
-    }
-}
-
-/// Lets a slot go of its row.
-unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
-    // SAFETY: a slot of this executor's.
-    unsafe {
-        if let Some(clear) = (*(*slot).tts_ops).clear {
-            clear(slot);
-        }
     }
 }
 

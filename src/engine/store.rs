@@ -18,7 +18,7 @@ pub struct Table {
 }
 
 /// Lets a slot go of its row.
-unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
+pub(super) unsafe fn clear(slot: *mut pg_sys::TupleTableSlot) {
     // SAFETY: a slot of ours.
     unsafe {
         if let Some(clear) = (*(*slot).tts_ops).clear {

@@ -98,6 +98,14 @@ impl Network {
         Ok(())
     }
 
+    /// The connector of a connection on which calls of several syncs may leave as one: after trouble a single one goes
+    /// ahead and finds out.
+    fn connector_for_several(&self, name: &str) -> Option<Arc<dyn Connector>> {
+        let connection = self.connections.get(name)?;
+        let ready = connection.checked && connection.may_call() && connection.tries == 0;
+        connection.line.as_ref().filter(|_| ready).map(|line| Arc::clone(&line.connector))
+    }
+
     fn room(&self) -> bool {
         self.asked.len() - self.listening() < IN_FLIGHT
     }

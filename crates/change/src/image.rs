@@ -120,13 +120,19 @@ pub fn encode(values: &[Value<'_>], lengths: &[i16], out: &mut Vec<u8>) {
 /// looked at.
 pub fn state(image: &[u8], column: usize) -> Option<State> {
     let columns = image.get(8..HEADER)?.try_into().map(u16::from_ne_bytes).ok()?;
-    let states = image.get(HEADER + column / 4).filter(|_| column < usize::from(columns))?;
-    Some(match states >> (2 * (column % 4)) & 3 {
+    let states = image.get(HEADER..).filter(|_| column < usize::from(columns))?;
+    states.get(column / 4).map(|_| state_in(states, column))
+}
+
+/// The state of a column in those of all.
+#[inline]
+fn state_in(states: &[u8], column: usize) -> State {
+    match (states[column / 4] >> (2 * (column % 4))) & 3 {
         0 => State::Absent,
         1 => State::Null,
         2 => State::Value,
         _ => State::Marker,
-    })
+    }
 }
 
 /// Decodes an image into `out`, one value a column of the shape; never reads past `image`.
@@ -155,11 +161,11 @@ pub fn decode<'a>(
     let (states, mut rest) =
         body.split_at_checked(state_bytes(lengths.len())).ok_or(Damage::Length)?;
     for (i, &length) in lengths.iter().enumerate() {
-        out.push(match (states[i / 4] >> (2 * (i % 4))) & 3 {
-            0 => Value::Absent,
-            1 => Value::Null,
-            3 => Value::Marker,
-            _ => Value::Bytes(take_value(&mut rest, length).ok_or(Damage::Value)?),
+        out.push(match state_in(states, i) {
+            State::Absent => Value::Absent,
+            State::Null => Value::Null,
+            State::Marker => Value::Marker,
+            State::Value => Value::Bytes(take_value(&mut rest, length).ok_or(Damage::Value)?),
         });
     }
     if rest.is_empty() { Ok(()) } else { Err(Damage::Length) }

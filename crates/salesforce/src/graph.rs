@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::call::Call;
 use crate::client::Salesforce;
-use crate::plan::{Item, MOST_BYTES, Step, Verb, prepare};
+use crate::plan::{Item, MOST_BYTES, Verb, prepare};
 use crate::{parents, refusal, write};
 
 /// Most records of one call, and most graphs that they make (REST API guide, composite graph limits).
@@ -302,8 +302,7 @@ fn carried_out(batch: &WriteBatch, node: &Node, part: &Value) -> Outcome {
     if !write::status(part).is_success() {
         return failed(write::unclear(None));
     }
-    let step = Step { verb: node.verb.clone(), items: Vec::new() };
-    let result = write::result(batch, &step, &node.item, row, &Before::NotRead);
+    let result = write::result(batch, &node.verb, &node.item, row, &Before::NotRead);
     Outcome { result, before: Before::NotRead }
 }
 

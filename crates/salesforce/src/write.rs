@@ -54,7 +54,7 @@ impl Salesforce {
                 match answer {
                     Ok(rows) => {
                         for (item, row) in step.items.iter().zip(&rows) {
-                            let done = result(batch, step, item, row, &befores[item.place]);
+                            let done = result(batch, &step.verb, item, row, &befores[item.place]);
                             results[item.place] = Some(done.map_err(|mut fault| {
                                 fault.about.request_id.clone_from(&carried.request_id);
                                 self.redacted(fault, session.as_deref())
@@ -291,7 +291,7 @@ pub(crate) fn not_sent(fault: Fault) -> Fault {
 /// What came of one record: `{"id": …, "success": true, "errors": []}`; a failure has no id.
 pub(crate) fn result(
     batch: &WriteBatch,
-    step: &Step,
+    verb: &Verb,
     item: &Item,
     row: &Value,
     before: &Before,
@@ -301,7 +301,7 @@ pub(crate) fn result(
         Some(true) => {}
         Some(false) => {
             let entry = errors.and_then(|errors| errors.first()).unwrap_or(&Value::Null);
-            return of_record(batch, &step.verb, item, refusal::of_entry(entry), before);
+            return of_record(batch, verb, item, refusal::of_entry(entry), before);
         }
         None => return Err(unclear(None)),
     }
@@ -314,7 +314,7 @@ pub(crate) fn result(
         let id = item.id.clone().or(told).filter(|id| id::is_id(id));
         id.ok_or_else(|| unclear(None))
     };
-    Ok(match step.verb {
+    Ok(match verb {
         Verb::Delete => Done::Deleted,
         Verb::Update => Done::Updated { id: id()? },
         Verb::Create => Done::Created { id: id()? },

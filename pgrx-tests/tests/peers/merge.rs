@@ -4,7 +4,7 @@
 use cluster::postgres::Client;
 use pgrx_tests::{Db, query_one, rows, run};
 
-use super::{prepared, synced};
+use super::{prepared, synced, together};
 
 /// Two-way, three columns, one linked row `1|base|base|base`.
 fn pair() -> (Db<'static>, Client) {
@@ -16,17 +16,6 @@ fn pair() -> (Db<'static>, Client) {
     );
     synced(&mut c, "s");
     (db, c)
-}
-
-/// Each statement in a transaction of its own, all of them before the worker sees any.
-fn together(c: &mut Client, statements: &[&str]) {
-    run(c, "SELECT sync.pause('s')");
-    for statement in statements {
-        run(c, statement);
-    }
-    run(c, "SELECT sync.resume('s')");
-    synced(c, "s");
-    synced(c, "s");
 }
 
 fn both(c: &mut Client) -> String {

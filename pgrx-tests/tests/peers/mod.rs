@@ -49,6 +49,18 @@ fn synced(client: &mut Client, sync: &str) {
     assert_eq!(parked, 0, "{}", state_of(client, sync));
 }
 
+/// Each statement in a transaction of its own, all of them before the worker of the sync `s` sees any.
+#[track_caller]
+fn together(c: &mut Client, statements: &[&str]) {
+    run(c, "SELECT sync.pause('s')");
+    for statement in statements {
+        run(c, statement);
+    }
+    run(c, "SELECT sync.resume('s')");
+    synced(c, "s");
+    synced(c, "s");
+}
+
 fn state_of(client: &mut Client, sync: &str) -> String {
     let mut lines = rows(client, &format!("SELECT * FROM sync.status WHERE sync = '{sync}'"));
     lines.extend(rows(client, &format!("SELECT * FROM sync.queue WHERE sync = '{sync}'")));

@@ -4,7 +4,7 @@
 use cluster::postgres::Client;
 use pgrx_tests::{Db, query_one, refusal, rows, run};
 
-use super::{prepared, synced};
+use super::{prepared, synced, together};
 
 /// Two-way between the schemas `crm` and `erp`, one linked row, with this `conflict_resolution`.
 fn pair(conflicts: &str) -> (Db<'static>, Client) {
@@ -28,16 +28,6 @@ fn meet(c: &mut Client) {
             "UPDATE erp.t SET email = 'erp', billing_address = 'erp', phone = 'erp'",
         ],
     );
-}
-
-fn together(c: &mut Client, statements: &[&str]) {
-    run(c, "SELECT sync.pause('s')");
-    for statement in statements {
-        run(c, statement);
-    }
-    run(c, "SELECT sync.resume('s')");
-    synced(c, "s");
-    synced(c, "s");
 }
 
 fn side(c: &mut Client, schema: &str) -> String {

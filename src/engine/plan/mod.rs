@@ -2,6 +2,7 @@
 
 mod fields;
 mod rights;
+mod rules;
 mod table;
 
 pub use fields::{Field, How};
@@ -330,7 +331,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
                     && f.how.iter().any(Option::is_some)
             })
         });
-    let rules = fields::rules(&config, &fields, [&source, &target])?;
+    let rules = rules::rules(&config, &fields, [&source, &target])?;
     let flows: Vec<Flow> = fields
         .iter()
         .zip(rules)
@@ -361,7 +362,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
             check_name(&column.name, "column", &table.name)?;
         }
     }
-    let deletes = fields::deletes(&config.conflicts);
+    let deletes = rules::deletes(&config.conflicts);
     let (base, base_places, base_enums) = base_shape(&source, &target, &fields, &flows);
     let plan = Plan {
         id: stored.id,

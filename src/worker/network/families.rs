@@ -20,13 +20,9 @@ impl Worker {
     }
 
     fn let_family_out(&mut self, name: &str) -> Result<bool, Failure> {
-        let Some(connection) = self.network.connections.get(name) else { return Ok(false) };
-        let Some(line) = &connection.line else { return Ok(false) };
-        let connector = Arc::clone(&line.connector);
+        let Some(connector) = self.network.connector_for_several(name) else { return Ok(false) };
         let most = connector.most_together();
-        // After trouble one call goes ahead and finds out.
-        let ready = connection.checked && connection.may_call() && connection.tries == 0;
-        if !ready || most == 0 {
+        if most == 0 {
             return Ok(false);
         }
         let creates = |id: &i32| {

@@ -7,7 +7,6 @@ use crate::worker::round::Worker;
 use crate::worker::transaction::Failure;
 use connector::{ChangesOf, Fault};
 use governor::{Kind, Urgency};
-use std::sync::Arc;
 
 /// The call of a sync that an answer belongs to.
 pub(super) type OfSync = (i32, u64);
@@ -23,13 +22,9 @@ impl Worker {
     }
 
     fn let_out_together(&mut self, name: &str) -> Result<bool, Failure> {
-        let Some(connection) = self.network.connections.get(name) else { return Ok(false) };
-        let Some(line) = &connection.line else { return Ok(false) };
-        let connector = Arc::clone(&line.connector);
-        // After trouble one call goes ahead and finds out.
-        let ready = connection.checked && connection.may_call() && connection.tries == 0;
+        let Some(connector) = self.network.connector_for_several(name) else { return Ok(false) };
         let most = connector.objects_at_once();
-        if !ready || most < 2 {
+        if most < 2 {
             return Ok(false);
         }
         let order = self.network.poll_turns.begin(&self.order);
