@@ -238,11 +238,16 @@ CREATE TABLE sync._queue (
     -- what its row was called when the link was written, if it was renamed since
     before     bytea,
     -- a create of it may have been carried out unseen: only a person's word sends it again
-    in_doubt   bool        NOT NULL DEFAULT false
+    in_doubt   bool        NOT NULL DEFAULT false,
+    -- the record that it waits for, where it points to one: its sync, the side, the key there
+    parent_sync int4,
+    parent_side int2,
+    parent_key  bytea
 );
 CREATE UNIQUE INDEX _queue_key ON sync._queue (sync, side, key);
 ALTER TABLE sync._queue REPLICA IDENTITY USING INDEX _queue_key;
 CREATE UNIQUE INDEX _queue_id ON sync._queue (id);
+CREATE INDEX _queue_parent ON sync._queue (parent_sync, parent_side, parent_key) WHERE parent_sync IS NOT NULL;
 CREATE INDEX _queue_due ON sync._queue (sync, next_at) WHERE state OPERATOR(pg_catalog.<>) 'review';
 
 -- What has been decided to be written to another system and has not been settled: committed before
@@ -465,9 +470,9 @@ CREATE FUNCTION sync.discard(id bigint, reason text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'discard_wrapper';
 COMMENT ON FUNCTION sync.discard(bigint, text) IS 'takes a record out of the queue; it is synced again when it is next edited';
 
-CREATE FUNCTION sync.resolve(id bigint, keep text) RETURNS void
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'resolve_wrapper';
-COMMENT ON FUNCTION sync.resolve(bigint, text) IS 'decides a conflict that waits for a person: the value of this side goes to the other';
+CREATE FUNCTION sync.resolve(id bigint, keep text DEFAULT NULL, set jsonb DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'resolve_wrapper';
+COMMENT ON FUNCTION sync.resolve(bigint, text, jsonb) IS 'decides a conflict that waits for a person: the value of this side goes to the other, or these go to both';
 
 CREATE FUNCTION sync.resolve_all(name text, keep text, field text DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'resolve_all_wrapper';

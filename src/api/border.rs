@@ -43,17 +43,25 @@ pub(super) fn documents(array: &AnyArray) -> Vec<Json> {
     // SAFETY: the function is declared with jsonb[].
     let elements = unsafe { sql::elements(array.datum(), pg_sys::JSONBOID) };
     let read = |(n, element): (usize, Option<pg_sys::Datum>)| {
-        let Some(datum) = element else { return Json::Null };
-        // SAFETY: an element of that array.
-        let text = unsafe { render_datum(datum, pg_sys::JSONBOID) };
-        serde_json::from_str(&text).unwrap_or_else(|error| {
-            super::raise(&super::refuse(
-                "22032",
-                format!("document {} cannot be read", n + 1),
-                &format!("{error}."),
-                "Documents are JSON, nested at most 127 levels deep.",
-            ))
-        })
+        element.map_or(Json::Null, |datum| parsed(datum, &format!("document {}", n + 1)))
     };
     elements.into_iter().enumerate().map(read).collect()
+}
+
+/// A `jsonb`.
+pub(super) fn document(datum: pg_sys::Datum) -> Json {
+    parsed(datum, "the argument")
+}
+
+fn parsed(datum: pg_sys::Datum, what: &str) -> Json {
+    // SAFETY: the callers' functions are declared with jsonb.
+    let text = unsafe { render_datum(datum, pg_sys::JSONBOID) };
+    serde_json::from_str(&text).unwrap_or_else(|error| {
+        super::raise(&super::refuse(
+            "22032",
+            format!("{what} cannot be read"),
+            &format!("{error}."),
+            "Documents are JSON, nested at most 127 levels deep.",
+        ))
+    })
 }

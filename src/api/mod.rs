@@ -3,6 +3,7 @@
 
 mod border;
 mod connections;
+mod edit_row;
 mod image;
 mod import;
 mod inspect;

@@ -1,7 +1,7 @@
 //! Conflicts that wait for a person: `sync.resolve` and `sync.resolve_all` note what is to stand, and the worker, who
 //! looks at the record again, brings it to the other side.
 
-use super::{or_raise, owned, raise, refuse};
+use super::{border, edit_row, or_raise, owned, raise, refuse};
 use crate::border::inwards;
 use crate::capture::attach;
 use crate::engine::plan::{self, Stored};
@@ -10,13 +10,27 @@ use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
 use merge::Side;
+use pgrx::AnyElement;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use serde_json::Value as Json;
 
-/// `sync.resolve(id int8, keep text) RETURNS void`
+/// `sync.resolve(id int8, keep text DEFAULT NULL, set jsonb DEFAULT NULL) RETURNS void`
 #[pg_extern(sql = false)]
-fn resolve(id: i64, keep: &[u8]) {
-    speech::function(|| or_raise(resolve_one(id, &inwards(keep))));
+fn resolve(id: Option<i64>, keep: Option<&[u8]>, set: Option<AnyElement>) {
+    speech::function(|| {
+        let values = set.map(|set| border::document(set.datum()));
+        or_raise(match (id, keep, &values) {
+            (Some(id), Some(keep), None) => resolve_one(id, &inwards(keep)),
+            (Some(id), None, Some(values)) => resolve_with(id, values),
+            _ => Err(refuse(
+                "22023",
+                "a conflict is resolved by a side or by values".to_owned(),
+                "sync.resolve takes the number of a conflict and one of both.",
+                "SELECT sync.resolve(7, keep => 'source'); or sync.resolve(7, set => '{\"phone\": \"+41 44 000 00 00\"}');",
+            )),
+        });
+    });
 }
 
 /// `sync.resolve_all(name text, keep text, field text DEFAULT NULL) RETURNS int8`
@@ -36,14 +50,87 @@ fn resolve_all(name: Option<&[u8]>, keep: Option<&[u8]>, field: Option<&[u8]>) -
 }
 
 fn resolve_one(id: i64, keep: &str) -> Result<(), Failure> {
+    let open = open(id)?;
+    // A delete against edits is one thing to decide, however many fields were edited.
+    let (which, argument) = if open.of_delete {
+        (
+            "c.kind OPERATOR(pg_catalog.=) 'update_deleted' AND (c.side, c.key) OPERATOR(pg_catalog.=)
+             (SELECT o.side, o.key FROM sync._conflict o WHERE o.id OPERATOR(pg_catalog.=) $2)",
+            Arg::Int(id),
+        )
+    } else {
+        ("c.id OPERATOR(pg_catalog.=) $2", Arg::Int(id))
+    };
+    let stored = stored(open.sync, &open.name)?;
+    let side = named(&stored, keep)?;
+    decide(&stored, side, which, argument).map(drop)
+}
+
+/// What the values say is written to our row; from there it goes to the other side.
+fn resolve_with(id: i64, values: &Json) -> Result<(), Failure> {
+    let open = open(id)?;
+    let stored = stored(open.sync, &open.name)?;
+    let Json::Object(values) = values else {
+        return Err(refuse(
+            "22023",
+            "the values are not an object".to_owned(),
+            &format!("They are {values}."),
+            "Give fields and their values, such as '{\"phone\": \"+41 44 000 00 00\"}'.",
+        ));
+    };
+    if open.of_delete {
+        return Err(refuse(
+            "55000",
+            format!("conflict {id} is about a record that one side deleted"),
+            "There are no values to choose between.",
+            "Say whose deed is to stand, with \"keep\".",
+        ));
+    }
+    let plan = plan::compile_as(stored.clone(), true)?;
+    let side = plan.ours();
+    let keys = sql::as_extension(|| link::keys(plan.id, open.side, &open.key));
+    let Some((source, target)) = keys else {
+        sql::as_extension(|| conflicts::drop_decision(plan.id, &open.key_text));
+        return Ok(());
+    };
+    let key = if side == Side::Source { source } else { target };
+    let fields = edit_row::set(&plan, side, &key, values)?;
+    for field in fields {
+        decide(
+            &stored,
+            side,
+            &format!(
+                "c.field OPERATOR(pg_catalog.=) $2 AND (c.side, c.key) OPERATOR(pg_catalog.=)
+                 (SELECT o.side, o.key FROM sync._conflict o WHERE o.id OPERATOR(pg_catalog.=) {id})"
+            ),
+            Arg::Text(plan.fields[field].name(&plan)),
+        )?;
+    }
+    Ok(())
+}
+
+/// A conflict that waits for a person.
+struct Open {
+    sync: i32,
+    name: String,
+    /// One side deleted the record that the other changed.
+    of_delete: bool,
+    side: Side,
+    key: Vec<u8>,
+    key_text: String,
+}
+
+fn open(id: i64) -> Result<Open, Failure> {
     let found = sql::as_extension(|| {
         sql::read(
-            "SELECT s.name, c.winner, c.field FROM sync._conflict c JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) c.sync
+            "SELECT s.name, c.winner, c.field, c.kind, c.side, pg_catalog.encode(c.key, 'hex'), c.key_text
+               FROM sync._conflict c JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) c.sync
               WHERE c.id OPERATOR(pg_catalog.=) $1",
             &[Arg::Int(id)],
         )
     });
-    let Some([Some(name), winner, field]) = found.first().map(Vec::as_slice) else {
+    let Some([Some(name), winner, field, kind, side, key, text]) = found.first().map(Vec::as_slice)
+    else {
         return Err(refuse(
             "02000",
             format!("no conflict has the number {id}"),
@@ -63,32 +150,31 @@ fn resolve_one(id: i64, keep: &str) -> Result<(), Failure> {
             "Write the value that you want: it is an edit like any other.",
         ));
     }
-    decide(sync, name, keep, "c.id OPERATOR(pg_catalog.=) $2", Arg::Int(id)).map(drop)
+    Ok(Open {
+        sync,
+        name: name.clone(),
+        of_delete: kind.as_deref() == Some("update_deleted"),
+        side: if side.as_deref() == Some("1") { Side::Target } else { Side::Source },
+        key: key.as_deref().and_then(sql::from_hex).unwrap_or_default(),
+        key_text: text.clone().unwrap_or_default(),
+    })
+}
+
+fn stored(sync: i32, name: &str) -> Result<Stored, Failure> {
+    sql::as_extension(|| plan::stored(sync))
+        .ok_or_else(|| refuse("42704", format!("sync \"{name}\" does not exist"), "", ""))
 }
 
 fn resolve_many(name: &str, keep: &str, field: Option<&str>) -> Result<i64, Failure> {
-    let sync = owned(name);
-    decide(
-        sync,
-        name,
-        keep,
-        "($2 IS NULL OR c.field OPERATOR(pg_catalog.=) $2)",
-        Arg::OptText(field),
-    )
+    let stored = stored(owned(name), name)?;
+    let side = named(&stored, keep)?;
+    let which = "($2 IS NULL OR c.field OPERATOR(pg_catalog.=) $2)";
+    decide(&stored, side, which, Arg::OptText(field))
 }
 
 /// Notes the decision of those that wait, and has their records looked at.
-fn decide(
-    sync: i32,
-    name: &str,
-    keep: &str,
-    which: &str,
-    argument: Arg<'_>,
-) -> Result<i64, Failure> {
-    let Some(stored) = sql::as_extension(|| plan::stored(sync)) else {
-        return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
-    };
-    let side = named(&stored, keep)?;
+fn decide(stored: &Stored, side: Side, which: &str, argument: Arg<'_>) -> Result<i64, Failure> {
+    let sync = stored.id;
     let user = sql::one("SELECT SESSION_USER", &[]).unwrap_or_default();
     let decided = sql::as_extension(|| {
         sql::query(

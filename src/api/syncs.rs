@@ -34,7 +34,33 @@ fn alter_sync(name: &[u8], pieces: AnyArray) -> Vec<u8> {
 /// `sync.drop_sync(name text) RETURNS void`
 #[pg_extern(sql = false)]
 fn drop_sync(name: &[u8]) {
-    speech::function(|| end(owned(&inwards(name))));
+    speech::function(|| {
+        let name = inwards(name);
+        let id = owned(&name);
+        or_raise(check_unnamed(id, &name));
+        end(id);
+    });
+}
+
+/// A sync by whose links the fields of others are translated stays while their documents say so.
+fn check_unnamed(id: i32, name: &str) -> Result<(), Failure> {
+    let others = sql::as_extension(|| {
+        sql::one(
+            "SELECT pg_catalog.string_agg(pg_catalog.format('\"%s\"', s.name), ', ' ORDER BY s.name) FROM sync._sync s
+              WHERE s.id <> $1
+                AND EXISTS (SELECT FROM pg_catalog.jsonb_path_query(s.document, '$.field_mappings[*].reference[*]') AS r (named)
+                             WHERE r.named = pg_catalog.to_jsonb($2))",
+            &[Arg::Int4(id), Arg::Text(name)],
+        )
+    });
+    others.map_or(Ok(()), |others| {
+        Err(refuse(
+            "2BP01",
+            format!("sync \"{name}\" is named by another one"),
+            &format!("By its records those of {others} know what they point to."),
+            "End that one first, or take the \"reference\" out of its document with sync.alter_sync.",
+        ))
+    })
 }
 
 fn end(id: i32) {

@@ -1,12 +1,13 @@
 //! Conflicts that wait for a person: what was decided of them is carried out when their record is looked at again, and
 //! whoever edits such a field once more decides too.
 
+use super::collect::Seen;
 use super::plan::Plan;
 use super::queue::{self, Marks};
 use super::resolve::Record;
 use crate::sql::{self, Arg};
 use change::image::Value;
-use merge::{Base, Decision, Rule, Side, Write};
+use merge::{Base, Decision, Deletes, Rule, Side, Write};
 
 /// The condition under which an open conflict is of a record, by the key of either side.
 const OF_RECORD: &str = "c.sync = $1 AND c.winner IS NULL
@@ -64,6 +65,9 @@ pub fn close(plan: &Plan, record: &Record<'_>, decision: &Decision<'_>) {
     if !asks_people(plan) {
         return;
     }
+    if plan.deletes == Deletes::Review {
+        close_deletes(plan, record, decision);
+    }
     let mut decided: Vec<(usize, Option<Side>)> = Vec::new();
     for side in Side::BOTH {
         if let Write::Update(fields) = &decision.write[side as usize] {
@@ -87,7 +91,7 @@ pub fn close(plan: &Plan, record: &Record<'_>, decision: &Decision<'_>) {
                 resolved_at = CASE WHEN $5 IS NOT NULL THEN pg_catalog.clock_timestamp() END,
                 reason = reason || CASE WHEN $5 IS NULL THEN ''
                          ELSE '; ' || COALESCE(resolved_by || ' has decided', 'an edit of the ' || $5 || ' has decided') END
-          WHERE {OF_RECORD} AND c.field = $4 AND ($5 IS NOT NULL OR c.keep IS NOT NULL)"
+          WHERE {OF_RECORD} AND c.field = $4 AND c.kind <> 'update_deleted' AND ($5 IS NOT NULL OR c.keep IS NOT NULL)"
     );
     sql::as_extension(|| {
         for (field, winner) in decided {
@@ -97,6 +101,25 @@ pub fn close(plan: &Plan, record: &Record<'_>, decision: &Decision<'_>) {
             sql::query(&text, &[sync, source, target, field, winner]);
         }
     });
+}
+
+/// A record that one side deleted while the other changed it is there on both sides again, or on neither. That a field
+/// of it was sent once more says nothing: there is no record that could take it.
+fn close_deletes(plan: &Plan, record: &Record<'_>, decision: &Decision<'_>) {
+    let written = |wanted: fn(&Write) -> bool| decision.write.iter().any(wanted);
+    let there = record.seen.iter().all(|seen| matches!(seen, Seen::Row(_)));
+    let deleted = written(|write| *write == Write::Delete);
+    if !deleted && !there && !written(|write| *write == Write::Insert) {
+        return;
+    }
+    let text = format!(
+        "UPDATE sync._conflict c SET keep = NULL, resolved_at = pg_catalog.clock_timestamp(),
+                winner = CASE WHEN (c.source_value IS NULL) = $4 THEN 'source' ELSE 'target' END,
+                reason = reason || '; ' || COALESCE(resolved_by || ' has decided', 'the record was ' || CASE WHEN $4 THEN 'deleted' ELSE 'made' END || ' again')
+          WHERE {OF_RECORD} AND c.kind = 'update_deleted'"
+    );
+    let [sync, source, target] = of_record(plan, record);
+    sql::as_extension(|| sql::query(&text, &[sync, source, target, Arg::Bool(deleted)]));
 }
 
 /// Nothing is left of a record of which something was decided.
@@ -109,5 +132,5 @@ pub fn drop_decision(sync: i32, key: &str) {
 }
 
 fn asks_people(plan: &Plan) -> bool {
-    plan.flows.iter().any(|flow| flow.rule == Rule::Review)
+    plan.deletes == Deletes::Review || plan.flows.iter().any(|flow| flow.rule == Rule::Review)
 }

@@ -3,6 +3,7 @@
 use super::labels;
 use super::plan::Plan;
 use super::queue::mark;
+use super::references;
 use super::shapes::Shapes;
 use super::store::{self, Finder, Found, Row, Table};
 use crate::log::segments;
@@ -133,8 +134,7 @@ pub fn partition(sync: i32) -> String {
 /// Says what to do about it.
 pub fn check_key(plan: &Plan) -> Result<(), Failure> {
     let name = partition(plan.id);
-    if segments::named(&name).is_none() || made_same(&name).is_none_or(|same| same == plan.same_key)
-    {
+    if segments::named(&name).is_none() || is_same(&name).is_none_or(|same| same == plan.same_key) {
         return Ok(());
     }
     let [source, target] = &plan.sides;
@@ -150,7 +150,7 @@ pub fn check_key(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// Do the links of this partition hold one key for both sides? `None`: there are none yet.
-fn made_same(name: &str) -> Option<bool> {
+pub fn is_same(name: &str) -> Option<bool> {
     if segments::named(&format!("{name}_key")).is_some() {
         return Some(segments::named(&format!("{name}_remote")).is_none());
     }
@@ -309,6 +309,9 @@ impl<'p> Links<'p> {
         if !self.plan.same_key {
             self.places.note(self.mark(Side::Target, remote), tid);
         }
+        if over.is_none_or(|link| link.deleted || link.key != key || link.remote != remote) {
+            references::arrived(self.plan.id, key, remote);
+        }
     }
 
     /// Looks links up by the key that they have on this side.
@@ -346,6 +349,50 @@ impl<'p> Links<'p> {
         row.clear();
         self.row = row;
         tid
+    }
+}
+
+/// Says by the links of a sync which record of its other side belongs to one of this.
+pub struct Translator {
+    table: Table,
+    by_key: Finder,
+    by_remote: Option<Finder>,
+}
+
+impl Translator {
+    /// `None`: that sync has no links yet that could be looked up.
+    pub fn open(sync: i32) -> Option<Self> {
+        let name = partition(sync);
+        let by_key = segments::named(&format!("{name}_key"))?;
+        let table = Table::open(segments::named(&name)?);
+        let by_remote = segments::named(&format!("{name}_remote")).map(|i| table.finder(i, 1));
+        Some(Self { by_key: table.finder(by_key, 1), by_remote, table })
+    }
+
+    /// The key on the other side of the record that has this key on this side.
+    pub fn other<'b>(&mut self, bump: &'b Bump, side: Side, key: &[u8]) -> Option<&'b [u8]> {
+        let (finder, column) = match (side, &mut self.by_remote) {
+            (Side::Source, Some(_)) => (&mut self.by_key, REMOTE),
+            (Side::Target, Some(by_remote)) => (by_remote, KEY),
+            // Both sides have the same key.
+            (_, None) => (&mut self.by_key, KEY),
+        };
+        let mut other = None;
+        finder.each(key, |found| {
+            if found.is_null(DELETED_AT) {
+                other = found.bytes(bump, column);
+            }
+            other.is_none()
+        });
+        other
+    }
+
+    pub fn close(self) {
+        self.by_key.close();
+        if let Some(by_remote) = self.by_remote {
+            by_remote.close();
+        }
+        self.table.close();
     }
 }
 
@@ -414,7 +461,7 @@ fn both_keys(row: &[Option<String>]) -> Option<Keys> {
 pub fn keys(sync: i32, side: Side, key: &[u8]) -> Option<Keys> {
     let name = partition(sync);
     // Where both sides have the same key there is no key of the target's own.
-    let same = made_same(&name)?;
+    let same = is_same(&name)?;
     let column = if side == Side::Source || same { "key" } else { "remote_id" };
     let rows = sql::read(
         &format!("SELECT {BOTH_KEYS} FROM sync.{name} WHERE {column} = $1 AND deleted_at IS NULL"),

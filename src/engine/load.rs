@@ -4,6 +4,7 @@
 use super::collect::{Half, Seen};
 use super::link;
 use super::plan::{self, Column, Plan};
+use super::queue;
 use super::resolve::{fed_key, key_values};
 use super::shapes::Shapes;
 use super::statement::{FED, ORD, Statement};
@@ -209,6 +210,9 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
         return Ok(false);
     }
     let Some(load) = sync.loads.first().cloned() else { return Ok(false) };
+    if waits_for_parents(sync)? {
+        return Ok(false);
+    }
     if sync.plan.is_remote(load.side) {
         return sync.load_remote();
     }
@@ -238,6 +242,20 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
     }
     finish_piece(sync, &load, last_key, complete, count)?;
     Ok(!sync.loads.is_empty())
+}
+
+/// Are the records still being loaded that those of this sync point to?
+fn waits_for_parents(sync: &Sync) -> Result<bool, Failure> {
+    if sync.parents.is_empty() {
+        return Ok(false);
+    }
+    let parents: Vec<String> = sync.parents.iter().map(i32::to_string).collect();
+    let text = format!(
+        "SELECT 1 FROM sync._load l JOIN sync._sync s ON s.id = l.sync
+          WHERE l.sync IN ({}) AND s.state = 'running' LIMIT 1",
+        parents.join(", ")
+    );
+    transaction(|| Ok(sql::one(&text, &[]).is_some()))
 }
 
 /// About how many rows of a load come after those at hand, rather too many than too few; only those that leave for
@@ -275,6 +293,7 @@ pub fn finish_piece(
     transaction(|| {
         if complete {
             link::index(plan);
+            queue::wake_all(id);
             sql::query(
                 "DELETE FROM sync._load WHERE sync = $1 AND side = $2 AND kind = $3",
                 &[Arg::Int4(id), Arg::Int4(load.side as i32), Arg::Text(load.kind.name())],

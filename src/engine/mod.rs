@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod backlog;
+pub mod choose;
 pub mod classify;
 pub mod collect;
 pub mod conflicts;
@@ -15,6 +16,7 @@ pub mod link;
 pub mod load;
 pub mod plan;
 pub mod queue;
+pub mod references;
 pub mod remote;
 pub mod resolve;
 pub mod settle;

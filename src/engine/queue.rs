@@ -3,11 +3,13 @@
 
 use super::classify::{Class, class};
 use super::plan::Plan;
+use super::references::{self, Missing};
 use super::settle::key_text;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
 use foldhash::HashSet;
 use merge::Side;
+use std::cell::RefCell;
 
 /// Why a record is put aside.
 #[derive(Clone, Debug)]
@@ -136,6 +138,7 @@ pub fn park(
                         WHEN 'busy' THEN pg_catalog.clock_timestamp() + LEAST(interval '1 second',
                              interval '50 milliseconds' + (pg_catalog.clock_timestamp() - q.since) / 4::float8)
                         ELSE EXCLUDED.next_at END,
+                    parent_sync = NULL, parent_side = NULL, parent_key = NULL,
                     before = COALESCE(EXCLUDED.before, q.before), in_doubt = q.in_doubt OR EXCLUDED.in_doubt,
                     sqlstate = COALESCE(EXCLUDED.sqlstate, q.sqlstate), message = COALESCE(EXCLUDED.message, q.message),
                     detail = COALESCE(EXCLUDED.detail, q.detail), hint = COALESCE(EXCLUDED.hint, q.hint)",
@@ -176,6 +179,109 @@ pub fn park(
         }
     });
     queued.insert(mark(side, key));
+}
+
+/// Puts a record aside that has to wait for another one.
+pub fn await_parent(
+    plan: &Plan,
+    side: Side,
+    key: &[u8],
+    before: Option<&[u8]>,
+    at: i64,
+    missing: &Missing<'_>,
+    queued: &mut Marks,
+) {
+    park(plan, side, key, before, at, &Parked::Parent(references::why(plan, missing)), queued);
+    sql::as_extension(|| {
+        sql::often(
+            "UPDATE sync._queue SET parent_sync = $4, parent_side = $5::int2, parent_key = $6
+              WHERE sync = $1 AND side = $2 AND key = $3
+                AND (parent_sync, parent_side, parent_key) IS DISTINCT FROM ($4, $5::int2, $6)",
+            &[
+                Arg::Int4(plan.id),
+                Arg::Int4(side as i32),
+                Arg::Bytes(key),
+                Arg::Int4(missing.sync),
+                Arg::Int4(missing.side as i32),
+                Arg::Bytes(missing.key),
+            ],
+        )
+    });
+    AWAITED.with_borrow_mut(|awaited| awaited.insert(missing.sync));
+}
+
+thread_local! {
+    /// The syncs for records of which others wait, or may.
+    static AWAITED: RefCell<HashSet<i32>> = RefCell::default();
+}
+
+/// Does a record wait for one of this sync?
+pub fn is_awaited(sync: i32) -> bool {
+    AWAITED.with_borrow(|awaited| awaited.contains(&sync))
+}
+
+/// Finds out what is waited for, of which this process may not know.
+pub fn look_who_waits() {
+    let syncs = sql::read(
+        "SELECT DISTINCT parent_sync FROM sync._queue WHERE parent_sync IS NOT NULL",
+        &[],
+    );
+    let syncs = syncs.iter().filter_map(|row| row[0].as_deref()?.parse().ok());
+    AWAITED.with_borrow_mut(|awaited| *awaited = syncs.collect());
+}
+
+/// The record that others waited for is there.
+pub fn wake(sync: i32, side: Side, key: &[u8]) {
+    let woken = sql::as_extension(|| {
+        sql::often(
+            "UPDATE sync._queue SET next_at = pg_catalog.clock_timestamp(), state = 'pending'
+              WHERE parent_sync = $1 AND parent_side = $2 AND parent_key = $3 AND state IN ('waiting for parent', 'review')
+             RETURNING 1",
+            &[Arg::Int4(sync), Arg::Int4(side as i32), Arg::Bytes(key)],
+        )
+    });
+    if !woken.is_empty() {
+        super::mark_queued();
+    }
+}
+
+/// All that wait for records of a sync are looked at: it has been gone through.
+pub fn wake_all(sync: i32) {
+    let woken = sql::query(
+        "UPDATE sync._queue SET next_at = pg_catalog.clock_timestamp(), state = 'pending'
+          WHERE parent_sync = $1 AND state IN ('waiting for parent', 'review') RETURNING 1",
+        &[Arg::Int4(sync)],
+    );
+    if !woken.is_empty() {
+        super::mark_queued();
+    }
+}
+
+/// Does a record wait for one that waits, over however many, for itself?
+pub fn is_circle(plan: &Plan, side: Side, key: &[u8], missing: &Missing<'_>) -> bool {
+    if (missing.sync, missing.side, missing.key) == (plan.id, side, key) {
+        return true;
+    }
+    let met = sql::as_extension(|| {
+        sql::often(
+            "WITH RECURSIVE up (sync, side, key, steps) AS (
+                SELECT $4::int4, $5::int2, $6::bytea, 1
+                UNION
+                SELECT q.parent_sync, q.parent_side, q.parent_key, up.steps + 1
+                  FROM up JOIN sync._queue q ON q.sync = up.sync AND q.side = up.side AND q.key = up.key
+                 WHERE q.parent_sync IS NOT NULL AND up.steps < 100)
+             SELECT 1 FROM up WHERE sync = $1 AND side = $2 AND key = $3 LIMIT 1",
+            &[
+                Arg::Int4(plan.id),
+                Arg::Int4(side as i32),
+                Arg::Bytes(key),
+                Arg::Int4(missing.sync),
+                Arg::Int4(missing.side as i32),
+                Arg::Bytes(missing.key),
+            ],
+        )
+    });
+    !met.is_empty()
 }
 
 /// A record is settled: out of the queue with it, if it was there.

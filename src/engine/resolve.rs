@@ -5,6 +5,7 @@ use super::collect::{Half, Seen};
 use super::link::{Link, Links, Places};
 use super::plan::{Column, How, Plan, Table};
 use super::queue;
+use super::references::{self, Missing};
 use super::remote::values;
 use super::shapes::Shapes;
 use super::statement::{self, FED, Fed, ORD, Statement};
@@ -13,7 +14,7 @@ use crate::worker::transaction::Failure;
 use bumpalo::Bump;
 use change::image::{self, Value};
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use merge::{Now, Row, Side};
+use merge::{Choice, Deletes, Now, Row, Side};
 use std::borrow::Cow;
 
 /// One record with all that is known of it.
@@ -41,6 +42,12 @@ pub struct Record<'b> {
     pub held: bool,
     /// It has to be read first.
     pub unread: bool,
+    /// Another record has to be there first, to which it points.
+    pub missing: Option<Missing<'b>>,
+    /// Fields that are left out for now: they point to records that wait for this one.
+    pub later: Vec<usize>,
+    /// What functions chose for fields that both sides changed.
+    pub chosen: Vec<Choice<'b>>,
 }
 
 impl<'b> Record<'b> {
@@ -60,12 +67,21 @@ impl<'b> Record<'b> {
             trouble: None,
             held: false,
             unread: false,
+            missing: None,
+            later: Vec::new(),
+            chosen: Vec::new(),
         }
     }
 
     /// The living link.
     pub fn linked(&self) -> Option<&Link<'b>> {
         self.link.as_ref().filter(|l| !l.deleted)
+    }
+
+    /// Who decides where one side deleted it and the other changed it: a person who has done so, else as the document
+    /// says.
+    pub fn deletes(&self, plan: &Plan) -> Deletes {
+        self.kept.first().map_or(plan.deletes, |&(_, side)| Deletes::Prefer(side))
     }
 
     /// What the merge sees of a side.
@@ -397,6 +413,7 @@ pub fn evaluate<'b>(
     if !pending.is_empty() && !evaluated.is_empty() {
         run_expressions(bump, plan, readers, side, records, &pending, &evaluated);
     }
+    references::translate(bump, plan, side, records, &pending);
     if let Some(connector) = &plan.connector {
         values::canonicalise(bump, plan, connector.0.as_ref(), side, records, &pending);
     }

@@ -76,9 +76,29 @@ pub fn settle(
             }
         } else if missed || record.held {
             again |= missed;
+            let waits = record.missing.as_ref().filter(|_| !missed);
             for (side, key) in seen_keys(record) {
                 let (before, at) = (renamed_from(record, side), record.at[side as usize]);
-                queue::park(plan, side, key, before, at, &Parked::Again, queued);
+                match waits {
+                    Some(missing) => {
+                        queue::await_parent(plan, side, key, before, at, missing, queued)
+                    }
+                    None => queue::park(plan, side, key, before, at, &Parked::Again, queued),
+                }
+            }
+        } else if !record.later.is_empty() {
+            // It has gone without what it points to, which follows.
+            again = true;
+            for (side, key) in seen_keys(record) {
+                queue::park(
+                    plan,
+                    side,
+                    key,
+                    None,
+                    record.at[side as usize],
+                    &Parked::Again,
+                    queued,
+                );
             }
         } else {
             for side in Side::BOTH.into_iter().filter(|&side| is_settled(plan, record, side)) {
@@ -292,10 +312,30 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
         None => ("update_origin_differs", "both sides changed the field".into()),
     };
     let rule = if deleted.is_some() { of_deletes(plan) } else { of_field(plan, number) };
-    let why = format!("{reason}{}", decided(rule, conflict.winner, record.at));
+    let (winner, end) = if conflict.chosen {
+        (Some(BY_FUNCTION), chosen(plan, record, number))
+    } else {
+        (conflict.winner.map(Side::name), decided(rule, conflict.winner, record.at))
+    };
+    let why = format!("{reason}{end}");
     let field = plan.fields[number].name(plan);
     let (source, target) = (held(Side::Source), held(Side::Target));
-    insert_conflict(plan, key, kind, field, [base, source, target], conflict.winner, &why);
+    insert_conflict(plan, key, kind, field, [base, source, target], winner, &why);
+}
+
+/// In the place of a side, where a function has chosen.
+const BY_FUNCTION: &str = "function";
+
+/// What a function chose, as the end of a reason.
+fn chosen(plan: &Plan, record: &Record<'_>, field: usize) -> String {
+    let ours = plan.ours();
+    let value = record.sent[ours.other() as usize][field];
+    format!(
+        "; {} chose {}",
+        plan.functions[field].as_deref().unwrap_or(BY_FUNCTION),
+        text_of(value, plan.side(ours), plan.fields[field].column[ours as usize])
+            .unwrap_or_else(|| "null".to_owned())
+    )
 }
 
 /// Who decides, in words; `None`: the clocks.
@@ -304,6 +344,7 @@ fn of_field(plan: &Plan, field: usize) -> Option<&'static str> {
         Rule::Later => None,
         Rule::Prefer(_) => Some("which has priority"),
         Rule::Review => Some(""),
+        Rule::Function => None,
     }
 }
 
@@ -313,13 +354,14 @@ fn of_deletes(plan: &Plan) -> Option<&'static str> {
         Deletes::Prefer(_) => Some("which has priority"),
         Deletes::Delete => Some("for deletes win"),
         Deletes::Edit => Some("for edits win over deletes"),
+        Deletes::Review => Some(""),
     }
 }
 
 /// The end of a reason: who won, and why.
 fn decided(rule: Option<&str>, winner: Option<Side>, at: [i64; 2]) -> String {
     match (rule, winner.map(Side::name)) {
-        (_, None) => "; each side keeps its value until a person has decided".to_owned(),
+        (_, None) => "; each side keeps what it has until a person has decided".to_owned(),
         (Some(why), Some(winner)) => format!("; the {winner}'s change stands, {why}"),
         (None, Some(winner)) if at.contains(&i64::MIN) => {
             format!("; only the {winner}'s change is known")
@@ -337,10 +379,9 @@ fn insert_conflict(
     kind: &str,
     field: &str,
     values: [Option<String>; 3],
-    winner: Option<Side>,
+    winner: Option<&str>,
     why: &str,
 ) {
-    let winner = winner.map(Side::name);
     let text = key.map(|(side, key)| key_text(plan, side, key)).unwrap_or_default();
     let (side, key) = key.map_or((None, &[][..]), |(side, key)| (Some(side), key));
     let [base, source, target] = &values;
@@ -412,7 +453,7 @@ pub fn note_overwritten(
         format!("{what}{}", decided(of_field(plan, field), winner, times))
     };
     let name = plan.fields[field].name(plan);
-    insert_conflict(plan, Some((local, key)), kind, name, values, winner, &why);
+    insert_conflict(plan, Some((local, key)), kind, name, values, winner.map(Side::name), &why);
 }
 
 /// A key as people read it: its value, or its values in parentheses.

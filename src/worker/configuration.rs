@@ -145,7 +145,16 @@ impl Worker {
             self.syncs.insert(id, sync);
         }
         let syncs = &self.syncs;
-        (self.order, self.families) = transaction(|| Ok(parents_first(syncs)))?;
+        (self.order, self.families) = transaction(|| {
+            queue::look_who_waits();
+            Ok(parents_first(syncs))
+        })?;
+        for (n, id) in self.order.iter().enumerate() {
+            if let Some(sync) = self.syncs.get_mut(id) {
+                let before = self.order[..n].iter().copied();
+                sync.parents = before.filter(|&parent| sync.plan.refers_to(parent)).collect();
+            }
+        }
         self.resting.extend(before.into_iter().map(|(id, sync)| (id, sync.known)));
         self.broken.retain(|id, _| known.contains(id));
         upkeep::touch_all();
@@ -216,7 +225,8 @@ fn parents_first(syncs: &BTreeMap<i32, Sync>) -> (Vec<i32>, HashMap<i32, i32>) {
         })
     };
     let waits_for = |child: i32, parent: i32| {
-        keys.iter().any(|&(c, p)| writes(&syncs[&child], c) && writes(&syncs[&parent], p))
+        syncs[&child].plan.refers_to(parent)
+            || keys.iter().any(|&(c, p)| writes(&syncs[&child], c) && writes(&syncs[&parent], p))
     };
     let mut families: HashMap<i32, i32> = syncs.keys().map(|&id| (id, id)).collect();
     for (&child, &parent) in syncs.keys().flat_map(|c| syncs.keys().map(move |p| (c, p))) {

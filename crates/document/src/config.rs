@@ -246,6 +246,7 @@ fn partners(doc: &Map<String, Value>) -> Result<(), Error> {
                 Some(("field_rules", "[{\"field\": \"email\", \"priority_system\": \"crm\"}]"))
             }
             Some("system_priority") => Some(("priority_system", "\"crm\"")),
+            Some("function") => Some(("function", "\"public.pick\"")),
             _ => None,
         };
         if let Some((partner, example)) = partner

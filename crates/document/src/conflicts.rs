@@ -4,10 +4,11 @@ use serde_json::{Map, Value};
 
 use crate::endpoint::{Connection, Context, Endpoint, LOCAL};
 use crate::error::{Error, Notice};
+use crate::name;
 use crate::path::{Path, shown, shown_list};
 
 /// Who decides a conflict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Authority {
     /// The later change.
     LastUpdated,
@@ -17,6 +18,13 @@ pub enum Authority {
     Target,
     /// A person.
     Review,
+    /// A function of the user, of what was agreed on, our value and the other side's.
+    Function {
+        /// The schema, if one was given.
+        schema: Option<String>,
+        /// The name of the function, case folding and quotes already dealt with.
+        name: String,
+    },
 }
 
 /// A field that has an authority of its own.
@@ -35,6 +43,8 @@ pub enum DeletePolicy {
     DeleteWins,
     /// It is created again.
     EditWins,
+    /// A person says.
+    Review,
 }
 
 /// Fields that are decided as one.
@@ -78,6 +88,7 @@ pub(crate) fn read(
     let needed = match strategy {
         "system_priority" => Some("priority_system"),
         "field_level_priority" => Some("field_rules"),
+        "function" => Some("function"),
         _ => None,
     };
     if let (Some(needed), Some(Value::String(_))) = (needed, said) {
@@ -88,13 +99,13 @@ pub(crate) fn read(
             format!("Write it as {{\"strategy\": {}, \"{needed}\": ...}}.", shown(strategy)),
         ));
     }
-    for key in ["priority_system", "field_rules"] {
+    for key in ["priority_system", "field_rules", "function"] {
         if Some(key) != needed && said.is_some_and(|it| it.get(key).is_some()) {
             notices.push(Notice::new(
                 path.key(key),
                 format!("\"{key}\" has no effect beside the strategy {}", shown(strategy)),
                 "",
-                "Choose the strategy that goes with it: \"system_priority\" with \"priority_system\", \"field_level_priority\" with \"field_rules\".",
+                "Choose the strategy that goes with it: \"system_priority\" with \"priority_system\", \"field_level_priority\" with \"field_rules\", \"function\" with \"function\".",
             ));
         }
     }
@@ -103,6 +114,7 @@ pub(crate) fn read(
             of_system(system, &path.key("priority_system"), ends, context)?
         }
         ("manual", _) => Authority::Review,
+        ("function", _) => function(text("function").unwrap_or_default(), &path.key("function"))?,
         _ => Authority::LastUpdated,
     };
     let mut read: Vec<FieldRule> = Vec::new();
@@ -118,16 +130,32 @@ pub(crate) fn read(
                 "Leave one of them out.",
             ));
         }
-        let system = text("priority_system");
-        let authority = if system == LAST_UPDATED {
-            Authority::LastUpdated
-        } else {
-            of_system(system, &path.key("priority_system"), ends, context)?
+        let authority = match (text("priority_system"), text("function")) {
+            ("", "") => {
+                return Err(Error::malformed(
+                    path.key("priority_system"),
+                    format!("\"{}\" is missing", path.key("priority_system")),
+                    format!("It says who decides the conflicts of {}.", shown(field)),
+                    "For example: \"priority_system\": \"crm\"; or \"function\": \"public.pick\", a function of yours.",
+                ));
+            }
+            (LAST_UPDATED, "") => Authority::LastUpdated,
+            (system, "") => of_system(system, &path.key("priority_system"), ends, context)?,
+            ("", name) => function(name, &path.key("function"))?,
+            _ => {
+                return Err(Error::malformed(
+                    path.key("function"),
+                    format!("the field {} has two authorities", shown(field)),
+                    "A system and a function cannot both decide.",
+                    "Leave one of them out.",
+                ));
+            }
         };
         read.push(FieldRule { field: field.to_owned(), authority });
     }
     let deletes = text("deletes").map(|word| match word {
         "edit_wins" => DeletePolicy::EditWins,
+        "review" => DeletePolicy::Review,
         _ => DeletePolicy::DeleteWins,
     });
     let groups = said.and_then(|it| it.get("column_groups")).and_then(Value::as_array);
@@ -145,6 +173,19 @@ pub(crate) fn read(
     Ok(Conflicts { authority, rules: read, groups: groups.collect(), strict, deletes })
 }
 
+/// A function by its name.
+fn function(text: &str, path: &Path) -> Result<Authority, Error> {
+    let named = name::table(text).map_err(|_| {
+        Error::malformed(
+            path,
+            format!("\"{path}\" must be the name of a function"),
+            format!("It is {}.", shown(text)),
+            "Name a function of three arguments: what was agreed on, our value and the other side's.",
+        )
+    })?;
+    Ok(Authority::Function { schema: named.schema, name: named.name })
+}
+
 /// The side that speaks for a system: the other system itself, or our table, through which all others speak.
 fn of_system(
     system: &str,
@@ -155,7 +196,7 @@ fn of_system(
     let sides = [Authority::Source, Authority::Target];
     let words = ["source", "target"];
     let mut known: Vec<String> = words.map(str::to_owned).to_vec();
-    for (end, side) in ends.iter().zip(sides) {
+    for (end, side) in ends.iter().zip(sides.clone()) {
         match end {
             Endpoint::Remote(remote) => {
                 let name = remote.connection.as_deref();
@@ -181,7 +222,7 @@ fn of_system(
         }
     }
     if let Some(side) = words.iter().position(|word| *word == system) {
-        return Ok(sides[side]);
+        return Ok(sides[side].clone());
     }
     let local: Vec<usize> = (0..2).filter(|&n| ends[n].local().is_some()).collect();
     if let [local] = local.as_slice() {
@@ -189,7 +230,7 @@ fn of_system(
         // Another system that syncs the same table is heard through it.
         let elsewhere = |c: &Connection| c.name == system || c.system == system;
         if system == LOCAL || context.connections.iter().any(elsewhere) {
-            return Ok(sides[*local]);
+            return Ok(sides[*local].clone());
         }
     }
     known.extend(context.connections.iter().map(|other| other.name.clone()));

@@ -37,6 +37,8 @@ pub struct Field {
     pub reverse: Option<Transform>,
     /// The ways this field goes; never one that the sync as a whole does not go.
     pub direction: Direction,
+    /// The syncs of the records that it may point to: what it holds is the key that the other record has on that side.
+    pub reference: Vec<String>,
 }
 
 impl Field {
@@ -135,7 +137,9 @@ fn read_mapping(
         "bidirectional" => Direction::TwoWay,
         _ => Direction::SourceToTarget,
     });
-    let field = Field { sources, target, transform, reverse, direction: asked.unwrap_or(sync) };
+    let reference = read_reference(mapping, path, &transform, reverse.as_ref())?;
+    let direction = asked.unwrap_or(sync);
+    let field = Field { sources, target, transform, reverse, direction, reference };
     if let Some(asked) = asked
         && !sync.covers(asked)
     {
@@ -147,6 +151,28 @@ fn read_mapping(
         ));
     }
     way_back(field, path, asked.is_some(), notices)
+}
+
+/// The syncs that a mapping names as those of the records it points to.
+fn read_reference(
+    mapping: &Value,
+    path: &Path,
+    transform: &Transform,
+    reverse: Option<&Transform>,
+) -> Result<Vec<String>, Error> {
+    let path = path.key("reference");
+    let syncs = texts(mapping.get("reference"));
+    no_repetition(&syncs, &path)?;
+    let changed = !transform.is_none() || reverse.is_some_and(|reverse| !reverse.is_none());
+    if !syncs.is_empty() && changed {
+        return Err(Error::malformed(
+            &path,
+            format!("\"{path}\" contradicts the transformation of the mapping"),
+            "The key of the other record is all that such a field holds, and it is translated as it is.",
+            "Leave out the transformation, or the reference.",
+        ));
+    }
+    Ok(syncs)
 }
 
 /// Settles how a field comes back: as it is, by its `reverse`, or not at all.
@@ -201,15 +227,20 @@ fn way_back(
 }
 
 fn read_sources(mapping: &Value, path: &Path) -> Result<Vec<String>, Error> {
-    let sources = match mapping.get("source") {
+    let sources = texts(mapping.get("source"));
+    no_repetition(&sources, &path.key("source"))?;
+    Ok(sources)
+}
+
+/// One text, or a list of them.
+fn texts(value: Option<&Value>) -> Vec<String> {
+    match value {
         Some(Value::String(one)) => vec![one.clone()],
         Some(Value::Array(list)) => {
             list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
         }
         _ => Vec::new(),
-    };
-    no_repetition(&sources, &path.key("source"))?;
-    Ok(sources)
+    }
 }
 
 /// No side's field may be written by two mappings.
@@ -362,6 +393,7 @@ fn same_name(name: &str, direction: Direction) -> Field {
         transform: Transform::None,
         reverse: direction.to_source().then_some(Transform::None),
         direction,
+        reference: Vec::new(),
     }
 }
 

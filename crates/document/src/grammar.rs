@@ -184,12 +184,14 @@ const STRATEGY: Shape = Choice(&[
     yes("system_priority"),
     yes("field_level_priority"),
     yes("manual"),
+    yes("function"),
 ]);
 
 const CONFLICT_RESOLUTION: &[Key] = &[
     key("strategy", STRATEGY, "\"last_write_wins\"").required(),
     key("timestamp_field", Text, "\"LastModifiedDate\""),
     key("priority_system", Text, "\"crm\""),
+    key("function", Text, "\"public.pick\""),
     key(
         "field_rules",
         List(1, &Object(FIELD_RULE)),
@@ -201,12 +203,17 @@ const CONFLICT_RESOLUTION: &[Key] = &[
         "[{\"name\": \"address\", \"fields\": [\"street\", \"city\"]}]",
     ),
     key("strict", Flag, "true"),
-    key("deletes", Choice(&[yes("delete_wins"), yes("edit_wins")]), "\"delete_wins\""),
+    key(
+        "deletes",
+        Choice(&[yes("delete_wins"), yes("edit_wins"), yes("review")]),
+        "\"delete_wins\"",
+    ),
 ];
 
 const FIELD_RULE: &[Key] = &[
     key("field", Text, "\"email\"").required(),
-    key("priority_system", Text, "\"crm\"").required(),
+    key("priority_system", Text, "\"crm\""),
+    key("function", Text, "\"public.pick\""),
 ];
 
 const COLUMN_GROUP: &[Key] = &[
@@ -232,7 +239,7 @@ const MAPPING: &[Key] = &[
     ),
     key("required", Flag, "true").not_served(),
     key("default", Any, "\"unknown\"").not_served(),
-    key("reference", Text, "\"accounts\"").not_served(),
+    key("reference", TEXT_OR_TEXTS, "\"accounts\""),
 ];
 
 const MAPPING_OPTIONS: &[Key] = &[

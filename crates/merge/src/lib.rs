@@ -50,13 +50,15 @@ pub enum Rule {
     Prefer(Side),
     /// A person. Until then each side keeps what it has.
     Review,
+    /// A function: each side gets what it chose. Where it was not asked, the later change stands.
+    Function,
 }
 
 impl Rule {
     /// The winner; `None`: a person says.
     pub fn winner(self, times: Times) -> Option<Side> {
         match self {
-            Rule::Later => Some(later(times)),
+            Rule::Later | Rule::Function => Some(later(times)),
             Rule::Prefer(side) => Some(side),
             Rule::Review => None,
         }
@@ -75,16 +77,20 @@ pub enum Deletes {
     Delete,
     /// It is created again.
     Edit,
+    /// A person says. Until then each side stays as it is.
+    Review,
 }
 
 impl Deletes {
-    /// The side whose deed stands, of the one that deleted the record and the other, which changed it.
-    fn winner(self, deleted: Side, times: Times) -> Side {
+    /// The side whose deed stands, of the one that deleted the record and the other, which changed it; `None`: a person
+    /// says.
+    fn winner(self, deleted: Side, times: Times) -> Option<Side> {
         match self {
-            Deletes::Later => later(times),
-            Deletes::Prefer(side) => side,
-            Deletes::Delete => deleted,
-            Deletes::Edit => deleted.other(),
+            Deletes::Later => Some(later(times)),
+            Deletes::Prefer(side) => Some(side),
+            Deletes::Delete => Some(deleted),
+            Deletes::Edit => Some(deleted.other()),
+            Deletes::Review => None,
         }
     }
 }
@@ -162,9 +168,20 @@ pub enum Write {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     pub field: usize,
-    /// `None`: a person decides, and each side has kept its value.
+    /// `None`: a person decides, and each side has kept its value; or a function has chosen.
     pub winner: Option<Side>,
+    /// Each side gets what a function chose.
+    pub chosen: bool,
 }
+
+impl Conflict {
+    fn won_by(field: usize, winner: Option<Side>) -> Self {
+        Self { field, winner, chosen: false }
+    }
+}
+
+/// What a function chose for a field: the value of each side.
+pub type Choice<'a> = (usize, [Value<'a>; 2]);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision<'a> {
@@ -195,13 +212,14 @@ pub fn later(times: Times) -> Side {
 }
 
 /// Merges one record. `base` is `None` for a record that was never linked, or is linked to nothing
-/// any more.
+/// any more; `chosen` is what a function chose for the fields that are in [`disputed`].
 pub fn merge<'a>(
     flows: &[Flow],
     deletes: Deletes,
     base: Option<&Base<'a>>,
     now: &[Now<'a>; 2],
     times: Times,
+    chosen: &[Choice<'a>],
 ) -> Decision<'a> {
     let [source, target] = now;
     match (source, target) {
@@ -210,7 +228,7 @@ pub fn merge<'a>(
         (Now::Unchanged, Now::Gone) => gone(flows, base, Side::Target, source),
         (Now::Row(row), Now::Unchanged) => one_side(flows, base, Side::Source, row),
         (Now::Unchanged, Now::Row(row)) => one_side(flows, base, Side::Target, row),
-        (Now::Row(source), Now::Row(target)) => both(flows, base, [source, target], times),
+        (Now::Row(source), Now::Row(target)) => both(flows, base, [source, target], times, chosen),
         (Now::Gone, Now::Row(row)) => {
             deleted_and_present(flows, base, Side::Source, row, deletes.winner(Side::Source, times))
         }
@@ -282,34 +300,36 @@ fn both<'a>(
     base: Option<&Base<'a>>,
     rows: [&Row<'a>; 2],
     times: Times,
+    chosen: &[Choice<'a>],
 ) -> Decision<'a> {
     let start = base
         .cloned()
         .unwrap_or_else(|| Base { source: rows[0].own.clone(), target: rows[1].own.clone() });
     let mut decision = settled(Some(start));
     let mut fields: [Vec<usize>; 2] = Default::default();
-    let changed: Vec<[bool; 2]> = flows
-        .iter()
-        .enumerate()
-        .map(|(field, flow)| {
-            Side::BOTH.map(|side| {
-                let own = rows[side as usize].own[field];
-                flow.from(side) && base.is_none_or(|b| moved(own, b.side(side)[field]))
-            })
-        })
-        .collect();
+    let changed = changes(flows, base, rows);
     let met = met_groups(flows, &changed, rows);
     for (field, flow) in flows.iter().enumerate() {
         let together = flow.group.is_some_and(|group| met.contains(&group));
         let changed = if together { [true, true] } else { changed[field] };
         // A field that is new to the sync, and empty on one side: it is filled from the other.
-        let filled = base.filter(|b| b.is_new(field)).and_then(|_| {
-            match Side::BOTH.map(|side| rows[side as usize].sent[field] == Value::Null) {
-                [false, true] => Some(Side::Source),
-                [true, false] => Some(Side::Target),
-                _ => None,
+        let filled = filled_from(base, field, rows);
+        if changed == [true, true]
+            && filled.is_none()
+            && let Some((_, values)) = chosen.iter().find(|(of, _)| *of == field)
+        {
+            decision.conflicts.push(Conflict { field, winner: None, chosen: true });
+            for side in Side::BOTH {
+                let value = values[side as usize];
+                if value != held(&decision, field, side, rows) {
+                    fields[side as usize].push(field);
+                }
+                if let Some(agreed) = &mut decision.base {
+                    agreed.set(side, field, value);
+                }
             }
-        });
+            continue;
+        }
         let winner = match changed {
             [false, false] => continue,
             [true, false] => Side::Source,
@@ -324,13 +344,9 @@ fn both<'a>(
         };
         let row = rows[winner as usize];
         let other = winner.other();
-        let held = match rows[other as usize].own[field] {
-            Value::Absent => decision.base.as_ref().map_or(Value::Absent, |b| b.side(other)[field]),
-            value => value,
-        };
-        let differs = row.sent[field] != held;
+        let differs = row.sent[field] != held(&decision, field, other, rows);
         if changed == [true, true] && differs && filled.is_none() {
-            decision.conflicts.push(Conflict { field, winner: Some(winner) });
+            decision.conflicts.push(Conflict::won_by(field, Some(winner)));
         }
         if let Some(agreed) = &mut decision.base {
             agreed.set(winner, field, row.own[field]);
@@ -346,6 +362,53 @@ fn both<'a>(
         }
     }
     decision
+}
+
+/// Which fields each side changed.
+fn changes(flows: &[Flow], base: Option<&Base<'_>>, rows: [&Row<'_>; 2]) -> Vec<[bool; 2]> {
+    let by = |field: usize, flow: &Flow, side: Side| {
+        let own = rows[side as usize].own[field];
+        flow.from(side) && base.is_none_or(|b| moved(own, b.side(side)[field]))
+    };
+    flows
+        .iter()
+        .enumerate()
+        .map(|(field, flow)| Side::BOTH.map(|side| by(field, flow, side)))
+        .collect()
+}
+
+/// The side from which a field that is new to the sync is filled, where it is empty on the other.
+fn filled_from(base: Option<&Base<'_>>, field: usize, rows: [&Row<'_>; 2]) -> Option<Side> {
+    base.filter(|b| b.is_new(field)).and_then(|_| {
+        match Side::BOTH.map(|side| rows[side as usize].sent[field] == Value::Null) {
+            [false, true] => Some(Side::Source),
+            [true, false] => Some(Side::Target),
+            _ => None,
+        }
+    })
+}
+
+/// What a side holds of a field.
+fn held<'a>(decision: &Decision<'a>, field: usize, side: Side, rows: [&Row<'a>; 2]) -> Value<'a> {
+    match rows[side as usize].own[field] {
+        Value::Absent => decision.base.as_ref().map_or(Value::Absent, |b| b.side(side)[field]),
+        value => value,
+    }
+}
+
+/// The fields of which a function has to choose the value: both sides moved them to different ones.
+pub fn disputed(flows: &[Flow], base: Option<&Base<'_>>, now: &[Now<'_>; 2]) -> Vec<usize> {
+    let [Now::Row(source), Now::Row(target)] = now else { return Vec::new() };
+    let rows = [source, target];
+    let changed = changes(flows, base, rows);
+    (0..flows.len())
+        .filter(|&field| {
+            flows[field].rule == Rule::Function
+                && changed[field] == [true, true]
+                && source.sent[field] != target.own[field]
+                && filled_from(base, field, rows).is_none()
+        })
+        .collect()
 }
 
 /// The groups of which both sides changed something, and not to the same.
@@ -368,7 +431,7 @@ fn met_groups(flows: &[Flow], changed: &[[bool; 2]], rows: [&Row<'_>; 2]) -> Vec
 fn differ<'a>(decision: &mut Decision<'a>, field: usize, rows: [&Row<'a>; 2]) {
     let [source, target] = rows;
     if source.sent[field] != target.own[field] && target.sent[field] != source.own[field] {
-        decision.conflicts.push(Conflict { field, winner: None });
+        decision.conflicts.push(Conflict::won_by(field, None));
     }
     if let Some(agreed) = &mut decision.base {
         for (side, row) in Side::BOTH.into_iter().zip(rows) {
@@ -385,7 +448,7 @@ fn deleted_and_present<'a>(
     base: Option<&Base<'a>>,
     side: Side,
     row: &Row<'a>,
-    winner: Side,
+    winner: Option<Side>,
 ) -> Decision<'a> {
     let holder = side.other();
     let edits: Vec<usize> = (0..flows.len())
@@ -395,12 +458,19 @@ fn deleted_and_present<'a>(
         .collect();
     let delete_travels = flows_from(flows, side) && base.is_some();
     let edit_travels = flows_from(flows, holder);
+    if winner.is_none() && delete_travels && edit_travels && !edits.is_empty() {
+        let mut decision = settled(base.cloned());
+        decision.conflicts = edits.into_iter().map(|field| Conflict::won_by(field, None)).collect();
+        return decision;
+    }
     // A delete that does not travel leaves a copy missing; what travels towards it restores it.
-    let restore = edit_travels && (!delete_travels || (!edits.is_empty() && winner == holder));
+    let restore =
+        edit_travels && (!delete_travels || (!edits.is_empty() && winner == Some(holder)));
     let mut decision = settled(None);
     if delete_travels {
         let winner = Some(if restore { holder } else { side });
-        decision.conflicts = edits.into_iter().map(|field| Conflict { field, winner }).collect();
+        decision.conflicts =
+            edits.into_iter().map(|field| Conflict::won_by(field, winner)).collect();
     }
     if restore {
         decision.write[side as usize] = Write::Insert;

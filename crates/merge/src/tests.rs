@@ -10,7 +10,7 @@ fn merge<'a>(
     now: &[Now<'a>; 2],
     times: Times,
 ) -> Decision<'a> {
-    super::merge(flows, Deletes::Later, base, now, times)
+    super::merge(flows, Deletes::Later, base, now, times, &[])
 }
 
 fn row<'a>(values: &[&'a str]) -> Row<'a> {
@@ -46,7 +46,7 @@ fn the_later_of_two_edits_wins_and_the_source_wins_a_tie() {
             &[Now::Row(row(&["s"])), Now::Row(row(&["t"]))],
             times,
         );
-        assert_eq!(d.conflicts, [Conflict { field: 0, winner: Some(winner) }]);
+        assert_eq!(d.conflicts, [Conflict::won_by(0, Some(winner))]);
         assert_eq!(d.write[winner as usize], Write::Nothing);
         assert_eq!(d.write[winner.other() as usize], Write::Update(vec![0]));
     }
@@ -91,10 +91,10 @@ fn delete_against_edit_goes_by_time_and_is_recorded() {
     let b = base(&["a"]);
     let d = merge(&[TWO_WAY], Some(&b), &[Now::Gone, Now::Row(row(&["e"]))], [1, 2]);
     assert_eq!(d.write, [Write::Insert, Write::Nothing]);
-    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Some(Side::Target) }]);
+    assert_eq!(d.conflicts, [Conflict::won_by(0, Some(Side::Target))]);
     let d = merge(&[TWO_WAY], Some(&b), &[Now::Gone, Now::Row(row(&["e"]))], [2, 1]);
     assert_eq!(d.write, [Write::Nothing, Write::Delete]);
-    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Some(Side::Source) }]);
+    assert_eq!(d.conflicts, [Conflict::won_by(0, Some(Side::Source))]);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn of_a_record_deleted_against_edits_each_edited_field_is_recorded() {
     let edited = Now::Row(row(&["a", "x", "y"]));
     let d = merge(&[TWO_WAY; 3], Some(&b), &[edited, Now::Gone], [1, 2]);
     assert_eq!(d.write, [Write::Delete, Write::Nothing]);
-    let lost = |field| Conflict { field, winner: Some(Side::Target) };
+    let lost = |field| Conflict::won_by(field, Some(Side::Target));
     assert_eq!(d.conflicts, [lost(1), lost(2)]);
 }
 
@@ -131,7 +131,7 @@ fn rows_that_exist_on_both_sides_without_a_link_are_joined() {
         [2, 1],
     );
     assert_eq!(d.write, [Write::Nothing, Write::Update(vec![1])]);
-    assert_eq!(d.conflicts, [Conflict { field: 1, winner: Some(Side::Source) }]);
+    assert_eq!(d.conflicts, [Conflict::won_by(1, Some(Side::Source))]);
     let d = merge(
         &[FORWARD; 2],
         None,
@@ -422,7 +422,7 @@ fn a_new_field_is_filled_and_empties_nothing() {
     assert_eq!(d.write, [Write::Nothing, Write::Update(vec![0])]);
     // Two values are a conflict like any other, and so is emptying a field that was synced already.
     let d = merge(&[TWO_WAY], Some(&base), &[Now::Row(row(&["s"])), Now::Row(row(&["t"]))], [1, 2]);
-    assert_eq!(d.conflicts, [Conflict { field: 0, winner: Some(Side::Target) }]);
+    assert_eq!(d.conflicts, [Conflict::won_by(0, Some(Side::Target))]);
     let known = self::base(&["a"]);
     let d = merge(&[TWO_WAY], Some(&known), &[Now::Row(empty()), Now::Unchanged], [2, 1]);
     assert_eq!(d.write, [Write::Nothing, Write::Update(vec![0])]);
@@ -438,7 +438,7 @@ fn a_preferred_side_wins_whatever_the_clocks_say_and_only_where_both_changed() {
         let flows = [ruled(Rule::Prefer(winner)); 2];
         let now = [Now::Row(row(&["s", "b"])), Now::Row(row(&["t", "new"]))];
         let d = merge(&flows, Some(&base(&["a", "b"])), &now, times);
-        assert_eq!(d.conflicts, [Conflict { field: 0, winner: Some(winner) }]);
+        assert_eq!(d.conflicts, [Conflict::won_by(0, Some(winner))]);
         let own = if winner == Side::Source { ["s", "new"] } else { ["t", "new"] };
         assert_eq!(d.base, Some(base(&own)));
         // The edit of one side alone arrives, also from the side that is not preferred.
@@ -455,7 +455,7 @@ fn what_a_person_decides_stays_as_it_is_on_both_sides_until_one_changes_again() 
     let flows = [ruled(Rule::Review), TWO_WAY];
     let now = [Now::Row(row(&["s", "b"])), Now::Row(row(&["t", "new"]))];
     let d = merge(&flows, Some(&base(&["a", "b"])), &now, [1, 2]);
-    assert_eq!(d.conflicts, [Conflict { field: 0, winner: None }]);
+    assert_eq!(d.conflicts, [Conflict::won_by(0, None)]);
     assert_eq!(d.write, [Write::Update(vec![1]), Write::Nothing]);
     let differing = d.base.unwrap();
     assert_eq!(
@@ -489,7 +489,7 @@ fn a_delete_against_an_edit_is_decided_by_its_own_rule() {
         (Deletes::Prefer(Side::Target), true),
     ] {
         for times in [[1, 2], [2, 1]] {
-            let d = super::merge(&[TWO_WAY], deletes, Some(&b), &now, times);
+            let d = super::merge(&[TWO_WAY], deletes, Some(&b), &now, times, &[]);
             let wanted = if restored {
                 [Write::Insert, Write::Nothing]
             } else {
@@ -497,7 +497,7 @@ fn a_delete_against_an_edit_is_decided_by_its_own_rule() {
             };
             assert_eq!(d.write, wanted, "{deletes:?}");
             let winner = Some(if restored { Side::Target } else { Side::Source });
-            assert_eq!(d.conflicts, [Conflict { field: 0, winner }]);
+            assert_eq!(d.conflicts, [Conflict::won_by(0, winner)]);
         }
         // A row that nobody edited goes with the other.
         let d = super::merge(
@@ -506,9 +506,63 @@ fn a_delete_against_an_edit_is_decided_by_its_own_rule() {
             Some(&b),
             &[Now::Gone, Now::Row(row(&["a"]))],
             [1, 2],
+            &[],
         );
         assert_eq!(d.write, [Write::Nothing, Write::Delete]);
     }
+}
+
+#[test]
+fn a_person_decides_about_a_delete_and_until_then_nothing_is_written() {
+    let b = base(&["a", "b"]);
+    for (now, holder) in [
+        ([Now::Gone, Now::Row(row(&["e", "b"]))], Side::Target),
+        ([Now::Row(row(&["e", "b"])), Now::Gone], Side::Source),
+    ] {
+        let flows = [TWO_WAY; 2];
+        let d = super::merge(&flows, Deletes::Review, Some(&b), &now, [1, 2], &[]);
+        assert!(d.writes_nothing());
+        assert_eq!(d.conflicts, [Conflict::won_by(0, None)]);
+        assert_eq!(d.base, Some(b.clone()));
+        // What a one-way copy lacks is made again, and there is nothing to ask.
+        let one_way = Flow {
+            to_target: holder == Side::Source,
+            to_source: holder == Side::Target,
+            ..TWO_WAY
+        };
+        let d = super::merge(&[one_way; 2], Deletes::Review, Some(&b), &now, [1, 2], &[]);
+        assert_eq!(d.write[holder.other() as usize], Write::Insert);
+    }
+    let untouched = [Now::Gone, Now::Row(row(&["a", "b"]))];
+    let d = super::merge(&[TWO_WAY; 2], Deletes::Review, Some(&b), &untouched, [1, 2], &[]);
+    assert_eq!(d.write, [Write::Nothing, Write::Delete]);
+}
+
+#[test]
+fn what_a_function_chose_goes_to_both_sides() {
+    let flows = [Flow { rule: Rule::Function, ..TWO_WAY }, TWO_WAY];
+    let b = base(&["a", "b"]);
+    let now = [Now::Row(row(&["s", "b"])), Now::Row(row(&["t", "n"]))];
+    assert_eq!(disputed(&flows, Some(&b), &now), [0]);
+    let value = |text: &'static str| Value::Bytes(text.as_bytes());
+    let chosen = [(0, [value("s+t"), value("S+T")])];
+    let d = super::merge(&flows, Deletes::Later, Some(&b), &now, [1, 2], &chosen);
+    assert_eq!(d.write, [Write::Update(vec![0, 1]), Write::Update(vec![0])]);
+    assert_eq!(d.conflicts, [Conflict { field: 0, winner: None, chosen: true }]);
+    let agreed = d.base.unwrap();
+    assert_eq!([agreed.source[0], agreed.target[0]], chosen[0].1);
+    // One of both values: only the other side is written.
+    let chosen = [(0, [value("t"), value("t")])];
+    let d = super::merge(&flows, Deletes::Later, Some(&b), &now, [1, 2], &chosen);
+    assert_eq!(d.write, [Write::Update(vec![0, 1]), Write::Nothing]);
+    // One side's edit, or the same on both, is nothing to choose.
+    for other in ["a", "s"] {
+        let now = [Now::Row(row(&["s", "b"])), Now::Row(row(&[other, "b"]))];
+        assert!(disputed(&flows, Some(&b), &now).is_empty());
+    }
+    // Not asked, the later change stands.
+    let d = super::merge(&flows, Deletes::Later, Some(&b), &now, [1, 2], &[]);
+    assert_eq!(d.conflicts, [Conflict::won_by(0, Some(Side::Target))]);
 }
 
 #[test]
@@ -522,7 +576,7 @@ fn the_fields_of_a_group_come_from_one_side() {
         let own =
             if winner == Side::Source { ["S1", "city", "n1"] } else { ["street", "C2", "n1"] };
         assert_eq!(d.base, Some(base(&own)));
-        let lost = |field| Conflict { field, winner: Some(winner) };
+        let lost = |field| Conflict::won_by(field, Some(winner));
         assert_eq!(d.conflicts, [lost(0), lost(1)]);
     }
     // Changed on one side, or on both to the same, it is no conflict.
@@ -533,7 +587,7 @@ fn the_fields_of_a_group_come_from_one_side() {
         [2, 1],
     );
     assert_eq!(d.base, Some(base(&["S1", "city", "n1"])));
-    assert_eq!(d.conflicts, [Conflict { field: 2, winner: Some(Side::Source) }]);
+    assert_eq!(d.conflicts, [Conflict::won_by(2, Some(Side::Source))]);
     let same = Now::Row(row(&["S1", "city", "name"]));
     let d = merge(&flows, Some(&agreed), &[same.clone(), same], [2, 1]);
     assert!(d.conflicts.is_empty() && d.writes_nothing());
@@ -573,7 +627,7 @@ proptest! {
             .collect();
         let sides = [Some(edits.0), Some(edits.1)];
         let now = [now(&sides[0], true), now(&sides[1], true)];
-        let d = super::merge(&flows, Deletes::Later, base_of(&agreed).as_ref(), &now, times);
+        let d = super::merge(&flows, Deletes::Later, base_of(&agreed).as_ref(), &now, times, &[]);
         let mut after = sides;
         for side in Side::BOTH {
             apply(&mut after[side as usize], &d.write[side as usize], &sides[side.other() as usize]);
@@ -600,7 +654,7 @@ proptest! {
                 }
                 Some(Conflict { winner: Some(winner), .. }) => {
                     let decided = match flows[f].rule {
-                        Rule::Later => later(times),
+                        Rule::Later | Rule::Function => later(times),
                         Rule::Prefer(side) => side,
                         Rule::Review => return Err(TestCaseError::fail("nobody was asked")),
                     };
@@ -631,7 +685,7 @@ proptest! {
             prop_assert!(!mixed || winners().next().is_some());
         }
         let again = [super::tests::now(&after[0], true), super::tests::now(&after[1], true)];
-        let once_more = super::merge(&flows, Deletes::Later, d.base.as_ref(), &again, times);
+        let once_more = super::merge(&flows, Deletes::Later, d.base.as_ref(), &again, times, &[]);
         prop_assert!(once_more.writes_nothing() && once_more.conflicts.is_empty());
         prop_assert_eq!(once_more.base, d.base);
     }

@@ -11,6 +11,7 @@ mod parents;
 mod parking;
 mod privileges;
 mod races;
+mod references;
 mod row_security;
 mod session_state;
 mod strategies;

@@ -98,7 +98,7 @@ fn a_person_decides_and_until_then_each_side_keeps_its_value() {
     assert_eq!(rows(&mut c, CONFLICTS), ["email|crm|erp|"]);
     assert_eq!(
         query_one(&mut c, "SELECT reason FROM sync.conflicts"),
-        "both sides changed the field; each side keeps its value until a person has decided"
+        "both sides changed the field; each side keeps what it has until a person has decided"
     );
     let told = query_one(&mut c, "SELECT detail FROM sync.trace('s', '1') WHERE what = 'conflict'");
     assert!(
@@ -122,7 +122,7 @@ fn a_person_decides_and_until_then_each_side_keeps_its_value() {
     assert_eq!(
         rows(&mut c, "SELECT winner, reason, resolved_at IS NOT NULL FROM sync.conflicts"),
         [
-            "target|both sides changed the field; each side keeps its value until a person has decided; an edit of the target has decided|t"
+            "target|both sides changed the field; each side keeps what it has until a person has decided; an edit of the target has decided|t"
         ]
     );
     // Nothing is deleted over an edit.
@@ -313,4 +313,164 @@ fn a_strict_sync_takes_any_two_edits_of_a_record_for_a_conflict() {
     assert_eq!(query_one(&mut c, "SELECT sync.resolve_all('s', 'crm')"), "2");
     synced(&mut c, "s");
     assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], ["1|crm|base|base"; 2]);
+}
+
+#[test]
+fn a_function_of_the_users_chooses_and_both_sides_get_what_it_chose() {
+    let (_db, mut c) = pair("{}");
+    run(
+        &mut c,
+        r#"CREATE FUNCTION public.all_three(base text, ours text, theirs text) RETURNS text LANGUAGE sql IMMUTABLE
+             AS $$ SELECT concat_ws('|', base, ours, theirs) $$;
+           CREATE FUNCTION public.longer(base anyelement, ours anyelement, theirs anyelement) RETURNS anyelement LANGUAGE plpgsql
+             AS $$ BEGIN
+               IF ours::text = 'trouble' THEN RAISE EXCEPTION 'no value will do'; END IF;
+               RETURN CASE WHEN length(ours::text) >= length(theirs::text) THEN ours ELSE theirs END;
+             END $$;
+           SELECT sync.alter_sync('s', '{"conflict_resolution": {"strategy": "field_level_priority", "field_rules": [
+             {"field": "email", "function": "all_three"}, {"field": "phone", "function": "public.longer"}]}}')"#,
+    );
+    meet(&mut c);
+    let one = "1|base|erp|crm|erp|erp";
+    assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], [one; 2]);
+    assert_eq!(
+        rows(
+            &mut c,
+            "SELECT field, base, source_value, target_value, winner, reason FROM sync.conflicts WHERE field <> 'billing_address' ORDER BY 1"
+        ),
+        [
+            "email|base|crm|erp|function|both sides changed the field; all_three chose base|erp|crm",
+            "phone|base|crm|erp|function|both sides changed the field; public.longer chose erp"
+        ]
+    );
+    // One edit, or twice the same, is nothing to choose.
+    together(&mut c, &["UPDATE crm.t SET email = 'alone'"]);
+    together(&mut c, &["UPDATE crm.t SET phone = 'p'", "UPDATE erp.t SET phone = 'p'"]);
+    assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], ["1|alone|erp|p"; 2]);
+    // What it raises is the record's trouble, and nobody else's.
+    run(&mut c, "INSERT INTO crm.t VALUES (2, 'b', 'b', 'b')");
+    synced(&mut c, "s");
+    run(&mut c, "SELECT sync.pause('s')");
+    run(
+        &mut c,
+        "UPDATE crm.t SET phone = 'mine'; UPDATE erp.t SET phone = CASE id WHEN 1 THEN 'trouble' ELSE 'longest' END",
+    );
+    run(&mut c, "SELECT sync.resume('s')");
+    super::settle(&mut c, "s");
+    assert_eq!(rows(&mut c, "SELECT key, message FROM sync.queue"), ["1|no value will do"; 2]);
+    assert_eq!(query_one(&mut c, "SELECT phone FROM crm.t WHERE id = 2"), "longest");
+    // Functions that do not exist, or would decide what is decided with others, are refused.
+    for (patch, said) in [
+        (
+            r#"{"strategy": "function", "function": "nobodys"}"#,
+            "42883 function nobodys(integer, integer, integer) does not exist",
+        ),
+        (
+            r#"{"strategy": "function", "function": "public.longer", "strict": true}"#,
+            "the function public.longer cannot decide \"id\"",
+        ),
+        (
+            r#"{"field_rules": [{"field": "email", "function": "all_three", "priority_system": "crm"}]}"#,
+            "the field \"email\" has two authorities",
+        ),
+        (
+            r#"{"field_rules": [{"field": "email"}]}"#,
+            "\"conflict_resolution.field_rules[0].priority_system\" is missing",
+        ),
+    ] {
+        let refused = refusal(
+            &mut c,
+            &format!(r#"SELECT sync.alter_sync('s', '{{"conflict_resolution": {patch}}}')"#),
+        );
+        assert!(refused.contains(said), "{refused}");
+    }
+}
+
+#[test]
+fn a_person_decides_about_a_delete_against_an_edit() {
+    let (_db, mut c) =
+        pair(r#"{"conflict_resolution": {"strategy": "last_write_wins", "deletes": "review"}}"#);
+    run(&mut c, "INSERT INTO crm.t SELECT n, 'e', 'b', 'p' FROM generate_series(2, 4) n");
+    synced(&mut c, "s");
+    together(
+        &mut c,
+        &[
+            "DELETE FROM erp.t WHERE id IN (1, 2, 3)",
+            "UPDATE crm.t SET phone = 'kept', email = 'kept' WHERE id IN (1, 2)",
+        ],
+    );
+    // What nobody edited is gone on both sides.
+    let keys = |c: &mut Client, schema: &str| {
+        query_one(c, &format!("SELECT string_agg(id::text, ' ' ORDER BY id) FROM {schema}.t"))
+    };
+    assert_eq!([keys(&mut c, "crm"), keys(&mut c, "erp")], ["1 2 4", "4"]);
+    assert_eq!(
+        rows(
+            &mut c,
+            "SELECT key, field, kind, source_value, target_value, winner FROM sync.conflicts ORDER BY key, field"
+        ),
+        [
+            "1|email|update_deleted|kept||",
+            "1|phone|update_deleted|kept||",
+            "2|email|update_deleted|kept||",
+            "2|phone|update_deleted|kept||"
+        ]
+    );
+    // Another edit asks nothing new, and brings nothing back.
+    run(&mut c, "UPDATE crm.t SET phone = 'again' WHERE id = 1");
+    synced(&mut c, "s");
+    assert_eq!(keys(&mut c, "erp"), "4");
+    run(
+        &mut c,
+        "SELECT sync.resolve(min(id), keep => 'crm') FROM sync.conflicts WHERE key = '1' AND winner IS NULL",
+    );
+    run(&mut c, "SELECT sync.resolve(min(id), keep => 'erp') FROM sync.conflicts WHERE key = '2'");
+    synced(&mut c, "s");
+    synced(&mut c, "s");
+    assert_eq!([keys(&mut c, "crm"), keys(&mut c, "erp")], ["1 4"; 2]);
+    assert_eq!(query_one(&mut c, "SELECT phone, email FROM erp.t WHERE id = 1"), "again|kept");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts WHERE winner IS NULL"), "0");
+    assert_eq!(
+        rows(
+            &mut c,
+            "SELECT DISTINCT key, winner, resolved_by = session_user FROM sync.conflicts ORDER BY 1"
+        ),
+        ["1|source|t", "2|target|t"]
+    );
+}
+
+#[test]
+fn a_person_may_give_the_values_that_go_to_both_sides() {
+    let (_db, mut c) = pair(r#"{"conflict_resolution": "manual"}"#);
+    meet(&mut c);
+    let any = "(SELECT min(id) FROM sync.conflicts WHERE winner IS NULL)";
+    run(
+        &mut c,
+        &format!(r#"SELECT sync.resolve({any}, set => '{{"email": "a third", "phone": null}}')"#),
+    );
+    synced(&mut c, "s");
+    assert_eq!(side(&mut c, "crm"), "1|a third|crm|");
+    assert_eq!(side(&mut c, "erp"), "1|a third|erp|");
+    assert_eq!(
+        rows(
+            &mut c,
+            "SELECT field, winner, resolved_by = session_user FROM sync.conflicts ORDER BY 1"
+        ),
+        ["billing_address||", "email|target|t", "phone|target|t"]
+    );
+    // The value that one side has already is a decision too.
+    run(&mut c, &format!(r#"SELECT sync.resolve({any}, set => '{{"billing_address": "erp"}}')"#));
+    synced(&mut c, "s");
+    assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], ["1|a third|erp|"; 2]);
+    meet(&mut c);
+    for (call, said) in [
+        ("set => '[]'", "the values are not an object"),
+        ("set => '{}'", "there is no value to set"),
+        (r#"set => '{"mail": 1}'"#, "\"mail\" is no field of sync \"s\" that can be set"),
+        (r#"keep => 'crm', set => '{"email": "x"}'"#, "resolved by a side or by values"),
+        ("keep => NULL", "resolved by a side or by values"),
+    ] {
+        let refused = refusal(&mut c, &format!("SELECT sync.resolve({any}, {call})"));
+        assert!(refused.contains(said), "{refused}");
+    }
 }

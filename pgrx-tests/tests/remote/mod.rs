@@ -16,6 +16,7 @@ mod mending;
 mod one_record;
 mod planning;
 mod reckoning;
+mod references;
 mod registering;
 mod relations;
 mod schema_changes;

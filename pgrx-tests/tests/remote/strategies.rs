@@ -163,3 +163,63 @@ fn a_record_that_is_gone_is_told_and_its_delete_merged() {
     settled(&mut c);
     assert_eq!(org.records("Account").len(), 1);
 }
+
+#[test]
+fn a_function_of_the_users_chooses_for_both() {
+    let (org, _cluster, mut c, id) = pair("{}");
+    run(
+        &mut c,
+        r#"CREATE FUNCTION public.both(base text, ours text, theirs text) RETURNS text LANGUAGE sql
+             AS $$ SELECT concat_ws('/', base, ours, theirs) $$;
+           SELECT sync.alter_sync('accounts', '{"conflict_resolution": {"strategy": "field_level_priority",
+             "field_rules": [{"field": "phone", "function": "both"}]}}')"#,
+    );
+    meet(&org, &mut c, &id);
+    until(&mut c, "SELECT name, phone, industry FROM account", "row|base/row/org|Media");
+    settled(&mut c);
+    assert_eq!(there(&org, &id), "row|base/row/org|Media");
+    assert_eq!(rows(&mut c, CONFLICTS), ["phone|org|row|function"]);
+    // Chosen once: it is an edit of nobody's, and comes back as none.
+    run(&mut c, "SELECT sync.pull('accounts', (SELECT id::text FROM account))");
+    settled(&mut c);
+    assert_eq!(there(&org, &id), "row|base/row/org|Media");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts"), "1");
+}
+
+#[test]
+fn a_person_decides_about_a_record_that_the_org_deleted() {
+    let (org, _cluster, mut c, id) =
+        pair(r#"{"conflict_resolution": {"strategy": "last_write_wins", "deletes": "review"}}"#);
+    org.delete(&id).unwrap();
+    run(&mut c, "UPDATE account SET phone = 'row'");
+    until(
+        &mut c,
+        "SELECT count(*) FROM sync.conflicts WHERE winner IS NULL AND kind = 'update_deleted'",
+        "1",
+    );
+    assert_eq!(org.records("Account").len(), 0);
+    assert_eq!(here(&mut c), "base|row|Banking");
+    run(&mut c, "SELECT sync.resolve(id, keep => 'local') FROM sync.conflicts");
+    until(&mut c, "SELECT count(*) FROM sync.conflicts WHERE winner = 'target'", "1");
+    settled(&mut c);
+    let all = org.records("Account");
+    assert_eq!(all.len(), 1, "{:?}", rows(&mut c, "SELECT * FROM sync.conflicts"));
+    assert_eq!(all[0]["Phone"], "row");
+    // The other way: what the org did stands.
+    let again = all[0]["Id"].as_str().unwrap();
+    until(&mut c, "SELECT sf_id FROM account", again);
+    org.delete(again).unwrap();
+    run(&mut c, "UPDATE account SET phone = 'late'");
+    until(
+        &mut c,
+        "SELECT count(*) FROM sync.conflicts WHERE winner IS NULL AND kind = 'update_deleted'",
+        "1",
+    );
+    run(
+        &mut c,
+        "SELECT sync.resolve(id, keep => 'remote') FROM sync.conflicts WHERE winner IS NULL",
+    );
+    until(&mut c, "SELECT count(*) FROM account", "0");
+    settled(&mut c);
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts WHERE winner IS NULL"), "0");
+}

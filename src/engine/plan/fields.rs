@@ -1,6 +1,7 @@
 //! The fields of a sync: which column of one side goes with which of the other, and how a value gets
 //! across.
 
+use super::references::Parent;
 use super::table::{Column, Table, find};
 use super::{BaseShape, Plan};
 use crate::border;
@@ -21,13 +22,15 @@ pub enum How {
     Cast(String),
     /// An SQL expression over the columns of the side it comes from.
     Evaluate(String),
+    /// The key that the record it points to has on the other side.
+    Refer,
 }
 
 impl How {
     /// The SQL that makes the value; `None`: it needs none.
     pub fn sql(&self) -> Option<&str> {
         match self {
-            How::Copy => None,
+            How::Copy | How::Refer => None,
             How::Cast(text) | How::Evaluate(text) => Some(text),
         }
     }
@@ -47,6 +50,8 @@ pub struct Field {
     pub inputs: [Vec<usize>; 2],
     /// How it leaves each side; `None`: it does not.
     pub how: [Option<How>; 2],
+    /// The syncs of the records that it may point to, where it does.
+    pub parents: Vec<Parent>,
 }
 
 impl Field {
@@ -99,6 +104,7 @@ pub(super) fn resolve_fields(
                     column: [Some(s), Some(t)],
                     inputs: [vec![s], vec![t]],
                     how: [how(Side::Source), how(Side::Target)],
+                    parents: Vec::new(),
                 };
                 if field.how.iter().any(Option::is_some) {
                     fields.push(field);
@@ -207,7 +213,8 @@ fn resolve_field(
             "Leave out \"reverse\", and map the target's column back in mappings of their own with \"direction\".",
         ));
     }
-    Ok(Field { column: [if several { None } else { first }, Some(t)], inputs, how })
+    let column = [if several { None } else { first }, Some(t)];
+    Ok(Field { column, inputs, how, parents: Vec::new() })
 }
 
 /// The expression that makes what the other side's column `to` gets, and the columns it reads.

@@ -1,11 +1,13 @@
 //! A sync as the engine runs it: its document, resolved against the catalogs.
 
 mod fields;
+mod references;
 mod rights;
 mod rules;
 mod table;
 
 pub use fields::{Field, How};
+pub use references::{Keyed, Parent};
 pub use rights::missing_rights;
 pub use table::{Column, Table, read_table};
 
@@ -51,6 +53,8 @@ pub struct Plan {
     pub sides: [Table; 2],
     pub fields: Vec<Field>,
     pub flows: Vec<Flow>,
+    /// For each field the function that chooses its value where both sides changed it, as SQL names it.
+    pub functions: Vec<Option<String>>,
     /// What a delete against an edit comes to.
     pub deletes: merge::Deletes,
     /// Pairs of (source column, target column) by which rows that exist on both sides are paired.
@@ -89,7 +93,11 @@ impl Plan {
     /// also one of which nobody has told yet.
     pub fn reads_first(&self) -> bool {
         self.remote_side().is_some_and(|remote| {
-            let stands = |rule: Rule| rule == Rule::Review || rule == Rule::Prefer(remote);
+            let stands = |rule: Rule| match rule {
+                Rule::Later => false,
+                Rule::Prefer(side) => side == remote,
+                Rule::Review | Rule::Function => true,
+            };
             self.flows.iter().any(|flow| flow.to_source && flow.to_target && stands(flow.rule))
         })
     }
@@ -137,9 +145,20 @@ impl Plan {
         })
     }
 
-    /// Does any field leave any side through SQL?
+    /// The side whose values a function of the user's is given: our table, or of two the target.
+    pub fn ours(&self) -> Side {
+        rules::ours([&self.sides[0], &self.sides[1]])
+    }
+
+    /// Does any field leave any side through SQL, or does SQL decide about one?
     pub fn evaluates(&self) -> bool {
-        self.fields.iter().any(|f| f.how.iter().flatten().any(|how| how.sql().is_some()))
+        self.functions.iter().any(Option::is_some)
+            || self.fields.iter().any(|f| f.how.iter().flatten().any(|how| how.sql().is_some()))
+    }
+
+    /// Do its records point to records of another sync?
+    pub fn refers_to(&self, sync: i32) -> bool {
+        self.fields.iter().flat_map(|field| &field.parents).any(|p| p.sync == Some(sync))
     }
 
     /// How many calls to the other system may be on their way at once.
@@ -297,6 +316,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         ));
     }
     let mut fields = resolve_fields(&config, &source, &target)?;
+    references::resolve(&stored, &config, [&source, &target], &mut fields)?;
     for field in &fields {
         for (side, other) in [(Side::Source, &target), (Side::Target, &source)] {
             if field.how[side as usize].is_some()
@@ -321,25 +341,16 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         }
     }
     let match_on = match_columns(&config, &source, &target, &fields)?;
-    let local = source.remote.is_none() && target.remote.is_none();
-    let same_key = local
-        && source.key.len() == target.key.len()
-        && source.key.iter().zip(&target.key).all(|(&s, &t)| {
-            fields.iter().any(|f| {
-                f.column == [Some(s), Some(t)]
-                    && f.how.iter().flatten().all(|h| *h == How::Copy)
-                    && f.how.iter().any(Option::is_some)
-            })
-        });
-    let rules = rules::rules(&config, &fields, [&source, &target])?;
+    let same_key = has_same_key([&source, &target], &fields);
+    let deciders = rules::rules(&config, &fields, [&source, &target])?;
     let flows: Vec<Flow> = fields
         .iter()
-        .zip(rules)
-        .map(|(f, (rule, group))| Flow {
+        .zip(&deciders)
+        .map(|(f, of)| Flow {
             to_target: f.how[0].is_some(),
             to_source: f.how[1].is_some(),
-            rule,
-            group,
+            rule: of.rule,
+            group: of.group,
         })
         .collect();
     let extra = [
@@ -373,6 +384,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         sides: [source, target],
         fields,
         flows,
+        functions: deciders.into_iter().map(|of| of.function).collect(),
         deletes,
         match_on,
         same_key,
@@ -387,6 +399,19 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         attach::check_tree(plan.side(side).oid, &plan.side(side).name)?;
     }
     Ok(plan)
+}
+
+/// Is the target's key the source's, byte for byte?
+fn has_same_key([source, target]: [&Table; 2], fields: &[Field]) -> bool {
+    let copied = |(&s, &t): (&usize, &usize)| {
+        fields.iter().any(|f| {
+            f.column == [Some(s), Some(t)] && f.is_copied() && f.how.iter().any(Option::is_some)
+        })
+    };
+    source.remote.is_none()
+        && target.remote.is_none()
+        && source.key.len() == target.key.len()
+        && source.key.iter().zip(&target.key).all(copied)
 }
 
 /// The shape of a base, the places of each field in it, and the type of each of its columns.

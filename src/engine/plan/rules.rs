@@ -2,26 +2,54 @@
 
 use super::fields::Field;
 use super::table::Table;
+use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, refuse};
 use document::{Authority, Config, Conflicts, DeletePolicy};
 use merge::{Deletes, Rule, Side};
 
-/// Who decides the conflicts of each field, and with which others it is decided.
+/// Who decides the conflicts of a field.
+#[derive(Clone)]
+pub(super) struct Decider {
+    pub rule: Rule,
+    /// With which others it is decided.
+    pub group: Option<usize>,
+    /// The function that chooses, as SQL names it.
+    pub function: Option<String>,
+}
+
+impl Decider {
+    fn of(authority: &Authority, group: Option<usize>) -> Self {
+        let (rule, function) = match authority {
+            Authority::LastUpdated => (Rule::Later, None),
+            Authority::Source => (Rule::Prefer(Side::Source), None),
+            Authority::Target => (Rule::Prefer(Side::Target), None),
+            Authority::Review => (Rule::Review, None),
+            Authority::Function { schema, name } => {
+                let schema = schema.iter().map(|schema| format!("{}.", identifier(schema)));
+                (Rule::Function, Some(schema.collect::<String>() + &identifier(name)))
+            }
+        };
+        Self { rule, group, function }
+    }
+}
+
+/// Who decides the conflicts of each field.
 ///
 /// # Errors
-/// Where a rule or a group names no field of the sync, or two of them, or a field has two groups.
+/// Where a rule or a group names no field of the sync, or two of them, or a field has two groups, or a function cannot
+/// choose its value.
 pub(super) fn rules(
     config: &Config,
     fields: &[Field],
     tables: [&Table; 2],
-) -> Result<Vec<(Rule, Option<usize>)>, Failure> {
+) -> Result<Vec<Decider>, Failure> {
     let conflicts = &config.conflicts;
-    let mut rules = vec![(rule(conflicts.authority), None); fields.len()];
+    let mut rules = vec![Decider::of(&conflicts.authority, None); fields.len()];
     for (n, group) in conflicts.groups.iter().enumerate() {
         for (m, name) in group.fields.iter().enumerate() {
             let path = format!("conflict_resolution.column_groups[{n}].fields[{m}]");
             let field = field_named(fields, tables, name, &path)?;
-            if rules[field].1.is_some() {
+            if rules[field].group.is_some() {
                 return Err(refuse(
                     "22023",
                     format!("the field \"{name}\" is in a column group already"),
@@ -29,20 +57,20 @@ pub(super) fn rules(
                     "Leave it out of one of them, or join the groups.",
                 ));
             }
-            rules[field].1 = Some(n);
+            rules[field].group = Some(n);
         }
     }
     for (n, given) in conflicts.rules.iter().enumerate() {
         let path = format!("conflict_resolution.field_rules[{n}]");
         match conflicts.groups.iter().position(|group| group.name == given.field) {
             Some(group) => {
-                for of in rules.iter_mut().filter(|(_, of)| *of == Some(group)) {
-                    of.0 = rule(given.authority);
+                for of in rules.iter_mut().filter(|of| of.group == Some(group)) {
+                    *of = Decider::of(&given.authority, Some(group));
                 }
             }
             None => {
                 let field = field_named(fields, tables, &given.field, &path)?;
-                if let Some(group) = rules[field].1 {
+                if let Some(group) = rules[field].group {
                     return Err(refuse(
                         "22023",
                         format!("the field \"{}\" has a rule apart from its group", given.field),
@@ -53,12 +81,23 @@ pub(super) fn rules(
                         "Give the rule to the group, by its name.",
                     ));
                 }
-                rules[field].0 = rule(given.authority);
+                rules[field] = Decider::of(&given.authority, None);
             }
         }
     }
     if conflicts.strict {
-        rules.iter_mut().for_each(|(_, group)| *group = Some(0));
+        rules.iter_mut().for_each(|of| of.group = Some(0));
+    }
+    for (field, of) in fields.iter().zip(&mut rules) {
+        if of.function.is_none() {
+            continue;
+        }
+        // What goes one way is never disputed.
+        if !field.how.iter().all(Option::is_some) {
+            (of.rule, of.function) = (Rule::Later, None);
+            continue;
+        }
+        check_function(field, of, tables)?;
     }
     Ok(rules)
 }
@@ -108,21 +147,56 @@ fn field_named(
     }
 }
 
-const fn rule(authority: Authority) -> Rule {
-    match authority {
-        Authority::LastUpdated => Rule::Later,
-        Authority::Source => Rule::Prefer(Side::Source),
-        Authority::Target => Rule::Prefer(Side::Target),
-        Authority::Review => Rule::Review,
+/// Can the function choose a value of the field?
+///
+/// # Errors
+/// It does not exist, or the field is decided with others.
+fn check_function(field: &Field, of: &Decider, tables: [&Table; 2]) -> Result<(), Failure> {
+    let function = of.function.as_deref().unwrap_or_default();
+    let side = ours(tables);
+    let Some(column) = field.column[side as usize].map(|c| &tables[side as usize].columns[c])
+    else {
+        return Ok(());
+    };
+    if of.group.is_some() {
+        return Err(refuse(
+            "22023",
+            format!("the function {function} cannot decide \"{}\"", column.name),
+            "The field is decided together with others, and a function chooses one value.",
+            "Leave the field out of the column group and \"strict\", or let a system decide.",
+        ));
     }
+    let call = format!("{function}({})", [column.cast.as_str(); 3].join(", "));
+    let text = format!("SELECT pg_catalog.to_regproc({})::pg_catalog.text", sql::literal(function));
+    if sql::one(&text, &[]).is_none()
+        && sql::one("SELECT pg_catalog.to_regprocedure($1)::pg_catalog.text", &[Arg::Text(&call)])
+            .is_none()
+    {
+        return Err(refuse(
+            "42883",
+            format!("function {call} does not exist"),
+            &format!(
+                "\"conflict_resolution\" names it to choose the value of \"{}\" where both sides changed it.",
+                column.name
+            ),
+            "Its arguments are what was agreed on, our value and the other side's; what it returns goes to both.",
+        ));
+    }
+    Ok(())
+}
+
+/// The side whose values a function is given: our table, or of two the target.
+pub(super) fn ours(tables: [&Table; 2]) -> Side {
+    if tables[1].remote.is_some() { Side::Source } else { Side::Target }
 }
 
 /// What a delete against an edit comes to. Where a person is to decide conflicts, nothing is deleted over an edit.
-pub(super) const fn deletes(conflicts: &Conflicts) -> Deletes {
-    match (conflicts.deletes, conflicts.authority) {
+pub(super) fn deletes(conflicts: &Conflicts) -> Deletes {
+    match (conflicts.deletes, &conflicts.authority) {
         (Some(DeletePolicy::DeleteWins), _) => Deletes::Delete,
         (Some(DeletePolicy::EditWins), _) | (None, Authority::Review) => Deletes::Edit,
-        (None, Authority::LastUpdated) => Deletes::Later,
+        (Some(DeletePolicy::Review), _) => Deletes::Review,
+        (None, Authority::LastUpdated | Authority::Function { .. }) => Deletes::Later,
         (None, Authority::Source) => Deletes::Prefer(Side::Source),
         (None, Authority::Target) => Deletes::Prefer(Side::Target),
     }

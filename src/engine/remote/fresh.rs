@@ -8,7 +8,7 @@ use crate::capture;
 use crate::engine::apply;
 use crate::engine::insert;
 use crate::engine::link::{self, Links};
-use crate::engine::plan::{Column, Plan};
+use crate::engine::plan::{Column, How, Plan};
 use crate::engine::queue::{self, Marks};
 use crate::engine::statement::{Fed, Statement};
 use crate::engine::sync::{Inserted, Sync};
@@ -112,8 +112,8 @@ fn not_plain() -> Failure {
 /// swallow them; and a row that is there already has to be told by a unique index.
 fn is_plain(plan: &Plan, local: Side) -> Result<bool, Failure> {
     let table = plan.side(local);
-    let evaluated =
-        plan.fields.iter().flat_map(|f| &f.how).flatten().any(|how| how.is_expression());
+    let evaluated = plan.fields.iter().flat_map(|f| &f.how).flatten();
+    let evaluated = evaluated.clone().any(|how| how.is_expression() || *how == How::Refer);
     let (l, r) = (local as usize, local.other() as usize);
     // What a row is paired by has to be in the row: else no index tells of another one that has it.
     let told = plan.match_on.iter().all(|&(source, target)| {

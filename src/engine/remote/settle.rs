@@ -10,6 +10,7 @@ use crate::engine::collect::{Half, Seen};
 use crate::engine::link::Links;
 use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Marks, Parked};
+use crate::engine::references;
 use crate::engine::resolve::{self, Readers, Record};
 use crate::engine::settle::{self as peers, key_text};
 use crate::engine::shapes::Shapes;
@@ -461,6 +462,9 @@ fn agreed<'b>(
         if remote == Side::Source { (remote_key, key) } else { (key, remote_key) };
     links.put(over.as_ref(), source, target, &base);
     queue::sent(plan, local, key, marks);
+    if references::follows(plan, meant.side(local)) {
+        follow.halves.push(Half { both: false, ..Half::unread(local, key, intent.at) });
+    }
     Ok(end)
 }
 

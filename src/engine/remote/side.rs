@@ -26,6 +26,15 @@ pub struct Remote {
     pub assumed: bool,
     /// The fields that can be an identity.
     external_ids: Vec<String>,
+    /// The fields that point to records of other objects, and to which.
+    lookups: Vec<(String, Vec<String>)>,
+}
+
+impl Remote {
+    /// The objects whose records a field may point to.
+    pub fn points_to(&self, field: &str) -> &[String] {
+        self.lookups.iter().find(|(name, _)| name == field).map_or(&[], |(_, objects)| objects)
+    }
 }
 
 /// What makes a create repeatable.
@@ -155,6 +164,12 @@ pub fn table(
                 .iter()
                 .filter(|f| f.external_id)
                 .map(|f| f.name.clone())
+                .collect(),
+            lookups: object
+                .fields
+                .iter()
+                .filter(|f| !f.reference_to.is_empty())
+                .map(|f| (f.name.clone(), f.reference_to.clone()))
                 .collect(),
             object: object.name,
         }),

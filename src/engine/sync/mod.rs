@@ -50,6 +50,8 @@ pub struct Sync {
     /// The cursor in the table lags behind the one in memory.
     pub unsaved: bool,
     pub loads: Vec<Load>,
+    /// The syncs served before this one that its records point to: what they have is loaded first.
+    pub parents: Vec<i32>,
     pub collector: Collector,
     pub queued: queue::Marks,
     pub next_due: Option<Instant>,
@@ -113,6 +115,7 @@ impl Sync {
             cursor,
             unsaved: false,
             loads,
+            parents: Vec::new(),
             collector: Collector::new(),
             next_due: (!queued.is_empty()).then(Instant::now),
             queued,

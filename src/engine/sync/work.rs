@@ -2,12 +2,14 @@
 
 use super::{Cursor, Sync, Verdict, flush, write_cursor};
 use crate::engine::apply;
+use crate::engine::choose;
 use crate::engine::classify::{Class, class};
 use crate::engine::collect::{Half, Seen};
 use crate::engine::conflicts;
 use crate::engine::link;
 use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Marks, Parked};
+use crate::engine::references;
 use crate::engine::remote::push;
 use crate::engine::resolve::{self, Record};
 use crate::engine::settle::{self, Origin};
@@ -208,7 +210,10 @@ impl Sync {
             })?;
             // The user's expressions run where they can write nothing and keep nothing.
             records = Some(as_owner(plan.owner, &plan.search_path, true, || {
-                Ok(resolve::resolve(bump, plan, shapes, readers, places, queued, &halves))
+                let mut records =
+                    resolve::resolve(bump, plan, shapes, readers, places, queued, &halves);
+                choose::choose(bump, plan, readers, &mut records);
+                Ok(records)
             })?);
         }
         let done = as_owner(plan.owner, &plan.search_path, false, || {
@@ -224,8 +229,10 @@ impl Sync {
                 hold_doubtful(plan, queued, &mut records);
             }
             conflicts::look_up(plan, queued, &mut records);
+            records.iter_mut().for_each(|record| wait_for_parent(plan, record));
             let mut decisions: Vec<Decision<'b>> =
                 records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
+            records.iter_mut().for_each(choose::send_chosen);
             unread = hold_unread(plan, &mut records, &mut decisions);
             let mut outcomes = apply::apply(bump, plan, writers, &records, &decisions)?;
             if let Some(state) = remote.as_mut() {
@@ -289,6 +296,13 @@ impl Sync {
     }
 }
 
+/// A record that points to one that is not there yet waits for it.
+fn wait_for_parent(plan: &Plan, record: &mut Record<'_>) {
+    if record.trouble.is_none() && !record.held {
+        record.held = !references::may_go(plan, record);
+    }
+}
+
 /// Records that would be written over unread, and may not be: they wait in the queue, and are read for it. True if there
 /// are any.
 fn hold_unread<'b>(
@@ -349,11 +363,13 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
     let seen = base.and_then(|base| {
         conflicts::undone(base, record).or_else(|| under_a_delete(plan, base, record, &now))
     });
-    let mut decision =
-        merge::merge(&plan.flows, plan.deletes, seen.as_ref().or(base), &now, record.at);
-    if discard && let Some(base) = base {
+    let base = seen.as_ref().or(base);
+    let deletes = record.deletes(plan);
+    let mut decision = merge::merge(&plan.flows, deletes, base, &now, record.at, &record.chosen);
+    if discard && let Some(base) = record.linked().and_then(|link| link.base.as_ref()) {
         keep_values(&mut decision, base, record);
     }
+    references::leave_out(record, &mut decision);
     decision
 }
 

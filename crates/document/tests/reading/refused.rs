@@ -256,7 +256,7 @@ fn an_unknown_value_is_refused_with_the_values_that_are_served() {
             json!({"conflict_resolution": {"strategy": "newest"}}),
             Malformed,
             "conflict_resolution.strategy",
-            "The values are: \"last_write_wins\", \"system_priority\", \"field_level_priority\", \"manual\".",
+            "The values are: \"last_write_wins\", \"system_priority\", \"field_level_priority\", \"manual\", \"function\".",
         ),
         (
             json!({"initial_sync": {"strategy": "full"}}),
@@ -358,7 +358,6 @@ fn what_is_known_and_not_served_is_named() {
     for (key, value) in [
         ("required", json!(true)),
         ("default", json!(0)),
-        ("reference", json!("accounts")),
         ("transformation", json!("format_phone")),
         ("transformation", json!("Email_Norm")),
         ("reverse", json!("iso8601")),
