@@ -39,6 +39,8 @@ pub struct Half<'b> {
     pub left: bool,
     /// All changes came from this sync itself.
     pub echo: bool,
+    /// Who applied the last of them, if no user made any; 0: a user did, or nobody knows.
+    pub origin: i32,
     /// Look at the other side's row too, whatever the link says.
     pub both: bool,
     /// What a record that is gone held last, one value a column, where that is told.
@@ -58,6 +60,7 @@ impl<'b> Half<'b> {
             before: None,
             left: false,
             echo: false,
+            origin: 0,
             both: true,
             last: None,
             entries: Vec::new(),
@@ -209,6 +212,7 @@ impl Collector {
                         half.left = left;
                         half.at = entry.at;
                         half.echo &= echo;
+                        half.origin = later_origin(half.origin, entry.origin);
                         half.entries.push(n);
                         if half.before.is_none() {
                             half.before = before;
@@ -224,6 +228,7 @@ impl Collector {
                             before,
                             left,
                             echo,
+                            origin: entry.origin,
                             both: false,
                             last: None,
                             entries: vec![n],
@@ -313,6 +318,7 @@ fn rename<'b>(
         half.left = false;
         half.at = entry.at;
         half.echo &= echo;
+        half.origin = later_origin(half.origin, entry.origin);
         half.before = before.filter(|b| *b != key);
         half.entries.push(n);
     } else {
@@ -325,11 +331,17 @@ fn rename<'b>(
             before,
             left: false,
             echo,
+            origin: entry.origin,
             both: false,
             last: None,
             entries: vec![n],
         });
     }
+}
+
+/// Who applied two changes, if no user made either.
+fn later_origin(before: i32, now: i32) -> i32 {
+    if before == 0 { 0 } else { now }
 }
 
 /// The later of two sightings of a row. A value that the later image leaves out is the earlier's.

@@ -14,6 +14,7 @@ pub mod insert;
 mod labels;
 pub mod link;
 pub mod load;
+pub mod loops;
 pub mod plan;
 pub mod queue;
 pub mod references;

@@ -3,6 +3,7 @@
 
 use super::collect::{Half, Seen};
 use super::link::{Link, Links, Places};
+use super::loops::Chain;
 use super::plan::{Column, How, Plan, Table};
 use super::queue;
 use super::references::{self, Missing};
@@ -28,6 +29,10 @@ pub struct Record<'b> {
     pub sent: [Vec<Value<'b>>; 2],
     pub at: [i64; 2],
     pub echo: bool,
+    /// Who applied what was changed of each side, if no user did; else 0.
+    pub origin: [i32; 2],
+    /// The writes that led to what is to be written to each side; none where a user did.
+    pub chains: [Chain; 2],
     /// What the other system's record held last that is gone, where that is told.
     pub last: Option<&'b [Value<'b>]>,
     /// All that is known of that side was written by this sync itself.
@@ -60,6 +65,8 @@ impl<'b> Record<'b> {
             sent: [Vec::new(), Vec::new()],
             at: [i64::MIN; 2],
             echo: true,
+            origin: [0; 2],
+            chains: Default::default(),
             last: None,
             own: [false; 2],
             entries: Vec::new(),
@@ -216,9 +223,11 @@ fn pair<'b>(
         let side = half.side as usize;
         record.keys[side] = Some(half.key);
         record.seen[side] = half.seen.clone();
-        record.at[side] = half.at;
+        // What our own write came to is no user's change, and beats none (DECISIONS E7).
+        record.at[side] = if half.echo { i64::MIN } else { half.at };
         record.echo &= half.echo;
         record.own[side] = half.echo;
+        record.origin[side] = half.origin;
         record.last = half.last.or(record.last);
         record.entries.extend(half.entries.iter().map(|&e| (half.side, e)));
         let other = half.side.other() as usize;

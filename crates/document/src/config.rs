@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Notice, Severity};
 use crate::fields::{self, Fields};
 use crate::matching::{self, MatchField};
 use crate::path::Path;
-use crate::settings::{DeleteLimit, InitialSync, Retry, SchemaPolicy, Settings};
+use crate::settings::{DeleteLimit, InitialSync, LoopPrevention, Retry, SchemaPolicy, Settings};
 
 /// The ways that changes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -157,6 +157,8 @@ pub struct Config {
     pub reconcile_interval: Option<Duration>,
     /// How much a batch may delete before the sync asks, if the document says so.
     pub delete_limit: Option<DeleteLimit>,
+    /// How often a record may come back, changed by nobody's hand; `None`: nobody counts.
+    pub loop_prevention: Option<LoopPrevention>,
     /// Whether changes of the tables are captured.
     pub capture: bool,
     /// What the sync does when the other system changes the object's fields.
@@ -213,6 +215,7 @@ impl Config {
             polling_interval: settings.polling_interval,
             reconcile_interval: settings.reconcile_interval,
             delete_limit: settings.delete_limit,
+            loop_prevention: settings.loop_prevention,
             capture: settings.capture,
             schema_policy: settings.schema_policy,
             kept: findings.kept,

@@ -108,7 +108,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
         Either(&[STRATEGY, Object(CONFLICT_RESOLUTION)]),
         "\"last_write_wins\"",
     ),
-    key("loop_prevention", Object(LOOP_PREVENTION), "{\"enabled\": true}").not_served(),
+    key("loop_prevention", Object(LOOP_PREVENTION), "{\"enabled\": true}"),
     // Fields.
     key(
         "field_mappings",

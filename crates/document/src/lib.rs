@@ -37,5 +37,5 @@ pub use join::{join_create, merge_patch};
 pub use matching::MatchField;
 pub use name::TableName;
 pub use nearest::nearest;
-pub use settings::{DeleteLimit, InitialSync, Retry, SchemaPolicy};
+pub use settings::{DeleteLimit, InitialSync, LoopPrevention, Retry, SchemaPolicy};
 pub use transform::{Builtin, Transform};

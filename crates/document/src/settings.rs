@@ -53,6 +53,21 @@ pub enum SchemaPolicy {
     Ignore,
 }
 
+/// How often a record may come back before it is taken to go round in a circle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoopPrevention {
+    /// So often a record that was changed on its way, by nobody's hand, is written on.
+    pub returns: u32,
+    /// Within this time.
+    pub window: Duration,
+}
+
+impl Default for LoopPrevention {
+    fn default() -> Self {
+        Self { returns: 10, window: Duration::from_secs(60) }
+    }
+}
+
 /// How much a batch may delete before the sync stops and asks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum DeleteLimit {
@@ -68,6 +83,7 @@ pub(crate) struct Settings {
     pub(crate) initial: InitialSync,
     pub(crate) retry: Retry,
     pub(crate) delete_limit: Option<DeleteLimit>,
+    pub(crate) loop_prevention: Option<LoopPrevention>,
     pub(crate) polling_interval: Option<Duration>,
     pub(crate) reconcile_interval: Option<Duration>,
     pub(crate) batch_size: u32,
@@ -92,7 +108,7 @@ impl Settings {
         };
         let number = |way: &[&str]| at(way).and_then(Value::as_f64);
         let retry = "retry_strategy";
-        let usual = Retry::default();
+        let (usual, usual_loops) = (Retry::default(), LoopPrevention::default());
         Ok(Self {
             initial: match at(&["initial_sync", "strategy"]).and_then(Value::as_str) {
                 Some("none") => InitialSync::None,
@@ -109,6 +125,17 @@ impl Settings {
                     .unwrap_or(usual.backoff_factor),
             },
             delete_limit: doc.get("delete_limit").map(delete_limit).transpose()?,
+            loop_prevention: at(&["loop_prevention", "enabled"])
+                .and_then(Value::as_bool)
+                .unwrap_or(true)
+                .then(|| LoopPrevention {
+                    returns: whole(&["loop_prevention", "max_update_count"])
+                        .unwrap_or(usual_loops.returns),
+                    window: whole(&["loop_prevention", "detection_window_seconds"])
+                        .map_or(usual_loops.window, |seconds| {
+                            Duration::from_secs(u64::from(seconds))
+                        }),
+                }),
             polling_interval: whole(&["ongoing_sync", "polling_interval_seconds"])
                 .map(|seconds| Duration::from_secs(u64::from(seconds))),
             reconcile_interval: Some(

@@ -4,6 +4,7 @@ mod documents;
 mod existing;
 mod foldings;
 mod guard;
+mod loops;
 mod mapping;
 mod merge;
 mod one_record;

@@ -11,6 +11,7 @@ mod fencing;
 mod first_load;
 mod importing;
 mod ingest;
+mod loops;
 mod lost_answers;
 mod mending;
 mod one_record;

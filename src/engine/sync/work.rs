@@ -7,6 +7,7 @@ use crate::engine::classify::{Class, class};
 use crate::engine::collect::{Half, Seen};
 use crate::engine::conflicts;
 use crate::engine::link;
+use crate::engine::loops;
 use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Marks, Parked};
 use crate::engine::references;
@@ -234,10 +235,12 @@ impl Sync {
                 records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
             records.iter_mut().for_each(choose::send_chosen);
             unread = hold_unread(plan, &mut records, &mut decisions);
+            loops::check(plan, &mut records, &mut decisions);
             let mut outcomes = apply::apply(bump, plan, writers, &records, &decisions)?;
             if let Some(state) = remote.as_mut() {
                 leaving = push::intend(plan, state, &records, &decisions, &mut outcomes);
             }
+            loops::note(plan, &records, &outcomes, &decisions);
             again = settle::settle(
                 plan, epoch, &records, &decisions, &outcomes, origin, places, queued,
             );

@@ -143,7 +143,6 @@ fn fragments_that_ask_for_what_is_not_served_say_so() {
         (F4, "field_mappings[2].transformation"),
         (F7, "performance_settings.index_recommendation"),
         (F9, "validation_rules"),
-        (F11, "loop_prevention"),
     ];
     for (text, path) in cases {
         let error = altered(text).expect_err(path);
@@ -155,6 +154,15 @@ fn fragments_that_ask_for_what_is_not_served_say_so() {
     let error = read(&fragment(F3)).expect_err("a hub");
     assert_eq!((error.kind, error.path.as_str()), (ErrorKind::NotServed, "sync_hub"));
     assert!(error.detail.ends_with("The same is true of connected_systems."), "{error:?}");
+}
+
+#[test]
+fn f11_says_how_often_a_record_may_come_back() {
+    let (config, notices) = accepted(F11);
+    let limit = config.loop_prevention.expect("enabled");
+    assert_eq!((limit.returns, limit.window.as_secs(), notices), (2, 60, vec![]));
+    let (config, _) = altered(r#"{"loop_prevention": {"enabled": false}}"#).expect("off");
+    assert_eq!(config.loop_prevention, None);
 }
 
 #[test]

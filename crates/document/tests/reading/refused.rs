@@ -325,7 +325,6 @@ fn an_unknown_value_is_refused_with_the_values_that_are_served() {
 #[test]
 fn what_is_known_and_not_served_is_named() {
     let keys = [
-        ("loop_prevention", json!({})),
         ("validation_rules", json!([])),
         ("stamp_columns", json!({"synced_at": "last_sync"})),
         ("where", json!("active")),
@@ -388,10 +387,9 @@ fn outcomes_are_never_mixed() {
         "sync.create_connection",
     )]);
     // What stands below a key that is not served is checked, too.
-    let inside = json!({"loop_prevention": {"enabled": "yes"}});
-    refuse(vec![(inside, Malformed, "loop_prevention.enabled", "For example")]);
-    let error =
-        read(&patched(json!({"loop_prevention": {}, "where": "x"}))).expect_err("not served");
+    let inside = json!({"stamp_columns": {"synced_at": 1}});
+    refuse(vec![(inside, Malformed, "stamp_columns.synced_at", "For example")]);
+    let error = read(&patched(json!({"stamp_columns": {}, "where": "x"}))).expect_err("not served");
     assert!(error.detail.ends_with("The same is true of where."), "{error:?}");
 }
 
