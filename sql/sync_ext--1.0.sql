@@ -130,6 +130,8 @@ CREATE TABLE sync._sync (
     target       regclass,
     connection   text,
     object       text,
+    -- the hub whose document this one's is made from
+    hub          text,
     direction    text        NOT NULL
                  CONSTRAINT direction_known CHECK (direction OPERATOR(pg_catalog.=) ANY (ARRAY['->', '<-', '<->'])),
     document     jsonb       NOT NULL,
@@ -145,6 +147,15 @@ CREATE TABLE sync._sync (
     CONSTRAINT name_not_empty CHECK (name OPERATOR(pg_catalog.<>) ''),
     CONSTRAINT both_sides CHECK (CASE WHEN connection IS NULL THEN source IS NOT NULL AND target IS NOT NULL AND object IS NULL
                                       ELSE (source IS NULL) OPERATOR(pg_catalog.<>) (target IS NULL) AND object IS NOT NULL END)
+);
+
+-- Documents of which one sync for each system and object is made.
+CREATE TABLE sync._hub (
+    name       text        NOT NULL CONSTRAINT _hub_pkey PRIMARY KEY,
+    owner      regrole     NOT NULL,
+    document   jsonb       NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 
 -- What other systems say of their objects, as this connection's user sees them.
@@ -959,7 +970,7 @@ BEGIN
     waited := pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) begun;
     -- What is pending has come since and is being taken up.
     SELECT pg_catalog.count(*) INTO parked FROM sync.queue q
-     WHERE q.sync OPERATOR(pg_catalog.=) wait.name AND q.state OPERATOR(pg_catalog.<>) 'pending';
+     WHERE (q.sync OPERATOR(pg_catalog.=) wait.name OR pg_catalog.starts_with(q.sync, wait.name OPERATOR(pg_catalog.||) '/')) AND q.state OPERATOR(pg_catalog.<>) 'pending';
 END
 $$;
 COMMENT ON FUNCTION sync.wait(text, interval) IS 'waits until everything committed before is synced or parked; settled is false when the time was up';
@@ -1200,6 +1211,7 @@ REVOKE ALL ON SCHEMA sync FROM PUBLIC;
 -- What a dump carries: the configuration and the state of the records; not the log, the cursors and
 -- the history, which mean nothing to another server.
 SELECT pg_catalog.pg_extension_config_dump('sync._sync', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._hub', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._sync_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._capture', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._shape', '');

@@ -1,6 +1,6 @@
 //! Pausing, resuming, deciding; retrying and discarding single records; activating a copy.
 
-use super::{or_raise, owned, raise, refuse};
+use super::{hubs, or_raise, owned, raise, refuse};
 use crate::border::inwards;
 use crate::capture::{attach, wake};
 use crate::engine::load;
@@ -15,7 +15,13 @@ use pgrx::prelude::*;
 /// `sync.pause(name text) RETURNS void`
 #[pg_extern(sql = false)]
 fn pause(name: &[u8]) {
-    speech::function(|| pause_sync(owned(&inwards(name))));
+    speech::function(|| {
+        let name = inwards(name);
+        match hubs::named(&name) {
+            Some(hub) => hubs::members(&hub).iter().for_each(|(id, _)| pause_sync(*id)),
+            None => pause_sync(owned(&name)),
+        }
+    });
 }
 
 fn pause_sync(id: i32) {
@@ -32,7 +38,17 @@ fn pause_sync(id: i32) {
 /// `sync.resume(name text, confirm bool, discard bool) RETURNS void`
 #[pg_extern(sql = false)]
 fn resume(name: &[u8], confirm: bool, discard: bool) {
-    speech::function(|| resume_sync(&inwards(name), confirm, discard));
+    speech::function(|| {
+        let name = inwards(name);
+        match hubs::named(&name) {
+            Some(hub) => {
+                for (_, name) in hubs::members(&hub) {
+                    resume_sync(&name, confirm, discard);
+                }
+            }
+            None => resume_sync(&name, confirm, discard),
+        }
+    });
 }
 
 fn resume_sync(name: &str, confirm: bool, discard: bool) {

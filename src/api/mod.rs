@@ -4,6 +4,7 @@
 mod border;
 mod connections;
 mod edit_row;
+mod hubs;
 mod image;
 mod import;
 mod inspect;
@@ -60,6 +61,16 @@ fn owned(name: &str) -> i32 {
         )
     });
     let Some(row) = row.first() else {
+        if let Some(hub) = hubs::named(name) {
+            let members: Vec<String> =
+                hubs::members(&hub).into_iter().map(|(_, name)| name).collect();
+            raise(&refuse(
+                "42809",
+                format!("\"{name}\" is a hub of several syncs"),
+                "What was asked for is about one sync.",
+                &format!("Name one of: {}.", members.join(", ")),
+            ));
+        }
         let known = sql::as_extension(|| {
             sql::one("SELECT pg_catalog.string_agg(name, ', ' ORDER BY name) FROM sync._sync", &[])
         });

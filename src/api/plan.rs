@@ -3,7 +3,7 @@
 
 #![allow(clippy::type_complexity, reason = "the columns of a table")]
 
-use super::{border, or_raise, syncs};
+use super::{border, hubs, or_raise, syncs};
 use crate::border::inwards;
 use crate::connection;
 use crate::engine::plan::{self, Plan};
@@ -124,6 +124,22 @@ fn problem(failure: &Failure) -> Line {
 }
 
 fn of_document(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
+    let hub = match hubs::named(name) {
+        Some(hub) => Some(document::merge_patch(&hub.document, pieces)?),
+        None => document::join_create(pieces).ok().filter(document::is_hub),
+    };
+    let Some(hub) = hub else { return of_sync(name, pieces) };
+    let mut rows = Vec::new();
+    for (_, spoke) in hubs::apart(name, &hub)? {
+        match of_sync("", &[spoke.document]) {
+            Ok(lines) => rows.extend(lines),
+            Err(failure) => rows.push(Row(Some(spoke.name), problem(&failure))),
+        }
+    }
+    Ok(rows)
+}
+
+fn of_sync(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
     let (plan, is_new) = syncs::planned(name, pieces)?;
     let Some((remote, of)) = plan.remote() else {
         let detail = "both sides are tables of this database: no other system is called";

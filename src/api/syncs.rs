@@ -1,6 +1,6 @@
 //! Making, changing and ending a sync.
 
-use super::{border, or_raise, owned, refuse};
+use super::{border, hubs, or_raise, owned, refuse};
 use crate::border::inwards;
 use crate::capture::attach;
 use crate::connection;
@@ -36,10 +36,22 @@ fn alter_sync(name: &[u8], pieces: AnyArray) -> Vec<u8> {
 fn drop_sync(name: &[u8]) {
     speech::function(|| {
         let name = inwards(name);
-        let id = owned(&name);
-        or_raise(check_unnamed(id, &name));
-        end(id);
+        match hubs::named(&name) {
+            Some(hub) => or_raise(hubs::end(&hub)),
+            None => {
+                let id = owned(&name);
+                or_raise(hubs::check_free(id, &name, "ended", "sync.drop_sync"));
+                or_raise(drop_one(id, &name));
+            }
+        }
     });
+}
+
+/// Ends a sync.
+pub(super) fn drop_one(id: i32, name: &str) -> Result<(), Failure> {
+    check_unnamed(id, name)?;
+    end(id);
+    Ok(())
 }
 
 /// A sync by whose links the fields of others are translated stays while their documents say so.
@@ -101,10 +113,16 @@ fn end(id: i32) {
 /// `sync.show(name text) RETURNS jsonb`: the document as it is in force.
 #[pg_extern(sql = false)]
 fn show(name: &[u8]) -> Option<AnyElement> {
-    speech::function(|| border::jsonb(&document_of(owned(&inwards(name)))))
+    speech::function(|| {
+        let name = inwards(name);
+        border::jsonb(&match hubs::named(&name) {
+            Some(hub) => hub.document,
+            None => document_of(owned(&name)),
+        })
+    })
 }
 
-fn document_of(id: i32) -> Json {
+pub(super) fn document_of(id: i32) -> Json {
     sql::as_extension(|| {
         sql::one(
             "SELECT document FROM sync._sync WHERE id OPERATOR(pg_catalog.=) $1",
@@ -131,7 +149,7 @@ fn say(notices: &[document::Notice]) {
 pub(super) fn check_name(name: &str) -> Result<(), Failure> {
     let taken = sql::as_extension(|| {
         sql::one(
-            "SELECT 1 FROM sync._sync WHERE name OPERATOR(pg_catalog.=) $1",
+            "SELECT 1 FROM sync._sync WHERE name = $1 UNION ALL SELECT 1 FROM sync._hub WHERE name = $1",
             &[Arg::Text(name)],
         )
     });
@@ -165,13 +183,23 @@ pub(super) fn check_name(name: &str) -> Result<(), Failure> {
 pub(super) fn create(name: &str, pieces: &[Json]) -> Result<String, Failure> {
     check_name(name)?;
     let document = document::join_create(pieces)?;
+    if document::is_hub(&document) {
+        return hubs::create(name, document);
+    }
+    let summary = create_one(name, document, None)?;
+    warn_without_worker();
+    Ok(summary)
+}
+
+/// Makes one sync; `hub` is the hub that it belongs to.
+pub(super) fn create_one(name: &str, document: Json, hub: Option<&str>) -> Result<String, Failure> {
     let (config, notices) = plan::read_document(&document)?;
     let stored = stored_of(name, document, &config)?;
     let mut plan = plan::compile_as(stored.clone(), true)?;
     check(&plan)?;
     say(&notices);
     note_excluded(&plan);
-    plan.id = insert(&stored, &plan);
+    plan.id = insert(&stored, &plan, hub);
     create_links(&plan);
     attach_triggers(&plan);
     for side in local_sides(&plan) {
@@ -189,7 +217,6 @@ pub(super) fn create(name: &str, pieces: &[Json]) -> Result<String, Failure> {
     attach::configuration_changed();
     // Too small for autovacuum ever to look at; unanalysed they make the views' plans expensive.
     sql::as_extension(|| sql::query("ANALYZE sync._sync, sync._cursor, sync._shape", &[]));
-    warn_without_worker();
     Ok(summary(&plan, "created"))
 }
 
@@ -372,15 +399,15 @@ fn note_excluded(plan: &Plan) {
     }
 }
 
-fn insert(stored: &Stored, plan: &Plan) -> i32 {
+fn insert(stored: &Stored, plan: &Plan, hub: Option<&str>) -> i32 {
     let (source_columns, source_key) = plan::recorded(plan, Side::Source);
     let (target_columns, target_key) = plan::recorded(plan, Side::Target);
     sql::as_extension(|| {
         let row = sql::query(
             &format!(
                 "INSERT INTO sync._sync (name, owner, source, target, document, search_path, installation, connection, object, direction,
-                                         source_columns, source_key, target_columns, target_key)
-                 SELECT $1, $2, NULLIF($3, 0::pg_catalog.oid), NULLIF($4, 0::pg_catalog.oid), $5::pg_catalog.jsonb, $6, i.id, $7, $8, $9, {source_columns}, {source_key}, {target_columns}, {target_key}
+                                         hub, source_columns, source_key, target_columns, target_key)
+                 SELECT $1, $2, NULLIF($3, 0::pg_catalog.oid), NULLIF($4, 0::pg_catalog.oid), $5::pg_catalog.jsonb, $6, i.id, $7, $8, $9, $10, {source_columns}, {source_key}, {target_columns}, {target_key}
                    FROM sync._installation i RETURNING id"
             ),
             &[
@@ -393,6 +420,7 @@ fn insert(stored: &Stored, plan: &Plan) -> i32 {
                 Arg::OptText(stored.object.as_ref().map(|o| o.0.as_str())),
                 Arg::OptText(stored.object.as_ref().map(|o| o.1.as_str())),
                 Arg::Text(arrow(plan)),
+                Arg::OptText(hub),
             ],
         );
         let id: i32 =
@@ -426,9 +454,17 @@ fn create_links(plan: &Plan) {
 }
 
 pub(super) fn alter(name: &str, pieces: &[Json]) -> Result<String, Failure> {
+    if let Some(hub) = hubs::named(name) {
+        return hubs::alter(&hub, pieces);
+    }
     let id = owned(name);
-    let before = document_of(id);
-    let document = document::merge_patch(&before, pieces)?;
+    hubs::check_free(id, name, "changed", "sync.alter_sync")?;
+    let document = document::merge_patch(&document_of(id), pieces)?;
+    alter_one(id, name, document)
+}
+
+/// Puts another document in the place of a sync's.
+pub(super) fn alter_one(id: i32, name: &str, document: Json) -> Result<String, Failure> {
     let (config, notices) = plan::read_document(&document)?;
     let Some(mut stored) = sql::as_extension(|| plan::stored(id)) else {
         return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
@@ -513,7 +549,7 @@ fn summary(plan: &Plan, what: &str) -> String {
 }
 
 /// A sync without a worker is worth a word at once.
-fn warn_without_worker() {
+pub(super) fn warn_without_worker() {
     use crate::worker::slots::{self, Standing};
     if slots::shared().is_none() {
         super::warn(

@@ -1,6 +1,6 @@
 //! `sync.wait`: until everything that was committed before is settled.
 
-use super::{owned, raise, refuse};
+use super::{hubs, owned, raise, refuse};
 use crate::border::inwards;
 use crate::speech;
 use crate::sql::{self, Arg};
@@ -13,7 +13,38 @@ use std::time::{Duration, Instant};
 /// `sync._wait(name text, milliseconds int8) RETURNS bool`: false when the time was up.
 #[pg_extern(sql = false)]
 fn wait_for(name: &[u8], milliseconds: i64) -> bool {
-    speech::function(|| wait_for_sync(&inwards(name), milliseconds))
+    speech::function(|| {
+        let name = inwards(name);
+        let Some(hub) = hubs::named(&name) else { return wait_for_sync(&name, milliseconds) };
+        wait_for_hub(&hub, milliseconds)
+    })
+}
+
+/// Waits for all syncs of a hub that have somebody to sync with. What one of them brings the others take on, so they
+/// are waited for twice.
+fn wait_for_hub(hub: &hubs::Hub, milliseconds: i64) -> bool {
+    let begun = Instant::now();
+    let mut members = hubs::members(hub);
+    members.retain(|(id, _)| has_connector(*id));
+    for _ in 0..2 {
+        for (_, name) in &members {
+            let left = milliseconds - begun.elapsed().as_millis() as i64;
+            if !wait_for_sync(name, left.max(0)) {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+fn has_connector(id: i32) -> bool {
+    let state = sql::as_extension(|| {
+        sql::one(
+            "SELECT c.state FROM sync.connections c JOIN sync._sync s ON s.connection = c.name WHERE s.id = $1",
+            &[Arg::Int4(id)],
+        )
+    });
+    state.as_deref() != Some("no connector")
 }
 
 fn wait_for_sync(name: &str, milliseconds: i64) -> bool {

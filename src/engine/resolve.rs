@@ -115,6 +115,7 @@ impl<'b> Record<'b> {
 pub struct Readers {
     read: [Option<Statement>; 2],
     matched: [Option<Statement>; 2],
+    twins: [Option<Statement>; 2],
     evaluate: [Option<Statement>; 2],
 }
 
@@ -545,6 +546,11 @@ fn match_existing<'b>(
     let columns: Vec<&Column> = table.columns.iter().collect();
     let mut matches: Vec<Vec<&'b [Value<'b>]>> = vec![Vec::new(); wanted.len()];
     statement.run(bump, rows.into_iter(), &columns, |ord, values| matches[ord].push(values));
+    let met: Vec<usize> =
+        wanted.iter().zip(&matches).filter(|(_, rows)| rows.len() == 1).map(|(&n, _)| n).collect();
+    let theirs: Vec<usize> = pairs.iter().map(|pair| pair.2).collect();
+    let twins = twins(bump, plan, readers, from, &theirs, records, &met);
+    let mut taken: HashMap<&'b [u8], usize> = HashMap::new();
     let mut any = false;
     for (&n, mut rows) in wanted.iter().zip(matches) {
         let Some(row) = rows.pop() else { continue };
@@ -569,6 +575,24 @@ fn match_existing<'b>(
             continue;
         };
         let key = &*bump.alloc_slice_copy(&key);
+        if twins.contains(&n) {
+            records[n].trouble = trouble(
+                "Another row here matches it too; which one belongs to it is not for the sync to guess.",
+            );
+            continue;
+        }
+        // Two that match the same row: neither is taken.
+        if let Some(&other) = taken.get(key) {
+            for n in [n, other] {
+                records[n].trouble = trouble(
+                    "More than one record matches the row; which one belongs to it is not for the sync to guess.",
+                );
+                records[n].keys[s] = None;
+                records[n].seen[s] = Seen::Nothing;
+            }
+            continue;
+        }
+        taken.insert(key, n);
         if links.find(bump, shapes, side, key).is_some_and(|l| !l.deleted) {
             records[n].trouble =
                 trouble("The row that matches it belongs to another record already.");
@@ -579,4 +603,49 @@ fn match_existing<'b>(
         any = true;
     }
     any
+}
+
+/// Those of the records that have a twin in their own table: another row of the same values in the columns by which
+/// rows are paired. Of another system only what is read with them is known.
+fn twins<'b>(
+    bump: &'b Bump,
+    plan: &Plan,
+    readers: &mut Readers,
+    side: Side,
+    columns: &[usize],
+    records: &[Record<'b>],
+    met: &[usize],
+) -> HashSet<usize> {
+    let mut found = HashSet::new();
+    if plan.is_remote(side) || met.is_empty() {
+        return found;
+    }
+    let table = plan.side(side);
+    let named: Vec<&Column> = columns.iter().map(|&c| &table.columns[c]).collect();
+    let statement = readers.twins[side as usize].get_or_insert_with(|| {
+        let on: Vec<String> = named
+            .iter()
+            .enumerate()
+            .map(|(n, column)| format!("t.{} = f.m{n}", identifier(&column.name)))
+            .collect();
+        // A second one is enough.
+        let text = format!(
+            "SELECT f.{ORD} FROM {FED} AS f WHERE EXISTS (SELECT FROM {} AS t WHERE {} OFFSET 1)",
+            table.name,
+            on.join(" AND ")
+        );
+        let fed = named.iter().enumerate().map(|(n, c)| Fed::of(format!("m{n}"), c)).collect();
+        Statement::prepare(&text, FED, fed, false)
+    });
+    let rows: Vec<Vec<Value<'b>>> = met
+        .iter()
+        .map(|&n| match &records[n].seen[side as usize] {
+            Seen::Row(row) => columns.iter().map(|&c| row[c]).collect(),
+            _ => vec![Value::Null; columns.len()],
+        })
+        .collect();
+    statement.run(bump, rows.into_iter(), &[], |ord, _| {
+        found.insert(met[ord]);
+    });
+    found
 }

@@ -188,9 +188,16 @@ impl Config {
         let fields = fields::read(doc, direction, &mut findings, &mut notices)?;
         let match_on = matching::read(doc, &fields)?;
         let settings = Settings::read(doc)?;
-        if doc.contains_key("sync_hub") {
-            // The endpoints of a hub are its connected systems.
-            not_served(&findings)?;
+        if let Some(key) = ["sync_hub", "connected_systems", "tables"]
+            .into_iter()
+            .find(|key| doc.contains_key(*key))
+        {
+            return Err(Error::malformed(
+                Path::root().key(key),
+                format!("\"{key}\" is a key of a hub"),
+                "This is the document of one sync, which has one \"source\" and one \"target\".",
+                "A hub is a document of its own: give it to sync.create_sync under another name.",
+            ));
         }
         let (source, target) = endpoint::read(doc, context, &mut notices)?;
         not_served(&findings)?;
@@ -225,7 +232,7 @@ impl Config {
 }
 
 /// Keys that only mean something together.
-fn partners(doc: &Map<String, Value>) -> Result<(), Error> {
+pub(crate) fn partners(doc: &Map<String, Value>) -> Result<(), Error> {
     let root = Path::root();
     let need = |has: &str, path: Path, example: &str| {
         Err(Error::malformed(

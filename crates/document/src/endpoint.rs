@@ -409,7 +409,7 @@ impl Description<'_> {
     }
 }
 
-fn is_postgres(system: &str) -> bool {
+pub(crate) fn is_postgres(system: &str) -> bool {
     ["postgres", "postgresql"].iter().any(|known| system.eq_ignore_ascii_case(known))
 }
 

@@ -151,14 +151,13 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("error_handling", Object(ERROR_HANDLING), "{\"retry_strategy\": {\"max_attempts\": 5}}"),
     key("monitoring", Object(MONITORING), "{\"log_level\": \"info\"}").kept(),
     // A hub and its systems.
-    key("sync_hub", Text, "\"local\"").not_served(),
+    key("sync_hub", Text, "\"local\""),
     key(
         "connected_systems",
         List(1, &Object(SYSTEM)),
         "[{\"system\": \"crm\", \"objects\": [\"Account\"]}]",
-    )
-    .not_served(),
-    key("tables", List(1, &Text), "[\"public.accounts\"]").not_served(),
+    ),
+    key("tables", List(1, &Text), "[\"public.accounts\"]"),
 ];
 
 const ENDPOINT: Shape = Either(&[Text, Object(ENDPOINT_KEYS)]);
@@ -385,8 +384,16 @@ const LOGGING: &[Key] =
 
 const SYSTEM: &[Key] = &[
     key("system", Text, "\"crm\"").required(),
-    key("objects", List(1, &Text), "[\"Account\"]").required(),
+    key("objects", List(1, &Either(&[Text, Object(SYSTEM_OBJECT)])), "[\"Account\"]").required(),
     key("tables", List(1, &Text), "[\"public.accounts\"]"),
+    key("sync_settings", Any, "{\"sync_type\": \"one_way\"}"),
+];
+
+/// `sync_settings` holds keys of the document, for the syncs of a system or for one of them: they are checked in its place.
+const SYSTEM_OBJECT: &[Key] = &[
+    key("object", Text, "\"Account\"").required(),
+    key("table", Text, "\"public.accounts\""),
+    key("sync_settings", Any, "{\"match_on\": [\"email\"]}"),
 ];
 
 /// The objects of the document in which a key of this name is known, other than `inside` itself.

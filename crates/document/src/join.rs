@@ -183,7 +183,7 @@ fn same(a: &Value, b: &Value) -> bool {
 }
 
 /// RFC 7396, section 2.
-fn apply_patch(target: &mut Value, patch: &Value) {
+pub(crate) fn apply_patch(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
         return;
@@ -203,7 +203,7 @@ fn apply_patch(target: &mut Value, patch: &Value) {
 }
 
 /// `sync_type` and the two flags say the same thing twice, and a later piece wins over what an earlier one said.
-fn drop_contradicted_flags(doc: &mut Value, piece: &Map<String, Value>) {
+pub(crate) fn drop_contradicted_flags(doc: &mut Value, piece: &Map<String, Value>) {
     const FLAGS: [&str; 2] = ["source_to_target", "target_to_source"];
     let (Some(doc), Some(sync_type)) =
         (doc.as_object_mut(), piece.get("sync_type").and_then(Value::as_str))

@@ -6,7 +6,8 @@
 //! 1. [`join_create`] and [`merge_patch`] make one document of many pieces (`join`).
 //! 2. The grammar (`grammar`) is one table of every key with its type, range and standing; `check` walks a document
 //!    along it and finds everything that can be seen without knowing what a key means.
-//! 3. [`Config::read`] (`config`) gives the keys their meaning: endpoints, fields, settings.
+//! 3. The document of a hub is taken apart into one for each of its syncs by [`spokes`] (`hub`).
+//! 4. [`Config::read`] (`config`) gives the keys their meaning: endpoints, fields, settings.
 //!
 //! A document has one of three outcomes, never mixed: it is malformed, it asks for something this version does not
 //! do, or it is well formed. Reading is pure: what it must know of the database comes in as a [`Context`].
@@ -19,6 +20,7 @@ mod endpoint;
 mod error;
 mod fields;
 mod grammar;
+mod hub;
 mod join;
 mod matching;
 mod name;
@@ -33,6 +35,7 @@ pub use credentials::{check_settings, is_secret_name};
 pub use endpoint::{Connection, Context, Endpoint, Remote};
 pub use error::{Error, ErrorKind, Notice, Severity};
 pub use fields::{Field, Fields};
+pub use hub::{Spoke, is_hub, spokes};
 pub use join::{join_create, merge_patch};
 pub use matching::MatchField;
 pub use name::TableName;

@@ -118,3 +118,36 @@ fn a_two_way_load_runs_from_source_to_target() {
     synced(&mut c, "s");
     assert_eq!(query_one(&mut c, "SELECT v FROM a WHERE id = 3"), "edited");
 }
+
+/// Which of two rows belongs to the one over there nobody guesses, whichever side the two are on.
+#[test]
+fn rows_that_match_the_same_row_go_to_review() {
+    let (db, mut c) = prepared(
+        r#"CREATE TABLE a (id serial PRIMARY KEY, email text, v text); CREATE TABLE b (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), email text, v text);
+           INSERT INTO a (email, v) VALUES ('twin', 'first'), ('twin', 'second'), ('one', 'a'), ('new', 'n');
+           INSERT INTO b (email, v) VALUES ('twin', 'theirs'), ('one', 'b');
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "match_on": ["email"],
+             "field_mappings": [{"source": "email", "target": "email"}, {"source": "v", "target": "v"}]}', '{"performance_settings": {"batch_size": 1}}');"#,
+    );
+    becomes(
+        &db,
+        &mut c,
+        "SELECT string_agg(email || ' ' || v, ', ' ORDER BY email) FROM b",
+        "new n, one a, twin theirs",
+    );
+    becomes(&db, &mut c, "SELECT count(*) FROM sync.queue WHERE state = 'review'", "2");
+    assert_eq!(
+        rows(&mut c, "SELECT DISTINCT message, detail FROM sync.queue"),
+        [
+            "the row cannot be paired with one of public.b|Another row here matches it too; which one belongs to it is not for the sync to guess."
+        ]
+    );
+    run(&mut c, "UPDATE a SET email = 'other' WHERE v = 'second'");
+    run(&mut c, "SELECT sync.retry(id) FROM sync.queue");
+    becomes(
+        &db,
+        &mut c,
+        "SELECT string_agg(email || ' ' || v, ', ' ORDER BY email) FROM b",
+        "new n, one a, other second, twin first",
+    );
+}

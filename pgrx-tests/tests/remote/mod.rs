@@ -9,6 +9,7 @@ mod events;
 mod families;
 mod fencing;
 mod first_load;
+mod hubs;
 mod importing;
 mod ingest;
 mod loops;

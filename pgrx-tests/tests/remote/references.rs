@@ -15,7 +15,7 @@ const TABLES: &str = "
                           boss_id int REFERENCES contact DEFERRABLE INITIALLY DEFERRED);";
 
 fn org() -> (LocalOrg, Cluster, Client) {
-    let (org, cluster) = with_org(Options::default(), &[]);
+    let (org, cluster) = with_org(Options { history: true, ..Options::default() }, &[]);
     let mut c = cluster.connect("postgres").unwrap();
     connect_crm(&mut c, &org);
     run(&mut c, TABLES);

@@ -11,7 +11,7 @@ use crate::connections::{connect_crm, with_org};
 
 /// An org whose accounts have a key of people's making, and a table of contacts.
 fn family() -> (LocalOrg, Cluster, Client) {
-    family_of(Options::default())
+    family_of(Options { history: true, ..Options::default() })
 }
 
 fn family_of(options: Options) -> (LocalOrg, Cluster, Client) {

@@ -11,7 +11,7 @@ use crate::connections::{connect_crm, with_org};
 
 /// One account on both sides; the org is not asked for its changes again.
 fn pair(conflicts: &str) -> (LocalOrg, Cluster, Client, String) {
-    let (org, cluster) = with_org(Options::default(), &[]);
+    let (org, cluster) = with_org(Options { history: true, ..Options::default() }, &[]);
     let id = org
         .insert("Account", json!({"Name": "base", "Phone": "base", "Industry": "Banking"}))
         .unwrap();

@@ -2,6 +2,7 @@
 
 mod accepted;
 mod fragments;
+mod hubs;
 mod inconsistent;
 mod joining;
 mod properties;

@@ -348,7 +348,6 @@ fn what_is_known_and_not_served_is_named() {
         ("error_handling.retry_strategy.max_delay_seconds", json!(60)),
         ("error_handling.fallback.action", json!("skip")),
         ("error_handling.fallback.action", json!("pause_sync")),
-        ("tables", json!(["a"])),
     ];
     for (path, value) in keys {
         refuse(vec![(at(path, &value), NotServed, path, "eave")]);
