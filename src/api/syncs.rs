@@ -372,11 +372,14 @@ fn check_writers(plan: &Plan) -> Result<(), Failure> {
 
 /// The columns of a side that a sync writes, and whether it sends them back too.
 fn written(plan: &Plan, side: Side) -> impl Iterator<Item = (&str, bool)> {
-    plan.fields.iter().filter_map(move |f| {
+    let of_function = plan.row_function.is_some() && side == Side::Target;
+    let all = plan.side(side).columns.iter().filter(move |_| of_function);
+    let mapped = plan.fields.iter().filter_map(move |f| {
         f.how[side.other() as usize].as_ref()?;
         let column = plan.side(side).columns[f.column[side as usize]?].name.as_str();
         Some((column, f.how[side as usize].is_some()))
-    })
+    });
+    mapped.chain(all.map(|column| (column.name.as_str(), false)))
 }
 
 /// Excluding a field that does not exist is worth a word, not an error.
@@ -499,6 +502,14 @@ pub(super) fn alter_one(id: i32, name: &str, document: Json) -> Result<String, F
             &[Arg::Int4(id), Arg::Text(&stored.document.to_string()), Arg::Text(arrow(&plan))],
         )
     });
+    if plan.row_function.is_some()
+        && old.as_ref().is_none_or(|o| o.row_function != plan.row_function)
+    {
+        // Another function is asked about rows that have not changed, too.
+        let links = link::partition(id);
+        let forget = format!("UPDATE sync.{links} SET base = NULL WHERE remote_id IS NULL");
+        sql::as_extension(|| sql::query(&forget, &[]));
+    }
     attach_triggers(&plan);
     for side in Side::BOTH {
         if !plan.is_remote(side) {
@@ -507,7 +518,10 @@ pub(super) fn alter_one(id: i32, name: &str, document: Json) -> Result<String, F
         // What travels now and did not before is compared once.
         let wider = plan.flows_from(side)
             && old.as_ref().is_none_or(|o| {
-                !o.flows_from(side) || o.fields != plan.fields || o.side(side) != plan.side(side)
+                !o.flows_from(side)
+                    || o.fields != plan.fields
+                    || o.row_function != plan.row_function
+                    || o.side(side) != plan.side(side)
             });
         if wider {
             sql::as_extension(|| load::request(id, side, Kind::Rows, "the mapping was changed"));
@@ -538,13 +552,16 @@ fn arrow(plan: &Plan) -> &'static str {
 
 fn summary(plan: &Plan, what: &str) -> String {
     format!(
-        "sync \"{}\" {what}: {} {} {}, {} field{}",
+        "sync \"{}\" {what}: {} {} {}, {}",
         plan.name,
         plan.sides[0].name,
         arrow(plan),
         plan.sides[1].name,
-        plan.fields.len(),
-        if plan.fields.len() == 1 { "" } else { "s" }
+        match (&plan.row_function, plan.fields.len()) {
+            (Some(function), _) => format!("by {function}"),
+            (None, 1) => "1 field".to_owned(),
+            (None, fields) => format!("{fields} fields"),
+        }
     )
 }
 

@@ -78,7 +78,8 @@ pub fn examine(
             ),
         }));
     }
-    if updates > limit
+    if plan.row_function.is_none()
+        && updates > limit
         && is_suspect(plan, collector, shapes, entries, updates / limit.max(1))?
         && let Some((side, count)) = over(blanked(plan, collector, shapes, entries)?)
     {

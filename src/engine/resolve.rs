@@ -331,7 +331,7 @@ fn read<'b>(
 }
 
 /// The rows of a side that have these keys.
-fn read_rows<'b>(
+pub fn read_rows<'b>(
     bump: &'b Bump,
     plan: &Plan,
     readers: &mut Readers,

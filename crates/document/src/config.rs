@@ -10,7 +10,8 @@ use crate::endpoint::{self, Context, Endpoint, Remote};
 use crate::error::{Error, ErrorKind, Notice, Severity};
 use crate::fields::{self, Fields};
 use crate::matching::{self, MatchField};
-use crate::path::Path;
+use crate::name::{self, TableName};
+use crate::path::{Path, shown};
 use crate::settings::{DeleteLimit, InitialSync, LoopPrevention, Retry, SchemaPolicy, Settings};
 
 /// The ways that changes go.
@@ -139,6 +140,8 @@ pub struct Config {
     pub timestamp_field: Option<String>,
     /// The fields that are synced.
     pub fields: Fields,
+    /// A function of the user that makes the target's rows of a change, in the place of fields.
+    pub row_function: Option<TableName>,
     /// What records of the two sides are recognised by; empty if the document leaves it to the keys.
     pub match_on: Vec<MatchField>,
     /// What happens to the rows that are already there.
@@ -212,6 +215,7 @@ impl Config {
                 .get("conflict_resolution")
                 .and_then(|it| it.get("timestamp_field")?.as_str())
                 .map(str::to_owned),
+            row_function: row_function(doc, direction)?,
             fields,
             match_on,
             initial: settings.initial,
@@ -229,6 +233,42 @@ impl Config {
         };
         Ok((config, notices))
     }
+}
+
+/// The function that makes the target's rows, which has no way back and no fields beside it.
+fn row_function(
+    doc: &Map<String, Value>,
+    direction: Direction,
+) -> Result<Option<TableName>, Error> {
+    let path = Path::root().key("row_function");
+    let Some(text) = doc.get("row_function").and_then(Value::as_str) else { return Ok(None) };
+    let name = name::table(text).map_err(|_| {
+        Error::malformed(
+            &path,
+            "\"row_function\" must be the name of a function",
+            format!("It is {}.", shown(text)),
+            "Name a function of (operation text, old, new) that returns rows of the target; old and new are rows of the source.",
+        )
+    })?;
+    let others =
+        ["field_mappings", "include_fields", "exclude_fields", "field_selection", "match_on"];
+    if let Some(key) = others.into_iter().find(|key| doc.contains_key(*key)) {
+        return Err(Error::malformed(
+            Path::root().key(key),
+            format!("\"{key}\" contradicts \"row_function\""),
+            "The function says what each row of the target is.",
+            format!("Leave out \"{key}\", or the function."),
+        ));
+    }
+    if direction != Direction::SourceToTarget {
+        return Err(Error::malformed(
+            &path,
+            "a sync with \"row_function\" goes from source to target",
+            "What a function made of a row cannot be taken back to it.",
+            "Set \"sync_type\": \"one_way\".",
+        ));
+    }
+    Ok(Some(name))
 }
 
 /// Keys that only mean something together.

@@ -128,6 +128,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("stamp_columns", Object(STAMP_COLUMNS), "{\"synced_at\": \"last_sync\"}").not_served(),
     key("schema_changes", Choice(&[yes("adapt"), yes("pause"), yes("ignore")]), "\"adapt\""),
     // Rows.
+    key("row_function", Text, "\"public.lines_of_order\""),
     key("where", Text, "\"active\"").not_served(),
     key("source_where", Text, "\"active\"").not_served(),
     key("target_where", Text, "\"active\"").not_served(),

@@ -13,6 +13,7 @@ mod parking;
 mod privileges;
 mod races;
 mod references;
+mod row_functions;
 mod row_security;
 mod session_state;
 mod strategies;

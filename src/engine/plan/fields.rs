@@ -75,6 +75,17 @@ pub(super) fn resolve_fields(
     target: &Table,
 ) -> Result<Vec<Field>, Failure> {
     let mut fields = Vec::new();
+    if config.row_function.is_some() {
+        // Its function is given all of a row.
+        return Ok((0..source.columns.len())
+            .map(|column| Field {
+                column: [Some(column), None],
+                inputs: [vec![column], Vec::new()],
+                how: [Some(How::Copy), None],
+                parents: Vec::new(),
+            })
+            .collect());
+    }
     match &config.fields {
         Fields::AllSame { include, exclude } => {
             for name in include.iter().flatten() {
@@ -385,6 +396,9 @@ pub(super) fn named_columns(
     side: Side,
 ) -> Result<Vec<usize>, Failure> {
     let mut named = Vec::new();
+    if config.row_function.is_some() && side == Side::Target {
+        return Ok((0..target.columns.len()).collect());
+    }
     if let Some((of, column)) = timestamp_column(config, source, target)?
         && of == side
     {

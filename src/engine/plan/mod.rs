@@ -3,6 +3,7 @@
 mod fields;
 mod references;
 mod rights;
+mod rows;
 mod rules;
 mod table;
 
@@ -55,6 +56,8 @@ pub struct Plan {
     pub flows: Vec<Flow>,
     /// For each field the function that chooses its value where both sides changed it, as SQL names it.
     pub functions: Vec<Option<String>>,
+    /// The function that makes the target's rows, as SQL names it.
+    pub row_function: Option<String>,
     /// What a delete against an edit comes to.
     pub deletes: merge::Deletes,
     /// Pairs of (source column, target column) by which rows that exist on both sides are paired.
@@ -374,6 +377,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         }
     }
     let deletes = rules::deletes(&config.conflicts);
+    let row_function = rows::function(&config, &source, &target)?;
     let (base, base_places, base_enums) = base_shape(&source, &target, &fields, &flows);
     let plan = Plan {
         id: stored.id,
@@ -384,6 +388,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         sides: [source, target],
         fields,
         flows,
+        row_function,
         functions: deciders.into_iter().map(|of| of.function).collect(),
         deletes,
         match_on,

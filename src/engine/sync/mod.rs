@@ -12,6 +12,7 @@ pub use known::{Inserted, Known};
 use crate::capture::row;
 use crate::engine::apply::Writers;
 use crate::engine::collect::{Collected, Collector, Half};
+use crate::engine::fan_out::Fan;
 use crate::engine::link::Places;
 use crate::engine::load::Load;
 use crate::engine::plan::Plan;
@@ -59,6 +60,8 @@ pub struct Sync {
     pub readers: Readers,
     pub places: Places,
     pub writers: Writers,
+    /// Where a function makes the target's rows.
+    pub fan: Fan,
     pub fresh: Option<Fresh>,
     /// Trouble of the sync as a whole: not before then, and how often so far.
     pub held_until: Option<(Instant, u32)>,
@@ -123,6 +126,7 @@ impl Sync {
             readers: Readers::default(),
             places: Places::default(),
             writers: Writers::default(),
+            fan: Fan::default(),
             fresh: None,
             held_until: None,
             batch: None,

@@ -6,6 +6,7 @@ use crate::engine::choose;
 use crate::engine::classify::{Class, class};
 use crate::engine::collect::{Half, Seen};
 use crate::engine::conflicts;
+use crate::engine::fan_out;
 use crate::engine::link;
 use crate::engine::loops;
 use crate::engine::plan::Plan;
@@ -189,7 +190,17 @@ impl Sync {
         hurried: bool,
     ) -> Result<(), Failure> {
         let Self {
-            plan, readers, writers, places, queued, known, loading, verdict, remote, ..
+            plan,
+            readers,
+            writers,
+            places,
+            queued,
+            known,
+            loading,
+            verdict,
+            remote,
+            fan,
+            ..
         } = self;
         let halves: Vec<Half<'b>> = bundles.iter().flatten().cloned().collect();
         let tick = known.tick;
@@ -198,6 +209,32 @@ impl Sync {
             Some(load) => load.discarded,
             None => *verdict == Some(Verdict::Discarded),
         };
+        if plan.row_function.is_some() {
+            transaction(|| {
+                link::index(plan);
+                Ok(())
+            })?;
+            let settle = || {
+                if let Some(moved) = moved {
+                    write_cursor(plan.id, moved, verdict.is_some());
+                }
+            };
+            // What comes from the queue is to be looked at, changed or not.
+            let asked = loading.is_none() && origin.entries.is_empty();
+            let how = (asked, discard);
+            let more = fan_out::attempt(
+                bump, plan, epoch, shapes, readers, fan, &halves, how, origin, queued, settle,
+            )?;
+            if more {
+                self.next_due = Some(Instant::now());
+            }
+            // SAFETY: inside a transaction.
+            let now = transaction(|| Ok(unsafe { pg_sys::ReadNextFullTransactionId().value }))?;
+            for half in halves.iter().filter(|h| h.both || h.seen == Seen::Unread) {
+                known.note(queue::mark(half.side, half.key), now, 0);
+            }
+            return Ok(());
+        }
         let (mut again, mut unread) = (false, false);
         let mut read_at = 0;
         let mut marks: Vec<u64> = Vec::new();

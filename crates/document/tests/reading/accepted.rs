@@ -56,6 +56,7 @@ fn the_least_document_has_all_defaults() {
         priority: 0,
         reconcile_interval: Some(Duration::from_secs(86_400)),
         delete_limit: None,
+        row_function: None,
         loop_prevention: Some(document::LoopPrevention::default()),
         capture: true,
         schema_policy: SchemaPolicy::Ignore,
