@@ -145,7 +145,8 @@ CREATE TABLE sync._sync (
     changed_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
     created_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
     CONSTRAINT name_not_empty CHECK (name OPERATOR(pg_catalog.<>) ''),
-    CONSTRAINT both_sides CHECK (CASE WHEN connection IS NULL THEN source IS NOT NULL AND target IS NOT NULL AND object IS NULL
+    -- without a target the application itself takes the changes
+    CONSTRAINT both_sides CHECK (CASE WHEN connection IS NULL THEN source IS NOT NULL AND object IS NULL
                                       ELSE (source IS NULL) OPERATOR(pg_catalog.<>) (target IS NULL) AND object IS NOT NULL END)
 );
 
@@ -385,6 +386,25 @@ CREATE TABLE sync._sending (
 CREATE INDEX _sending_intent ON sync._sending (sync, intent);
 ALTER TABLE sync._sending REPLICA IDENTITY FULL;
 
+-- The changes that applications are to take, each with its place in the queue: gone into history when it is done with.
+CREATE TABLE sync._delivery (
+    LIKE sync._history,
+    -- from the sequence of the queue, so that one number means one thing
+    id       int8        NOT NULL,
+    key      bytea       NOT NULL,
+    key_text text        NOT NULL,
+    state    text        NOT NULL CONSTRAINT state_known
+             CHECK (state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'sending', 'retrying', 'review'])),
+    attempts int4        NOT NULL,
+    since    timestamptz NOT NULL,
+    -- when it may be taken, or taken again
+    next_at  timestamptz NOT NULL,
+    message  text,
+    CONSTRAINT _delivery_pkey PRIMARY KEY (sync, id)
+);
+CREATE UNIQUE INDEX _delivery_id ON sync._delivery (id);
+CREATE INDEX _delivery_key ON sync._delivery (sync, key, id);
+
 --------------------------------------------------------------------------------------------------
 -- Functions. Declared by hand: this file is what a reader of the catalogs sees.
 
@@ -488,6 +508,17 @@ COMMENT ON FUNCTION sync.resolve(bigint, text, jsonb) IS 'decides a conflict tha
 CREATE FUNCTION sync.resolve_all(name text, keep text, field text DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'resolve_all_wrapper';
 COMMENT ON FUNCTION sync.resolve_all(text, text, text) IS 'decides all conflicts of a sync, or of one of its fields, that wait for a person; returns how many';
+
+CREATE FUNCTION sync._take(name text, up_to integer, lease interval) RETURNS SETOF bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'take_wrapper';
+
+CREATE FUNCTION sync.done(name text, ids bigint[]) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'done_wrapper';
+COMMENT ON FUNCTION sync.done(text, bigint[]) IS 'settles changes that an application has taken; returns how many';
+
+CREATE FUNCTION sync.failed(name text, id bigint, message text, retry boolean DEFAULT true) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'failed_wrapper';
+COMMENT ON FUNCTION sync.failed(text, bigint, text, boolean) IS 'gives a change back that an application could not deal with: it is tried again, or waits for a person; returns its state';
 
 CREATE FUNCTION sync.pull(name text, key text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'pull_wrapper';
@@ -780,6 +811,7 @@ SELECT s.name AS sync,
             WHEN l.loads OPERATOR(pg_catalog.>) 0 THEN 'loading'
             WHEN q.review OPERATOR(pg_catalog.>) 0 THEN 'needs review'
             WHEN q.waiting OPERATOR(pg_catalog.>) 0 THEN 'retrying'
+            WHEN d.review OPERATOR(pg_catalog.>) 0 THEN 'needs review'
             ELSE 'running' END AS state,
        CASE WHEN w.state OPERATOR(pg_catalog.=) 'not preloaded' THEN 'the library was not loaded when the server started; set shared_preload_libraries = ''sync_ext'' and restart the server'
             WHEN w.state OPERATOR(pg_catalog.=) 'no worker slot' THEN 'all worker slots are in use; increase max_worker_processes and restart the server'
@@ -797,12 +829,16 @@ SELECT s.name AS sync,
             WHEN l.loads OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records compared (%s)', l.done, l.reason)
             WHEN q.review OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records need a person, see sync.queue', q.review)
             WHEN q.waiting OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records wait, see sync.queue', q.waiting)
+            WHEN d.review OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s changes need a person, see sync.queue', d.review)
+            WHEN d.waiting OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s changes wait to be taken, since %s', d.waiting, d.since)
+            WHEN d.taken OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s changes have been taken', d.taken)
             ELSE 'in sync' END AS detail,
        COALESCE(s.source::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS source,
        s.direction,
-       COALESCE(s.target::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS target,
-       q.waiting AS queued,
-       q.review AS in_review,
+       CASE WHEN s.connection IS NULL AND s.target IS NULL THEN 'application'
+            ELSE COALESCE(s.target::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) END AS target,
+       q.waiting OPERATOR(pg_catalog.+) d.waiting OPERATOR(pg_catalog.+) d.taken AS queued,
+       q.review OPERATOR(pg_catalog.+) d.review AS in_review,
        c.moved_at AS last_activity
   FROM sync._sync s
   LEFT JOIN sync._cursor c ON c.sync OPERATOR(pg_catalog.=) s.id
@@ -820,6 +856,11 @@ SELECT s.name AS sync,
  CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.<>) 'review') AS waiting,
                             pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.=) 'review') AS review
                        FROM sync._queue x WHERE x.sync OPERATOR(pg_catalog.=) s.id) q
+ CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'retrying'])) AS waiting,
+                            pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.=) 'sending') AS taken,
+                            pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.=) 'review') AS review,
+                            pg_catalog.min(x.since) FILTER (WHERE x.state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'retrying'])) AS since
+                       FROM sync._delivery x WHERE x.sync OPERATOR(pg_catalog.=) s.id) d
  ORDER BY CASE WHEN w.state OPERATOR(pg_catalog.<>) 'running' THEN 0
                WHEN f.why IS NOT NULL THEN 1
                WHEN s.state OPERATOR(pg_catalog.=) 'needs decision' THEN 2
@@ -844,8 +885,36 @@ SELECT q.id, s.name AS sync,
  CROSS JOIN LATERAL (SELECT t.side, pg_catalog.has_table_privilege(t.own, 'SELECT') AND NOT pg_catalog.row_security_active(t.own) AS see
                        FROM (SELECT CASE WHEN q.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END AS side,
                                     COALESCE(CASE WHEN q.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END, s.source, s.target) AS own) t) p
- ORDER BY q.id;
+UNION ALL
+SELECT d.id, s.name,
+       CASE WHEN p.see THEN d.key_text END, s.source::pg_catalog.text, 'source to target',
+       d.state, d.attempts, d.since,
+       CASE WHEN d.state OPERATOR(pg_catalog.<>) 'review' THEN d.next_at END,
+       NULL,
+       CASE WHEN p.see THEN d.message END, NULL, NULL, d.captured_at
+  FROM sync._delivery d JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) d.sync
+ CROSS JOIN LATERAL (SELECT pg_catalog.has_table_privilege(s.source, 'SELECT') AND NOT pg_catalog.row_security_active(s.source) AS see) p
+ WHERE d.state OPERATOR(pg_catalog.<>) 'pending'
+ ORDER BY id;
 COMMENT ON VIEW sync.queue IS 'the records that are not settled: why, since when, and when they are tried next';
+
+-- What applications take. Payloads are shown to who may read the table.
+CREATE VIEW sync.deliveries AS
+SELECT d.id, s.name AS sync, s.source::pg_catalog.text AS "table",
+       CASE WHEN p.see THEN d.key_text END AS key,
+       CASE WHEN d.op OPERATOR(pg_catalog.=) 'I' THEN 'INSERT' WHEN d.op OPERATOR(pg_catalog.=) 'U' THEN 'UPDATE' WHEN d.op OPERATOR(pg_catalog.=) 'D' THEN 'DELETE' WHEN d.op OPERATOR(pg_catalog.=) 'T' THEN 'TRUNCATE' ELSE 'NOT CAPTURED' END AS operation,
+       CASE WHEN d.op OPERATOR(pg_catalog.=) 'U' THEN sync._payload(d.tableoid, d.ctid, 'new') OPERATOR(pg_catalog.||) sync._payload(d.tableoid, d.ctid, 'old')
+            ELSE sync._payload(d.tableoid, d.ctid, 'old') END AS old,
+       sync._payload(d.tableoid, d.ctid, 'new') AS new,
+       sync._payload(d.tableoid, d.ctid, 'changed') AS changed,
+       CASE WHEN d.origin OPERATOR(pg_catalog.=) 0 THEN 'user' ELSE COALESCE((SELECT o.name FROM sync._sync o WHERE o.id OPERATOR(pg_catalog.=) (d.origin OPERATOR(pg_catalog./) 2)), 'a sync that has ended') END AS origin,
+       d.captured_at, d.state, d.attempts,
+       CASE WHEN d.state OPERATOR(pg_catalog.<>) 'review' THEN d.next_at END AS next_try,
+       CASE WHEN p.see THEN d.message END AS message
+  FROM sync._delivery d JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) d.sync
+ CROSS JOIN LATERAL (SELECT pg_catalog.has_table_privilege(s.source, 'SELECT') AND NOT pg_catalog.row_security_active(s.source) AS see) p
+ ORDER BY d.id;
+COMMENT ON VIEW sync.deliveries IS 'changes that applications have not done with, the oldest first';
 
 CREATE VIEW sync.errors AS
 SELECT e.id, s.name AS sync,
@@ -923,6 +992,12 @@ WITH log AS NOT MATERIALIZED (
     SELECT s.id, s.name, h.side, CASE WHEN h.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END, h.tableoid, h.ctid, h.seq, h.captured_at, NULL, h.origin, h.op, 'sending'
       FROM sync._sending h JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) h.sync
     UNION ALL
+    SELECT s.id, s.name, d.side, s.source, d.tableoid, d.ctid, d.seq, d.captured_at, NULL, d.origin, d.op, 'sending'
+      FROM sync._delivery d JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) d.sync WHERE d.state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'sending'])
+    UNION ALL
+    SELECT s.id, s.name, d.side, s.source, d.tableoid, d.ctid, d.seq, d.captured_at, NULL, d.origin, d.op, 'parked'
+      FROM sync._delivery d JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) d.sync WHERE d.state OPERATOR(pg_catalog.=) ANY (ARRAY['retrying', 'review'])
+    UNION ALL
     SELECT s.id, s.name, h.side, CASE WHEN h.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END, h.tableoid, h.ctid, h.seq, h.captured_at, h.settled_at, h.origin, h.op, 'synced'
       FROM sync._history h JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) h.sync WHERE h.outcome OPERATOR(pg_catalog.=) 's'
     UNION ALL
@@ -945,7 +1020,8 @@ SELECT c.sync, c.seq, c.relation::pg_catalog.text AS "table",
        c.status,
        CASE WHEN c.status OPERATOR(pg_catalog.=) 'parked' THEN COALESCE(
            (SELECT q.state FROM sync._queue q
-             WHERE q.sync OPERATOR(pg_catalog.=) c.sync_id AND q.side OPERATOR(pg_catalog.=) c.side AND q.key_text OPERATOR(pg_catalog.=) sync._key(c.tableoid, c.ctid)), 'settled later') END AS queue_state,
+             WHERE q.sync OPERATOR(pg_catalog.=) c.sync_id AND q.side OPERATOR(pg_catalog.=) c.side AND q.key_text OPERATOR(pg_catalog.=) sync._key(c.tableoid, c.ctid)),
+           (SELECT d.state FROM sync._delivery d WHERE d.tableoid OPERATOR(pg_catalog.=) c.tableoid AND d.ctid OPERATOR(pg_catalog.=) c.ctid), 'settled later') END AS queue_state,
        CASE WHEN c.origin OPERATOR(pg_catalog.=) 0 THEN 'user' ELSE COALESCE((SELECT o.name FROM sync._sync o WHERE o.id OPERATOR(pg_catalog.=) (c.origin OPERATOR(pg_catalog./) 2)), 'a sync that has ended') END AS origin,
        sync._payload(c.tableoid, c.ctid, 'old') AS old,
        sync._payload(c.tableoid, c.ctid, 'new') AS new,
@@ -974,6 +1050,17 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION sync.wait(text, interval) IS 'waits until everything committed before is synced or parked; settled is false when the time was up';
+
+CREATE FUNCTION sync.take(name text, up_to integer DEFAULT 100, lease interval DEFAULT '5 minutes')
+    RETURNS TABLE (id bigint, "table" text, key text, operation text, old jsonb, new jsonb, changed jsonb, origin text, captured_at timestamptz, attempt integer)
+    LANGUAGE sql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT d.id, d."table", d.key, d.operation, d.old, d.new, d.changed, d.origin, d.captured_at, d.attempts OPERATOR(pg_catalog.+) 1
+      FROM sync._take(take.name, take.up_to, take.lease) AS t (id) JOIN sync.deliveries d ON d.id OPERATOR(pg_catalog.=) t.id
+     ORDER BY d.id
+$$;
+COMMENT ON FUNCTION sync.take(text, integer, interval) IS 'hands changes over to an application, of each record the oldest; they are its own until the lease ends, or sync.done or sync.failed settles them';
 
 CREATE FUNCTION sync.trace(name text, key text)
     RETURNS TABLE (at timestamptz, what text, "table" text, detail text, old jsonb, new jsonb)
@@ -1219,6 +1306,7 @@ SELECT pg_catalog.pg_extension_config_dump('sync._intent', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._write_job', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._pull', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._queue', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._delivery', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._queue_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._conflict', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._conflict_id_seq', '');

@@ -70,6 +70,11 @@ pub fn execute(statement: &str, args: &[(Oid, Option<pg_sys::Datum>)]) {
     run_with(statement, args, false);
 }
 
+/// The same with arguments of any types.
+pub fn query_with(statement: &str, args: &[(Oid, Option<pg_sys::Datum>)]) -> Rows {
+    run_with(statement, args, false)
+}
+
 fn run(statement: &str, args: &[Arg<'_>], read_only: bool) -> Rows {
     let args: Vec<_> = args.iter().map(|a| (a.type_oid(), a.datum())).collect();
     run_with(statement, &args, read_only)

@@ -83,14 +83,25 @@ fn key_of(relation: Oid, row: pg_sys::ItemPointerData) -> Option<String> {
     let bytes = new.or(old)?;
     let mut values = Vec::new();
     image::decode(&bytes, &shape.lengths(), &mut values).ok()?;
-    let texts: Vec<String> = shape
-        .columns
-        .iter()
-        .zip(&values)
-        .filter(|(c, _)| c.key)
+    Some(key_text(shape.columns.iter().zip(&values).filter(|(c, _)| c.key)))
+}
+
+/// The key of an image of this shape, as links and the queue have it and as people read it.
+pub(crate) fn key_of_image(shape: i64, bytes: &[u8]) -> Option<(Vec<u8>, String)> {
+    let shape = shape_of(shape)?;
+    let mut values = Vec::new();
+    image::decode(bytes, &shape.lengths(), &mut values).ok()?;
+    let key = || shape.columns.iter().zip(&values).filter(|(c, _)| c.key);
+    let lengths: Vec<i16> = key().map(|(c, _)| c.length).collect();
+    let encoded = image::encode_key(key().map(|(_, v)| *v), &lengths)?;
+    Some((encoded, key_text(key())))
+}
+
+fn key_text<'a>(key: impl Iterator<Item = (&'a change::shape::Column, &'a Value<'a>)>) -> String {
+    let texts: Vec<String> = key
         .map(|(c, v)| v.bytes().map_or_else(|| "null".into(), |b| render(b, &column(c))))
         .collect();
-    Some(if texts.len() == 1 { texts.concat() } else { format!("({})", texts.join(", ")) })
+    if texts.len() == 1 { texts.concat() } else { format!("({})", texts.join(", ")) }
 }
 
 /// How to read the images of a row, the old one and the new one.
@@ -99,7 +110,8 @@ type Fetched = (Rc<Shape>, Option<Vec<u8>>, Option<Vec<u8>>);
 /// Fetches a row of a log segment or of a history partition, and of nothing else.
 fn fetch(relation: Oid, row: pg_sys::ItemPointerData) -> Option<Fetched> {
     // What is on its way is laid out as history is.
-    let history = is_history(relation) || relation == store::relation("_sending");
+    let history = is_history(relation)
+        || [store::relation("_sending"), store::relation("_delivery")].contains(&relation);
     let log = crate::log::segments::relations().is_some_and(|l| l.segments.contains(&relation));
     if !history && !log {
         return None;

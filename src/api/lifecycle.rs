@@ -153,7 +153,8 @@ fn retry_row(id: i64) {
     queue_row(id);
     sql::as_extension(|| {
         sql::query(
-            "UPDATE sync._queue SET state = 'retrying', attempts = 0, next_at = pg_catalog.clock_timestamp() WHERE id OPERATOR(pg_catalog.=) $1",
+            "WITH waiting AS (UPDATE sync._delivery SET state = 'pending', attempts = 0, next_at = pg_catalog.clock_timestamp() WHERE id = $1)
+             UPDATE sync._queue SET state = 'retrying', attempts = 0, next_at = pg_catalog.clock_timestamp() WHERE id = $1",
             &[Arg::Int(id)],
         )
     });
@@ -173,9 +174,11 @@ fn discard_row(id: i64, reason: &str) {
         sql::query(
             "INSERT INTO sync._error (sync, side, key_text, attempt, sqlstate, message, detail)
              SELECT q.sync, q.side, q.key_text, q.attempts, '00000', pg_catalog.format('discarded: %s', $2), q.message
-               FROM sync._queue q WHERE q.id OPERATOR(pg_catalog.=) $1",
+               FROM (SELECT id, sync, side, key_text, attempts, message FROM sync._queue
+                     UNION ALL SELECT id, sync, side, key_text, attempts, message FROM sync._delivery) q WHERE q.id = $1",
             &[Arg::Int(id), Arg::Text(reason)],
         );
+        sql::query("DELETE FROM sync._delivery WHERE id = $1", &[Arg::Int(id)]);
         sql::query("DELETE FROM sync._queue WHERE id OPERATOR(pg_catalog.=) $1", &[Arg::Int(id)]);
     });
     attach::configuration_changed();
@@ -185,7 +188,8 @@ fn discard_row(id: i64, reason: &str) {
 fn queue_row(id: i64) {
     let name = sql::as_extension(|| {
         sql::one(
-            "SELECT s.name FROM sync._queue q JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) q.sync WHERE q.id OPERATOR(pg_catalog.=) $1",
+            "SELECT s.name FROM (SELECT id, sync FROM sync._queue UNION ALL SELECT id, sync FROM sync._delivery) q
+               JOIN sync._sync s ON s.id = q.sync WHERE q.id = $1",
             &[Arg::Int(id)],
         )
     });

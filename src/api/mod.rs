@@ -1,6 +1,7 @@
 //! What users call. These functions check, translate and call; the work is done elsewhere. Their SQL
 //! declarations are in `sql/`, written by hand.
 
+mod application;
 mod border;
 mod connections;
 mod edit_row;
@@ -11,12 +12,15 @@ mod inspect;
 mod lifecycle;
 mod map_field;
 mod one_record;
+mod outlets;
 mod plan;
 mod register;
 mod resolve;
 mod syncs;
 mod usage;
 mod wait;
+
+pub(crate) use image::key_of_image;
 
 use crate::speech;
 use crate::sql::{self, Arg};

@@ -1,6 +1,6 @@
 //! Making, changing and ending a sync.
 
-use super::{border, hubs, or_raise, owned, refuse};
+use super::{border, hubs, or_raise, outlets, owned, refuse};
 use crate::border::inwards;
 use crate::capture::attach;
 use crate::connection;
@@ -10,7 +10,7 @@ use crate::engine::plan::{self, Plan, Stored};
 use crate::speech;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::Failure;
-use document::{Config, InitialSync, Severity};
+use document::{Config, Endpoint, InitialSync, Severity};
 use merge::Side;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
@@ -94,6 +94,7 @@ fn end(id: i32) {
             "_write_job",
             "_pull",
             "_schema_change",
+            "_delivery",
         ] {
             let column = if table == "_sync" { "id" } else { "sync" };
             sql::query(
@@ -195,6 +196,10 @@ pub(super) fn create(name: &str, pieces: &[Json]) -> Result<String, Failure> {
 pub(super) fn create_one(name: &str, document: Json, hub: Option<&str>) -> Result<String, Failure> {
     let (config, notices) = plan::read_document(&document)?;
     let stored = stored_of(name, document, &config)?;
+    if config.target == Endpoint::Application {
+        say(&notices);
+        return outlets::create(&stored, &config, hub);
+    }
     let mut plan = plan::compile_as(stored.clone(), true)?;
     check(&plan)?;
     say(&notices);
@@ -303,21 +308,30 @@ fn check(plan: &Plan) -> Result<(), Failure> {
     for side in local_sides(plan) {
         let table = plan.side(side);
         if plan.captured(side) {
-            let owner = sql::one(
-                "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
-                &[Arg::Oid(table.oid)],
-            );
-            if owner.as_deref() != Some("t") {
-                return Err(refuse(
-                    "42501",
-                    format!("must be owner of table {}", table.name),
-                    "Its changes are captured by a trigger, which only its owner can create.",
-                    "Create the sync as a member of the role that owns the table.",
-                ));
-            }
+            check_owner(table)?;
         }
     }
     check_writers(plan)
+}
+
+/// A trigger is made only by who owns the table.
+///
+/// # Errors
+/// The caller does not.
+pub(super) fn check_owner(table: &plan::Table) -> Result<(), Failure> {
+    let owner = sql::one(
+        "SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
+        &[Arg::Oid(table.oid)],
+    );
+    if owner.as_deref() == Some("t") {
+        return Ok(());
+    }
+    Err(refuse(
+        "42501",
+        format!("must be owner of table {}", table.name),
+        "Its changes are captured by a trigger, which only its owner can create.",
+        "Create the sync as a member of the role that owns the table.",
+    ))
 }
 
 /// Two syncs that write the same column of the same table would undo each other's work.
@@ -403,8 +417,18 @@ fn note_excluded(plan: &Plan) {
 }
 
 fn insert(stored: &Stored, plan: &Plan, hub: Option<&str>) -> i32 {
-    let (source_columns, source_key) = plan::recorded(plan, Side::Source);
-    let (target_columns, target_key) = plan::recorded(plan, Side::Target);
+    let recorded = Side::BOTH.map(|side| plan::recorded(plan, side));
+    insert_row(stored, arrow(plan), recorded, hub)
+}
+
+/// Makes the rows of a sync and of its cursor; `recorded` says of each side what capture records.
+pub(super) fn insert_row(
+    stored: &Stored,
+    arrow: &str,
+    recorded: [(String, String); 2],
+    hub: Option<&str>,
+) -> i32 {
+    let [(source_columns, source_key), (target_columns, target_key)] = recorded;
     sql::as_extension(|| {
         let row = sql::query(
             &format!(
@@ -422,7 +446,7 @@ fn insert(stored: &Stored, plan: &Plan, hub: Option<&str>) -> i32 {
                 Arg::Text(&stored.search_path),
                 Arg::OptText(stored.object.as_ref().map(|o| o.0.as_str())),
                 Arg::OptText(stored.object.as_ref().map(|o| o.1.as_str())),
-                Arg::Text(arrow(plan)),
+                Arg::Text(arrow),
                 Arg::OptText(hub),
             ],
         );
@@ -472,6 +496,10 @@ pub(super) fn alter_one(id: i32, name: &str, document: Json) -> Result<String, F
     let Some(mut stored) = sql::as_extension(|| plan::stored(id)) else {
         return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
     };
+    if stored.is_application() || config.target == Endpoint::Application {
+        say(&notices);
+        return outlets::alter(&stored, &config, document);
+    }
     let old = plan::compile_as(stored.clone(), true).ok();
     let moved = plan::resolve(&config.source, "source")? != stored.source
         || plan::resolve(&config.target, "target")? != stored.target

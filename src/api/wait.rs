@@ -73,7 +73,7 @@ fn wait_for_sync(name: &str, milliseconds: i64) -> bool {
         if slot.progress_of(id as u32).is_some_and(|p| p.done.load(Ordering::Acquire) >= asked) {
             rounds -= 1;
             if rounds == 0 {
-                return true;
+                return wait_until_taken(id, limit.saturating_sub(begun.elapsed()));
             }
             asked = slot.asked.fetch_add(1, Ordering::AcqRel) + 1;
             slot.wake();
@@ -94,6 +94,36 @@ fn wait_for_sync(name: &str, milliseconds: i64) -> bool {
         }
         let pause = if begun.elapsed() < Duration::from_millis(50) { 1 } else { 5 };
         nap(pause);
+    }
+}
+
+/// What an application is to take is settled when it says so; what it gave back is parked.
+fn wait_until_taken(id: i32, limit: Duration) -> bool {
+    let begun = Instant::now();
+    let last = "SELECT pg_catalog.max(d.id) FROM sync._delivery d WHERE d.sync = $1";
+    let Some(last) = fresh(|| sql::one(last, &[Arg::Int4(id)])).and_then(|id| id.parse().ok())
+    else {
+        return true;
+    };
+    let open = "SELECT 1 FROM sync._delivery d WHERE d.sync = $1 AND d.id <= $2 AND d.state IN ('pending', 'sending') LIMIT 1";
+    while fresh(|| sql::one(open, &[Arg::Int4(id), Arg::Int(last)])).is_some() {
+        pgrx::check_for_interrupts!();
+        if begun.elapsed() >= limit {
+            return false;
+        }
+        nap(5);
+    }
+    true
+}
+
+/// Looks at our tables as they are now, whatever the transaction's snapshot is.
+fn fresh<T>(look: impl FnOnce() -> T) -> T {
+    // SAFETY: an error is cleaned up by the abort of the transaction.
+    unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let seen = sql::as_extension(look);
+        pg_sys::PopActiveSnapshot();
+        seen
     }
 }
 

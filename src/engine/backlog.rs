@@ -83,7 +83,7 @@ pub fn move_out(
 fn lagging(keep: i32, all: bool) -> Vec<Lagging> {
     sql::read(
         "SELECT s.id, c.seen, c.frozen, c.seq FROM sync._cursor c JOIN sync._sync s ON s.id = c.sync
-          WHERE $2 OR c.moved_at < pg_catalog.clock_timestamp() - interval '1 second' * $1
+          WHERE (s.target IS NOT NULL OR s.connection IS NOT NULL) AND ($2 OR c.moved_at < pg_catalog.clock_timestamp() - interval '1 second' * $1)
           ORDER BY s.id",
         &[Arg::Int4(keep), Arg::Bool(all)],
     )

@@ -16,6 +16,7 @@ mod labels;
 pub mod link;
 pub mod load;
 pub mod loops;
+pub mod outlet;
 pub mod plan;
 pub mod queue;
 pub mod references;

@@ -43,6 +43,7 @@ impl Worker {
         self.tidy_at = Some(Instant::now());
         let Some(mut stored) = stored else { return self.leave_what_is_gone() };
         stored.retain(|s| self.slot.keeper(s.0.id as u32) == self.number);
+        self.configure_outlets()?;
         self.keep_descriptions(stored.iter().map(|(stored, _)| stored));
         let mut before = std::mem::take(&mut self.syncs);
         // What an earlier worker has read or written beyond a cursor nobody remembers.
@@ -250,11 +251,16 @@ fn parents_first(syncs: &BTreeMap<i32, Sync>) -> (Vec<i32>, HashMap<i32, i32>) {
 
 /// The syncs that are to run, with their cursors.
 fn read_syncs() -> Vec<(Stored, Cursor)> {
+    read_cursors("s.state = 'running' AND (s.target IS NOT NULL OR s.connection IS NOT NULL)")
+}
+
+/// The syncs of which this is true, with their cursors.
+pub(super) fn read_cursors(which: &str) -> Vec<(Stored, Cursor)> {
     sql::read(
         &format!(
             "SELECT {}, c.seen, c.frozen, c.seq
                FROM sync._sync s JOIN sync._cursor c ON c.sync = s.id
-              WHERE s.state = 'running'
+              WHERE {which}
                 AND s.installation = (SELECT i.id FROM sync._installation i)
               ORDER BY s.id",
             plan::STORED

@@ -10,6 +10,7 @@ pub mod launcher;
 mod marks;
 mod network;
 pub mod notify;
+mod outlets;
 mod process;
 mod purge;
 mod round;

@@ -6,14 +6,16 @@
 //! batch. Nothing is sent where nothing was synced: an idle database stays without transactions.
 
 use super::round::Worker;
-use super::transaction::transaction;
+use super::transaction::{Failure, transaction};
 use crate::border;
 use crate::capture::row;
+use crate::engine::outlet::Outlet;
 use crate::engine::plan::Plan;
 use crate::engine::sync::Sync;
 use crate::log::batch::Entry;
 use crate::settings;
 use crate::speech;
+use crate::sql::{self, Arg};
 use merge::Side;
 use pgrx::pg_sys::{self, Oid};
 use serde_json::json;
@@ -44,6 +46,17 @@ pub struct Span {
 }
 
 impl Span {
+    /// One change.
+    pub fn of(entry: &Entry) -> Self {
+        Self { from: entry.seq, to: entry.seq, count: 1, op: entry.op }
+    }
+
+    /// Both.
+    pub fn and(mut self, other: Self) -> Self {
+        self.add(other);
+        self
+    }
+
     fn add(&mut self, other: Self) {
         self.from = self.from.min(other.from);
         self.to = self.to.max(other.to);
@@ -74,7 +87,7 @@ impl Settled {
         if entry.origin == plan.origin(side) {
             return;
         }
-        let one = Span { from: entry.seq, to: entry.seq, count: 1, op: entry.op };
+        let one = Span::of(entry);
         match &mut self.0[side as usize] {
             Some(span) => span.add(one),
             none => *none = Some(one),
@@ -88,6 +101,32 @@ pub struct Notes {
     waiting: BTreeMap<(u32, String), (String, Span)>,
     told: Option<Instant>,
     complained: bool,
+}
+
+impl Notes {
+    /// Changes of a table wait to be taken.
+    ///
+    /// # Errors
+    /// What looking the table up raised.
+    pub fn put_down(&mut self, outlet: &Outlet, span: Span) -> Result<(), Failure> {
+        if !settings::NOTIFY.get() {
+            return Ok(());
+        }
+        let place = (outlet.table.to_u32(), outlet.name.clone());
+        if let Some(known) = self.waiting.get_mut(&place) {
+            known.1.add(span);
+            return Ok(());
+        }
+        let table = transaction(|| {
+            Ok(sql::one(
+                "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1",
+                &[Arg::Oid(outlet.table)],
+            ))
+        })?;
+        self.waiting.insert(place, (table.unwrap_or_default(), span));
+        Ok(())
+    }
 }
 
 impl Worker {

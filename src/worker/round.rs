@@ -9,6 +9,7 @@ use super::purge::Purge;
 use super::slots::{JOBS, Slot};
 use super::transaction::{Failure, transaction};
 use super::upkeep;
+use crate::engine::outlet::Outlet;
 use crate::engine::remote::{self, May, State};
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::{Batch, Cursor, Known, Step, Sync};
@@ -74,6 +75,8 @@ pub(super) struct Worker {
     pub(super) network: Network,
     /// What listeners are to be told.
     pub(super) notes: Notes,
+    /// Syncs whose changes applications take.
+    pub(super) outlets: BTreeMap<i32, Outlet>,
 }
 
 impl Worker {
@@ -112,6 +115,7 @@ impl Worker {
             idle_since: None,
             network: Network::default(),
             notes: Notes::default(),
+            outlets: BTreeMap::new(),
         }
     }
 
@@ -143,8 +147,14 @@ impl Worker {
             engine::mark_configuration_stale();
             return Err(failure);
         }
-        let idle = self.syncs.is_empty() && !self.awaits_description();
-        if !enabled || self.epoch.standing == Standing::Fenced || idle {
+        let fenced = self.epoch.standing == Standing::Fenced;
+        let idle = self.syncs.is_empty() && self.outlets.is_empty() && !self.awaits_description();
+        if enabled && fenced && !self.outlets.is_empty() {
+            // What is put down has not left.
+            self.take_tick(false)?;
+            self.serve_outlets(asked)?;
+        }
+        if !enabled || fenced || idle {
             if !self.is_stream() {
                 exit(0)
             }
@@ -156,7 +166,8 @@ impl Worker {
         let prepared = self.slot.prepared.load(Ordering::Acquire) > 0;
         let written = me.has_news();
         let again = self.syncs.values().any(Sync::wants_tick);
-        let unserved = self.syncs.values().any(|s| self.served(s) < asked);
+        let unserved = self.syncs.values().any(|s| self.served(s.plan.id) < asked)
+            || self.outlets.keys().any(|&id| self.served(id) < asked);
         if woken || prepared || written || unserved || again || self.tick.is_none() {
             report("reading the log");
             self.take_tick(prepared)?;
@@ -173,7 +184,8 @@ impl Worker {
                 sync.look_at_queue(self.ticks + 1);
             }
         }
-        let mut busy = self.exchange()?;
+        let mut busy = self.serve_outlets(asked)?;
+        busy |= self.exchange()?;
         if engine::take_stale() {
             engine::mark_configuration_stale();
             return Ok(Duration::ZERO);
@@ -404,8 +416,8 @@ impl Worker {
         }
     }
 
-    fn served(&self, sync: &Sync) -> u64 {
-        self.slot.progress_of(sync.plan.id as u32).map_or(0, |p| p.done.load(Ordering::Acquire))
+    fn served(&self, sync: i32) -> u64 {
+        self.slot.progress_of(sync as u32).map_or(0, |p| p.done.load(Ordering::Acquire))
     }
 
     /// Reads the next batch of a sync, or shares that of one that stands at the same place.

@@ -179,6 +179,9 @@ impl Worker {
             let cursor = sync.cursor.clone();
             sync.save_cursor(&cursor)?;
         }
+        for outlet in self.outlets.values_mut() {
+            outlet.save()?;
+        }
         let (slot, number) = (self.slot, self.number);
         // These have just saved how far they are, however long ago there was last something for them.
         let at_work: Vec<i32> =
@@ -209,7 +212,7 @@ impl Worker {
 /// The syncs that may hold the log back for too long: paused or failing, held or broken.
 fn overdue(keep: i32) -> Vec<i32> {
     sql::read(
-        "SELECT c.sync FROM sync._cursor c
+        "SELECT c.sync FROM sync._cursor c JOIN sync._sync o ON o.id = c.sync AND (o.target IS NOT NULL OR o.connection IS NOT NULL)
           WHERE c.moved_at < pg_catalog.clock_timestamp() - interval '1 second' * $1",
         &[Arg::Int4(keep)],
     )

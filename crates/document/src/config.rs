@@ -176,7 +176,7 @@ impl Config {
     pub fn remote(&self) -> Option<&Remote> {
         [&self.source, &self.target].into_iter().find_map(|endpoint| match endpoint {
             Endpoint::Remote(remote) => Some(remote),
-            Endpoint::Local(_) => None,
+            Endpoint::Local(_) | Endpoint::Application => None,
         })
     }
 
@@ -203,6 +203,9 @@ impl Config {
             ));
         }
         let (source, target) = endpoint::read(doc, context, &mut notices)?;
+        if target == Endpoint::Application {
+            for_application(doc, direction)?;
+        }
         not_served(&findings)?;
         notices.extend(without_effect(&findings));
         let config = Self {
@@ -233,6 +236,38 @@ impl Config {
         };
         Ok((config, notices))
     }
+}
+
+/// What means something for an application.
+fn for_application(doc: &Map<String, Value>, direction: Direction) -> Result<(), Error> {
+    let nothing = [
+        "field_mappings",
+        "row_function",
+        "match_on",
+        "identity",
+        "conflict_resolution",
+        "delete_limit",
+        "loop_prevention",
+        "schema_changes",
+        "initial_sync",
+    ];
+    if let Some(key) = nothing.into_iter().find(|key| doc.contains_key(*key)) {
+        return Err(Error::malformed(
+            Path::root().key(key),
+            format!("\"{key}\" means nothing for an application"),
+            "It takes each change of the table as it is, from when the sync is made.",
+            format!("Leave out \"{key}\"."),
+        ));
+    }
+    if direction != Direction::SourceToTarget {
+        return Err(Error::malformed(
+            Path::root().key("sync_type"),
+            "a sync with an application goes from source to target",
+            "What the application changes it writes to tables itself.",
+            "Leave out the direction.",
+        ));
+    }
+    Ok(())
 }
 
 /// The function that makes the target's rows, which has no way back and no fields beside it.

@@ -210,6 +210,7 @@ fn of_system(
                     return Ok(side);
                 }
             }
+            Endpoint::Application => {}
             Endpoint::Local(table) => {
                 known.extend(table.schema.clone());
                 let other = ends

@@ -12,6 +12,9 @@ use crate::path::{Path, shown, shown_list};
 /// The built-in connection to this database.
 pub(crate) const LOCAL: &str = "local";
 
+/// The type of the endpoint that is no system: whoever calls `sync.take`.
+const APPLICATION: &str = "application";
+
 /// What reading must know of the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Context {
@@ -37,6 +40,8 @@ pub enum Endpoint {
     Local(TableName),
     /// An object elsewhere.
     Remote(Remote),
+    /// The application itself, which takes changes and says what became of them.
+    Application,
 }
 
 impl Endpoint {
@@ -44,7 +49,7 @@ impl Endpoint {
     pub fn local(&self) -> Option<&TableName> {
         match self {
             Self::Local(table) => Some(table),
-            Self::Remote(_) => None,
+            Self::Remote(_) | Self::Application => None,
         }
     }
 }
@@ -94,6 +99,14 @@ pub(crate) fn read(
         (Err(error), _) | (_, Err(error)) => return Err(error),
     };
     match (&source, &target) {
+        (Endpoint::Application, _) | (Endpoint::Remote(_), Endpoint::Application) => {
+            Err(Error::malformed(
+                Path::root().key("source"),
+                "the source of an application's changes is a table of this database",
+                "What an application takes are changes of rows.",
+                "Name the table in \"source\", and {\"type\": \"application\"} in \"target\".",
+            ))
+        }
         (Endpoint::Local(a), Endpoint::Local(b)) if a == b => Err(Error::malformed(
             Path::root().key("target"),
             "source and target are the same table",
@@ -146,6 +159,18 @@ impl Description<'_> {
         let settings = map.get("credentials").and_then(Value::as_object);
         let (connection, system) = (text(map, "connection"), text(map, "type"));
         let settings_or_nothing = settings.unwrap_or(&nothing);
+        if system == Some(APPLICATION) {
+            let other = map.keys().find(|key| *key != "type");
+            return match other {
+                None => Ok(Endpoint::Application),
+                Some(key) => Err(self.contradiction(
+                    key,
+                    "type",
+                    "An application is no system that could be reached: it takes changes itself, by the name of the sync.",
+                    "Leave everything out but \"type\".",
+                )),
+            };
+        }
         let postgres = system.is_some_and(is_postgres);
         credentials::check(settings_or_nothing, &self.path.key("credentials"), postgres)?;
         if settings.is_some() && connection.is_some_and(|name| name != LOCAL) {

@@ -1,5 +1,6 @@
 //! Two tables of one database in sync: what travels, what wins, what is refused, and as whom.
 
+mod applications;
 mod documents;
 mod existing;
 mod foldings;

@@ -453,6 +453,11 @@ pub fn stored(id: i32) -> Option<Stored> {
 }
 
 impl Stored {
+    /// Does the application itself take its changes?
+    pub fn is_application(&self) -> bool {
+        self.object.is_none() && self.target == pg_sys::InvalidOid
+    }
+
     /// From the first columns of a row, which are [`STORED`].
     pub fn of(row: &[Option<String>]) -> Option<Self> {
         let text = |n: usize| row[n].as_deref();

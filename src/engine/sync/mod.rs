@@ -469,7 +469,7 @@ pub fn flush() {
 
 /// Saves how far a sync is. With the end of the batch that a person `decided` about goes what he
 /// decided: the next one asks again.
-fn write_cursor(sync: i32, cursor: &Cursor, decided: bool) {
+pub fn write_cursor(sync: i32, cursor: &Cursor, decided: bool) {
     let seen = cursor.seen.to_string();
     let frozen = cursor.frozen.as_ref().map(ToString::to_string);
     sql::as_extension(|| {
