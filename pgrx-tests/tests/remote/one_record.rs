@@ -185,3 +185,32 @@ fn what_cannot_be_asked_for_is_refused_with_its_reason() {
     run(&mut c, "RESET ROLE");
     assert_eq!(rows(&mut c, "SELECT * FROM sync.queue"), Vec::<String>::new());
 }
+
+/// P7: an answer that was long on its way says nothing of a record that has been read since. The simulator found it.
+#[test]
+fn what_was_asked_earlier_does_not_take_a_record_back() {
+    let (org, _cluster, mut c, id) = linked(Options::default());
+    run(
+        &mut c,
+        "CREATE TABLE seen (n serial, name text);
+         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen (name) VALUES (NEW.account_name); RETURN NULL; END $$;
+         CREATE TRIGGER note AFTER UPDATE ON accounts FOR EACH ROW EXECUTE FUNCTION note()",
+    );
+    org.edit(&id, json!({"Name": "older"})).unwrap();
+    // The next poll reads it, and its answer takes its time.
+    org.clear_calls();
+    org.fault(FaultRule::once(Fault::SlowBody { ms: 3000 }).path("/query"));
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('accounts', '{"ongoing_sync": {"polling_interval_seconds": 1}}')"#,
+    );
+    let asked = || org.calls().iter().any(|call| call.path.contains("query"));
+    assert!(cluster::poll(std::time::Duration::from_secs(30), asked));
+    org.edit(&id, json!({"Name": "newer"})).unwrap();
+    run(&mut c, "SELECT sync.pull('accounts', '1')");
+    until(&mut c, "SELECT account_name FROM accounts", "newer");
+    let arrived = || org.calls().iter().filter(|call| call.path.contains("query")).count() > 1;
+    assert!(cluster::poll(std::time::Duration::from_secs(30), arrived));
+    settle(&mut c);
+    assert_eq!(rows(&mut c, "SELECT name FROM seen ORDER BY n"), ["newer"]);
+}

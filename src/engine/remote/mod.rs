@@ -441,6 +441,16 @@ impl State {
         }
     }
 
+    /// These have just been read: what another call reads of them that left before says nothing of them either.
+    fn note_read(&mut self, plan: &Plan, records: &[Record]) {
+        if !self.has(|purpose| !matches!(purpose, Purpose::Write(_))) && self.work.is_none() {
+            return;
+        }
+        self.moment += 1;
+        let marks = records.iter().filter_map(|record| mark_of(plan, &record.id));
+        self.settled_at.extend(marks.map(|mark| (mark, self.moment)));
+    }
+
     /// Marks the records of which an intent is on its way: whichever of their names it was written down
     /// under.
     pub fn hold_taken(&self, records: &mut [resolve::Record<'_>]) {

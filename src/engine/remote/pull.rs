@@ -202,7 +202,10 @@ impl Sync {
             // seem to have been edited since, and the record would be created again.
             flush();
         }
-        self.merge_anew(epoch, shapes, &bump, halves)
+        self.merge_anew(epoch, shapes, &bump, halves)?;
+        let Self { plan, remote: Some(state), .. } = self else { return Ok(()) };
+        state.note_read(plan, records);
+        Ok(())
     }
 
     /// These records have changed, whatever they are now, and more may have of which nobody has told where they were
