@@ -145,6 +145,7 @@ fn result(type_oid: pg_sys::Oid, length: i16) -> Column {
 
 /// Runs a statement over links, which sees what was written to them before; `{links}` in its text is their table. As the
 /// extension, whose they are.
+#[allow(clippy::too_many_arguments)]
 fn on_links<'b>(
     bump: &'b Bump,
     plan: &Plan,

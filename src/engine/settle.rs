@@ -240,7 +240,14 @@ fn await_answer<'a>(
             (Seen::Row(row), Some(c)) if row[c] != Value::Absent => row[c],
             _ => before(remote),
         };
-        let own = before(remote.other());
+        let mut own = before(remote.other());
+        // Sent with its group, it may be as it was agreed on: until it has arrived it is not agreed on any more.
+        let local = remote.other() as usize;
+        if let (Seen::Row(row), Some(c)) = (&record.seen[local], plan.fields[field].column[local])
+            && row[c] == own
+        {
+            own = Value::Marker;
+        }
         (base.source[field], base.target[field]) =
             if remote == Side::Source { (held, own) } else { (own, held) };
     }

@@ -17,9 +17,10 @@ cargo quickstart [--keep | --stop] [--no-install]
     builds the extension and shows it at work in a throwaway cluster, with a stand-in for a Salesforce org
     --keep        leaves cluster and org running and says how to reach them
     --stop        ends and removes what --keep left
-cargo suite [--kills N] [--no-install] [NAME...]
+cargo suite [--kills N] [--runs N] [--no-install] [NAME...]
     checks and tests everything; with NAMEs, only the tests whose name contains one of them
     --kills N     how often the kill campaign (the test kills_at_random_points) kills; 100 if not told
+    --runs N      how many runs the simulator makes; 10000 if not told
 cargo measure [--json] [--full] [--no-install] [NAME...]
     measures, and compares with the budgets; with NAMEs, only these measurements
     --json        one JSON object a line
@@ -102,7 +103,9 @@ fn run() -> Result<ExitCode> {
             arguments.no_names()?;
             quickstart::run(&arguments)
         }
-        "suite" => suite::run(&Arguments::parse(arguments, &["--no-install", "--kills="])?),
+        "suite" => {
+            suite::run(&Arguments::parse(arguments, &["--no-install", "--kills=", "--runs="])?)
+        }
         #[cfg(feature = "measure")]
         "measure" => {
             measure::run(&Arguments::parse(arguments, &["--json", "--full", "--no-install"])?)

@@ -34,7 +34,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         eprintln!("      {note}");
     }
 
-    let mut tests = TestCount { kills: arguments.number("--kills")?, ..TestCount::default() };
+    let mut tests = TestCount {
+        kills: arguments.number("--kills")?,
+        runs: arguments.number("--runs")?,
+        ..TestCount::default()
+    };
     if names.is_empty() {
         steps.check("formatting (cargo fmt --check)", || formatting(&workspace));
         steps.check(&format!("install script (pgspot {PGSPOT})"), || install_script(&workspace));
@@ -84,6 +88,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 struct TestCount {
     /// How often the kill campaign kills, if told.
     kills: Option<u64>,
+    /// How many runs the simulator makes, if told.
+    runs: Option<u64>,
     passed: u64,
     failed: u64,
     ignored: u64,
@@ -96,6 +102,9 @@ impl TestCount {
         let mut command = cargo(workspace);
         if let Some(kills) = self.kills {
             command.env("SYNC_EXT_KILLS", kills.to_string());
+        }
+        if let Some(runs) = self.runs {
+            command.env("SYNC_EXT_RUNS", runs.to_string());
         }
         command.args(["test", "--no-fail-fast"]).args(which).arg("--").args(names);
         listening(&mut command, |line| self.add(line))

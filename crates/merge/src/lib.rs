@@ -310,7 +310,10 @@ fn both<'a>(
     let changed = changes(flows, base, rows);
     let met = met_groups(flows, &changed, rows);
     for (field, flow) in flows.iter().enumerate() {
-        let together = flow.group.is_some_and(|group| met.contains(&group));
+        // What goes one way comes from there, whoever wins the rest.
+        let together = flow.to_source
+            && flow.to_target
+            && flow.group.is_some_and(|group| met.contains(&group));
         let changed = if together { [true, true] } else { changed[field] };
         // A field that is new to the sync, and empty on one side: it is filled from the other.
         let filled = filled_from(base, field, rows);

@@ -598,6 +598,22 @@ fn the_fields_of_a_group_come_from_one_side() {
     assert_eq!(d.write, [Write::Nothing, Write::Update(vec![2])]);
 }
 
+/// Found by the simulator: the winner's value of a field that does not travel from there is none at all.
+#[test]
+fn a_field_of_a_group_that_goes_one_way_does_not_come_from_a_winner_that_cannot_send_it() {
+    let flows = [
+        Flow { group: Some(0), rule: Rule::Prefer(Side::Target), ..FORWARD },
+        Flow { group: Some(0), rule: Rule::Prefer(Side::Target), ..TWO_WAY },
+    ];
+    let agreed = base(&["street", "city"]);
+    let mut target = row(&["street", "C2"]);
+    target.sent[0] = Value::Absent;
+    let now = [Now::Row(row(&["S1", "city"])), Now::Row(target)];
+    let d = merge(&flows, Some(&agreed), &now, [1, 2]);
+    assert_eq!(d.write, [Write::Update(vec![1]), Write::Update(vec![0])]);
+    assert_eq!(d.base, Some(base(&["S1", "C2"])));
+}
+
 fn rule() -> impl Strategy<Value = Rule> {
     prop_oneof![
         Just(Rule::Later),

@@ -124,6 +124,12 @@ pub fn generate(seed: u64) -> Case {
         let to = if chain { tables[tables.len() - 1] } else { 0 };
         syncs.push(sync(&mut rng, [to, n], fields));
     }
+    // A trigger's change of a value is an edit, and so is what a group brings along: they only go to all others where all
+    // fields go both ways. Where a field has two authorities somebody has to lose.
+    if !syncs.iter().flat_map(|sync: &SyncSpec| &sync.flows).all(|flow| flow.to_source) {
+        sides.iter_mut().for_each(|side| side.normalises = false);
+        syncs.iter_mut().flat_map(|sync| &mut sync.flows).for_each(|flow| flow.group = None);
+    }
     let steps = (0..rng.usize(10..=120)).map(|_| step(&mut rng, &sides, &syncs, fields)).collect();
     Case { seed, fields, sides, syncs, steps }
 }

@@ -267,21 +267,20 @@ fn in_order(world: &World, syncs: &[Sync]) -> Result<(), Failure> {
 
 /// P5: what has been done is taken up once more, and changes nothing.
 fn once_more(world: &mut World, syncs: &mut [Sync]) -> Result<(), Failure> {
-    for n in 0..syncs.len() {
+    for (n, sync) in syncs.iter_mut().enumerate() {
         // A delete that a person has not decided about is decided as soon as the edit it met is taken back.
-        if syncs[n].lost.iter().any(|lost| lost.open && lost.of_delete) {
+        if sync.lost.iter().any(|lost| lost.open && lost.of_delete) {
             continue;
         }
-        let (writes, conflicts) = (world.writes, syncs[n].lost.len());
-        syncs[n].cursor = Snapshot::empty();
-        let keys: Vec<u32> = syncs[n].keys().into_iter().collect();
-        if let Some(remote) = &mut syncs[n].remote {
+        let (writes, conflicts) = (world.writes, sync.lost.len());
+        sync.cursor = Snapshot::empty();
+        let keys: Vec<u32> = sync.keys().into_iter().collect();
+        if let Some(remote) = &mut sync.remote {
             remote.again.extend(keys);
         }
-        syncs[n].fetch(world);
-        syncs[n].work(world, false);
-        syncs[n].call(world, Fate::Answered);
-        let sync = &syncs[n];
+        sync.fetch(world);
+        sync.work(world, false);
+        sync.call(world, Fate::Answered);
         let asked = sync.lost[conflicts..].iter().any(|lost| !lost.open);
         if world.writes != writes || asked {
             return Err(broken(

@@ -197,9 +197,7 @@ impl Sync {
                     record.seen[s] = Seen::Unread;
                 }
                 // An edit of a user beats what a trigger made of an older value.
-                if world.bug != Some(Bug::OwnWritesAreLater) {
-                    record.at[s] = i64::MIN;
-                }
+                record.at[s] = i64::MIN;
             }
         }
         for side in Side::BOTH {
@@ -408,6 +406,13 @@ impl Sync {
                 if let Seen::Row(row) = &record.seen[side as usize] {
                     base.set(side, field, as_value(row[field]));
                 }
+                // Sent with its group, a value may be as it was agreed on: until it has arrived it is not any more.
+                let own = side.other();
+                if let Seen::Row(row) = &record.seen[own as usize]
+                    && as_value(row[field]) == old.side(own)[field]
+                {
+                    base.set(own, field, Value::Marker);
+                }
             }
             self.links.insert(key, Some(base));
         }
@@ -424,7 +429,7 @@ impl Sync {
             lost: false,
         };
         if let Some(remote) = &mut self.remote {
-            remote.intend(intent, world.bug);
+            remote.intend(intent);
         }
     }
 

@@ -69,7 +69,7 @@ impl Remote {
         }
     }
 
-    pub(crate) fn intend(&mut self, intent: Intent, _bug: Option<Bug>) {
+    pub(crate) fn intend(&mut self, intent: Intent) {
         self.lanes.insert(intent.key);
         self.intents.push(intent);
     }
@@ -275,7 +275,9 @@ impl Sync {
         if arrived {
             self.answered(world, intent, None, true);
         } else if untouched {
-            if intent.write == Write::Insert && world.records[self.spec.sides[side as usize]].contains_key(&key) {
+            if intent.write == Write::Insert
+                && world.records[self.spec.sides[side as usize]].contains_key(&key)
+            {
                 remote.made_again.insert(key);
             }
             remote.intents.push(Intent { lost: false, ..intent });
@@ -358,6 +360,9 @@ impl Sync {
         for key in free {
             remote.again.remove(&key);
             let Some(record) = world.records[side].get(&key).filter(|_| flows) else { continue };
+            // What was asked for earlier says nothing of it any more.
+            remote.moment += 1;
+            remote.settled.insert(key, remote.moment);
             let mut read = of_record(remote.side, record);
             if let Some(at) = self.queue.remove(&key) {
                 // Its row waits too, and is merged with it.

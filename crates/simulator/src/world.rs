@@ -61,6 +61,9 @@ pub(crate) struct Record {
     pub version: i64,
 }
 
+/// Rows of tables as a transaction sees them.
+type Rows = BTreeMap<(usize, u32), Option<Row>>;
+
 #[derive(Clone, Default)]
 struct Transaction {
     xid: u64,
@@ -69,8 +72,8 @@ struct Transaction {
     entries: Vec<usize>,
     locks: BTreeSet<(usize, u32)>,
     /// Rows as it sees them.
-    rows: BTreeMap<(usize, u32), Option<Row>>,
-    saved: Option<(usize, BTreeMap<(usize, u32), Option<Row>>, usize)>,
+    rows: Rows,
+    saved: Option<(usize, Rows, usize)>,
     told: Vec<Told>,
 }
 
@@ -214,25 +217,19 @@ impl World {
         transaction.commands += 2;
         let command = transaction.commands;
         match deed {
-            Deed::Delete => self.change(&mut transaction, side, key, command, None, true),
+            Deed::Delete => self.change(&mut transaction, side, key, command, None),
             Deed::Write { field, null } => {
-                self.change(&mut transaction, side, key, command, Some((field, null)), true);
+                self.change(&mut transaction, side, key, command, Some((field, null)));
             }
             Deed::Statement { field } => {
                 let (first, second) = (keys[0], keys[1]);
-                self.change(&mut transaction, side, first, command, Some((field, false)), true);
+                self.change(&mut transaction, side, first, command, Some((field, false)));
+                let before = transaction.entries.len();
                 // The statement's own change of the second row is older than the trigger's, and is logged after it.
-                self.change(&mut transaction, side, second, command, Some((field, false)), true);
-                self.change(
-                    &mut transaction,
-                    side,
-                    second,
-                    command + 1,
-                    Some((field, false)),
-                    true,
-                );
+                self.change(&mut transaction, side, second, command, Some((field, false)));
+                self.change(&mut transaction, side, second, command + 1, Some((field, false)));
                 let last = transaction.entries.len();
-                if last >= 2 {
+                if last == before + 2 {
                     let (a, b) = (transaction.entries[last - 2], transaction.entries[last - 1]);
                     let (first, second) = (self.log[a].seq, self.log[b].seq);
                     (self.log[a].seq, self.log[b].seq) = (second, first);
@@ -249,7 +246,6 @@ impl World {
         key: u32,
         command: u32,
         write: Option<(usize, bool)>,
-        _user: bool,
     ) {
         let before = match transaction.rows.get(&(side, key)) {
             Some(row) => row.clone(),
@@ -301,7 +297,11 @@ impl World {
             return Some((None, Told { step, key, wrote: None, over: ids(&row), delete: true }));
         };
         // A row that is made anew would empty the fields in which others have the say.
-        let may = if before.is_some() { self.writable[side][field] } else { self.writable[side].iter().all(|&may| may) };
+        let may = if before.is_some() {
+            self.writable[side][field]
+        } else {
+            self.writable[side].iter().all(|&may| may)
+        };
         if !may {
             return None;
         }

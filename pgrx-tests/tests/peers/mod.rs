@@ -9,6 +9,7 @@ mod loops;
 mod mapping;
 mod merge;
 mod one_record;
+mod others_bugs;
 mod parents;
 mod parking;
 mod privileges;
