@@ -4,6 +4,7 @@
 mod application;
 mod border;
 mod connections;
+mod cycles;
 mod edit_row;
 mod hubs;
 mod image;

@@ -1,6 +1,6 @@
 //! Making, changing and ending a sync.
 
-use super::{border, hubs, or_raise, outlets, owned, refuse};
+use super::{border, cycles, hubs, or_raise, outlets, owned, refuse};
 use crate::border::inwards;
 use crate::capture::attach;
 use crate::connection;
@@ -311,7 +311,8 @@ fn check(plan: &Plan) -> Result<(), Failure> {
             check_owner(table)?;
         }
     }
-    check_writers(plan)
+    check_writers(plan)?;
+    cycles::check(plan)
 }
 
 /// A trigger is made only by who owns the table.

@@ -10,6 +10,7 @@
 //! Each [`Bug`] is a mistake that can be made on purpose: a check that no bug ever fails is worth nothing.
 
 mod bug;
+mod campaign;
 mod case;
 mod check;
 mod engine;
@@ -19,6 +20,7 @@ mod value;
 mod world;
 
 pub use bug::Bug;
+pub use campaign::{Campaign, campaign};
 pub use case::{Case, Step, generate};
 pub use check::{Failure, Report, simulate};
 pub use shrink::shrink;

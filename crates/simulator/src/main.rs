@@ -1,10 +1,8 @@
 //! `simulator [--runs N] [--seed S] [--bug NAME]`: runs the cases of N seeds from S on, and prints the first that breaks
 //! a promise, as small as it could be made.
 
-use simulator::{Bug, Case, generate, run, shrink};
+use simulator::{Bug, Case, campaign, generate, shrink};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 fn main() -> ExitCode {
     match asked() {
@@ -37,50 +35,17 @@ fn asked() -> Result<(u64, u64, Option<Bug>), String> {
 }
 
 fn go(runs: u64, first: u64, bug: Option<Bug>) -> ExitCode {
-    let begun = Instant::now();
-    let (next, failed) = (AtomicU64::new(first), AtomicU64::new(0));
-    let (edits, conflicts) = (AtomicU64::new(0), AtomicU64::new(0));
-    let lowest = AtomicU64::new(u64::MAX);
-    std::thread::scope(|threads| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            threads.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + runs {
-                        break;
-                    }
-                    match run(seed, bug) {
-                        Ok(report) => {
-                            edits.fetch_add(report.edits, Ordering::Relaxed);
-                            conflicts.fetch_add(report.conflicts, Ordering::Relaxed);
-                        }
-                        Err(_) => {
-                            failed.fetch_add(1, Ordering::Relaxed);
-                            lowest.fetch_min(seed, Ordering::Relaxed);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner();
-    let lowest = lowest.into_inner();
-    if failed > 0
-        && let Err(failure) = run(lowest, bug)
-    {
-        let (case, failure) = shrink(&generate(lowest), bug, failure);
-        println!("seed {lowest} breaks {}: {}", failure.promise, failure.what);
+    let done = campaign(runs, first, bug);
+    let ok = done.failed.is_empty();
+    let line = done.to_string();
+    if let Some((seed, failure)) = done.failed.into_iter().next() {
+        let (case, failure) = shrink(&generate(seed), bug, failure);
+        println!("seed {seed} breaks {}: {}", failure.promise, failure.what);
         show(&case);
-        println!("again: cargo run --release -p simulator -- --runs 1 --seed {lowest}");
+        println!("again: cargo run --release -p simulator -- --runs 1 --seed {seed}");
     }
-    println!(
-        "simulator: {runs} runs, {failed} failed, seeds {first} to {}, {} edits, {} conflicts, {:.1} s",
-        first + runs - 1,
-        edits.into_inner(),
-        conflicts.into_inner(),
-        begun.elapsed().as_secs_f64()
-    );
-    if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    println!("{line}");
+    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn show(case: &Case) {

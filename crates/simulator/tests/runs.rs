@@ -1,10 +1,7 @@
 //! The runs that the suite makes, and that mistakes are noticed.
 
-use simulator::{Bug, Failure, generate, run, shrink, simulate};
+use simulator::{Bug, campaign, generate, run, shrink, simulate};
 use std::io::Write;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 fn told(name: &str, usual: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
@@ -14,42 +11,10 @@ fn told(name: &str, usual: u64) -> u64 {
 #[test]
 fn simulator_runs_keep_every_promise() {
     let (runs, first) = (told("SYNC_EXT_RUNS", 10_000), told("SYNC_EXT_SEED", 0));
-    let begun = Instant::now();
-    let next = AtomicU64::new(first);
-    let failed: Mutex<Vec<(u64, Failure)>> = Mutex::new(Vec::new());
-    let (edits, conflicts) = (AtomicU64::new(0), AtomicU64::new(0));
-    std::thread::scope(|threads| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            threads.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + runs {
-                        break;
-                    }
-                    match run(seed, None) {
-                        Ok(report) => {
-                            edits.fetch_add(report.edits, Ordering::Relaxed);
-                            conflicts.fetch_add(report.conflicts, Ordering::Relaxed);
-                        }
-                        Err(failure) => failed.lock().unwrap().push((seed, failure)),
-                    }
-                }
-            });
-        }
-    });
-    let mut failed = failed.into_inner().unwrap();
-    failed.sort_by_key(|(seed, _)| *seed);
+    let done = campaign(runs, first, None);
     // Past the harness, which keeps to itself what a passing test prints.
-    let _ = writeln!(
-        std::io::stdout(),
-        "simulator: {runs} runs, {} failed, seeds {first} to {}, {} edits, {} conflicts, {:.1} s",
-        failed.len(),
-        first + runs - 1,
-        edits.into_inner(),
-        conflicts.into_inner(),
-        begun.elapsed().as_secs_f64()
-    );
-    if let Some((seed, failure)) = failed.into_iter().next() {
+    let _ = writeln!(std::io::stdout(), "{done}");
+    if let Some((seed, failure)) = done.failed.into_iter().next() {
         let (case, failure) = shrink(&generate(seed), None, failure);
         panic!(
             "seed {seed} breaks {}: {}\n{case:#?}\nagain: cargo run --release -p simulator -- --runs 1 --seed {seed}",

@@ -104,3 +104,36 @@ fn two_syncs_that_write_the_same_column_are_refused() {
     rest(&mut c, &["ac", "bc"]);
     assert_eq!(query_one(&mut c, "TABLE c"), "1|from a|from b");
 }
+
+#[test]
+fn a_cycle_that_never_comes_to_rest_is_refused_with_its_way() {
+    let ring = |last: &str| {
+        format!(
+            r#"SELECT sync.create_sync('ca', '{{"source": "c", "target": "a", "field_mappings": [{{"source": "id", "target": "id"}}, {{"source": "v", "target": "v"{last}}}]}}')"#
+        )
+    };
+    let (_db, mut c) = prepared(&format!(
+        r#"{THREE} SELECT sync.create_sync('ab', '{{"source": "a", "target": "b"}}'); {}"#,
+        two_way("bc", "b", "c")
+    ));
+    assert_eq!(
+        refusal(&mut c, &ring(r#", "transformation": "v || '.'""#).replace("'.'", "''.''")),
+        "22023 sync \"ca\" would close a cycle that never comes to rest\n\
+         DETAIL: A value goes around and is another one each time: public.c.v -> public.a.v (sync \"ca\", changed) -> public.b.v (sync \"ab\") -> public.c.v (sync \"bc\").\n\
+         HINT: Leave the field out of one of these syncs, let it go the other way only, or take the expression away."
+    );
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync._sync"), "2");
+    // What is the same however often it is done comes to rest, and so does what stands still.
+    run(&mut c, &ring(r#", "transformation": "lower""#));
+    run(&mut c, "INSERT INTO a VALUES (1, 'LOUD')");
+    rest(&mut c, &["ab", "bc", "ca"]);
+    assert_eq!(
+        rows(&mut c, "SELECT v FROM a UNION ALL SELECT v FROM b UNION ALL SELECT v FROM c"),
+        ["loud"; 3]
+    );
+    let refused = refusal(
+        &mut c,
+        r#"SELECT sync.alter_sync('ab', '{"field_mappings": [{"source": "id", "target": "id"}, {"source": "v", "target": "v", "transformation": "repeat(v, 2)"}]}')"#,
+    );
+    assert!(refused.starts_with("22023 sync \"ab\" would close a cycle"), "{refused}");
+}
