@@ -430,8 +430,8 @@ pub fn due(sync: i32, limit: i32, queued: &mut Marks) -> Vec<Due> {
 /// Milliseconds until the next row is due; `None` when none is waiting.
 pub fn next_due(sync: i32) -> Option<u64> {
     sql::one(
-        "SELECT GREATEST(0, EXTRACT(epoch FROM pg_catalog.min(next_at) - pg_catalog.clock_timestamp()) * 1000)::int8
-           FROM sync._queue WHERE sync = $1 AND state NOT IN ('review', 'sending')",
+        "SELECT pg_catalog.ceil(GREATEST(0, EXTRACT(epoch FROM next_at - pg_catalog.clock_timestamp()) * 1000))::int8
+           FROM sync._queue WHERE sync = $1 AND state NOT IN ('review', 'sending') ORDER BY next_at LIMIT 1",
         &[Arg::Int4(sync)],
     )?
     .parse()

@@ -36,6 +36,22 @@ fn create_extension_starts_a_worker_that_says_what_it_does() {
     );
 }
 
+/// The queue of a sync that has had something in it once is looked at when there is something in it again.
+#[test]
+fn an_empty_queue_costs_nothing() {
+    let db = db();
+    let mut client = db.connect();
+    two_tables(&mut client);
+    settle(&mut client);
+    run(&mut client, "SELECT sync.push('t', '1')");
+    settle(&mut client);
+    let pid = worker(db.cluster(), db.name());
+    let before = processes::processor_time(pid).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let used = processes::processor_time(pid).unwrap() - before;
+    assert!(used < Duration::from_millis(60), "{used:?} in 3 s of rest");
+}
+
 #[test]
 fn every_database_with_the_extension_has_its_own_worker() {
     let (first, second) = (db(), db());

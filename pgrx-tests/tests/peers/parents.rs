@@ -79,3 +79,36 @@ fn a_tree_in_one_table_is_built_and_taken_down() {
     becomes(&db, &mut c, "SELECT count(*) FROM b", "0");
     becomes(&db, &mut c, "SELECT count(*) FROM sync.queue", "0");
 }
+
+/// Whoever reads the target sees all of a transaction, or nothing of it.
+#[test]
+fn a_transaction_of_many_rows_arrives_as_one() {
+    let (db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, v int); CREATE TABLE b (id int PRIMARY KEY, v int);
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b"}', '{"performance_settings": {"batch_size": 10}}');"#,
+    );
+    run(&mut c, "INSERT INTO a SELECT n, 0 FROM generate_series(1, 2000) n");
+    synced(&mut c, "s");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let seen = std::thread::scope(|threads| {
+        let looking = threads.spawn(|| {
+            let mut c = db.connect();
+            let mut seen = std::collections::BTreeSet::new();
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                seen.insert(query_one(&mut c, "SELECT min(v) = max(v) FROM b"));
+            }
+            seen
+        });
+        for _ in 0..10 {
+            run(
+                &mut c,
+                "BEGIN; UPDATE a SET v = v + 1 WHERE id <= 1000; UPDATE a SET v = v + 1 WHERE id > 1000; COMMIT",
+            );
+            synced(&mut c, "s");
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        looking.join().unwrap()
+    });
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["t"]);
+    assert_eq!(query_one(&mut c, "SELECT max(v) FROM b"), "10");
+}

@@ -100,6 +100,27 @@ fn many_rows_become_one() {
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM total"), "2");
 }
 
+/// What is to be asked about once more is settled too before `sync.wait` says so: a total whose payments have all gone
+/// elsewhere goes with the last row that it came of once.
+#[test]
+fn what_is_asked_about_once_more_is_waited_for() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE payment (id int PRIMARY KEY, customer int);
+           CREATE TABLE total (customer int PRIMARY KEY, payments bigint);
+           CREATE FUNCTION total_of(operation text, old payment, new payment) RETURNS SETOF total LANGUAGE sql STABLE AS $$
+             SELECT p.customer, count(*) FROM payment p WHERE p.customer IN (old.customer, new.customer) GROUP BY 1 $$;
+           INSERT INTO payment SELECT n, 0 FROM generate_series(1, 3) n;
+           SELECT sync.create_sync('s', '{"source": "payment", "target": "total", "row_function": "total_of"}');"#,
+    );
+    for n in 1..40 {
+        run(&mut c, &format!("UPDATE payment SET customer = {n} WHERE id = 1"));
+        synced(&mut c, "s");
+        run(&mut c, &format!("UPDATE payment SET customer = {n} WHERE id > 1"));
+        synced(&mut c, "s");
+        assert_eq!(rows(&mut c, "SELECT customer, payments FROM total"), [format!("{n}|3")]);
+    }
+}
+
 /// P12: what the function refuses waits alone, with its change whole when it is tried again.
 #[test]
 fn what_a_function_refuses_parks_its_row_only() {

@@ -2,6 +2,7 @@
 
 use crate::log::batch::Entry;
 use change::snapshot::Span;
+use foldhash::{HashMap, HashMapExt};
 
 /// A batch read from the log, in order, shared by the syncs that stand at the same place.
 pub struct Batch {
@@ -13,6 +14,8 @@ pub struct Batch {
     pub cut: bool,
     /// The lowest number from each place on; empty while numbers rise with the places.
     lowest: Vec<i64>,
+    /// Stretches that transactions of more than one change cover, where they overlap as one: from, and the last place.
+    covered: Vec<(usize, usize)>,
 }
 
 impl Batch {
@@ -24,7 +27,14 @@ impl Batch {
                 lowest[n - 1] = lowest[n - 1].min(lowest[n]);
             }
         }
-        Self { span, after, entries, cut, lowest }
+        let covered = covered(&entries);
+        Self { span, after, entries, cut, lowest, covered }
+    }
+
+    /// Is no transaction cut in two where it is parted after this place?
+    pub(super) fn is_whole(&self, place: usize) -> bool {
+        let next = self.covered.partition_point(|&(_, last)| last <= place);
+        self.covered.get(next).is_none_or(|&(first, _)| first > place)
     }
 
     /// The number below which everything is settled once the places before `place` are.
@@ -34,4 +44,22 @@ impl Batch {
             None => self.entries.iter().map(|e| e.seq).max().unwrap_or(self.after),
         }
     }
+}
+
+fn covered(entries: &[Entry]) -> Vec<(usize, usize)> {
+    let mut ends: HashMap<u64, (usize, usize)> = HashMap::new();
+    for (place, entry) in entries.iter().enumerate() {
+        ends.entry(entry.xid).or_insert((place, place)).1 = place;
+    }
+    let mut spans: Vec<(usize, usize)> =
+        ends.into_values().filter(|(first, last)| first != last).collect();
+    spans.sort_unstable();
+    let mut merged: Vec<(usize, usize)> = Vec::new();
+    for (first, last) in spans {
+        match merged.last_mut() {
+            Some(before) if first < before.1 => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
 }

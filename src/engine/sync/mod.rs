@@ -108,6 +108,9 @@ pub enum Step {
     Stopped,
 }
 
+/// A piece of work between tables ends with a transaction, as long as it gets no longer by that than by so many changes.
+const MOST_WHOLE: usize = 10_000;
+
 /// Bytes of images worked on at once.
 const CHUNK_BYTES: usize = 8 << 20;
 
@@ -200,6 +203,8 @@ impl Sync {
         }
         let begun = Instant::now();
         let chunk = self.piece();
+        // Another system sees nobody's transactions.
+        let longer = if self.remote.is_some() { 0 } else { MOST_WHOLE };
         let Self { plan, collector, known, .. } = &mut *self;
         // Only what concerns this sync counts as work.
         let mut mine: Vec<Entry> = Vec::new();
@@ -215,7 +220,10 @@ impl Sync {
                 if side.is_some() {
                     mine.push(*entry);
                     places.push(n);
-                    if mine.len() >= chunk && !goes_on(entry, batch.entries.get(next)) {
+                    if mine.len() >= chunk
+                        && !goes_on(entry, batch.entries.get(next))
+                        && (mine.len() >= chunk + longer || batch.is_whole(n))
+                    {
                         break;
                     }
                 } else {
@@ -381,7 +389,8 @@ impl Sync {
             self.merge_anew(epoch, shapes, &bump, halves)?;
         }
         let next = transaction(|| Ok(queue::next_due(id)))?;
-        self.next_due = next.map(|ms| Instant::now() + Duration::from_millis(ms.max(1)));
+        // What is to be looked at once more is due at once: nobody who waits is told before that all is settled.
+        self.next_due = next.map(|ms| Instant::now() + Duration::from_millis(ms));
         Ok(more)
     }
 

@@ -164,6 +164,47 @@ pub(super) fn backlog(run: &Run) -> Result<Vec<Figure>> {
     ])
 }
 
+/// As many changes, once all of one side, once each of two to the same record, made on both sides in different fields: then
+/// every record is merged, and as many rows are written.
+pub(super) fn merging(run: &Run) -> Result<Vec<Figure>> {
+    const ONE_SIDE: &[&str] = &["UPDATE account SET counter = counter + 1"];
+    const BOTH_SIDES: &[&str] = &[
+        "UPDATE account SET counter = counter + 1 WHERE id % 2 = 0",
+        "UPDATE peer.account SET amount = amount + 1 WHERE id % 2 = 0",
+    ];
+    let rounds = if run.full { 7 } else { 3 };
+    let cluster = bench::cluster(Options::new("merging"))?;
+    let mut client = cluster.connect(DATABASE)?;
+    bench::table(&mut client, "account", SEVEN_COLUMNS, SEVEN_VALUES, ROWS)?;
+    bench::sync_with_peer(&mut client, "account", SEVEN_COLUMNS, Kind::TwoWay)?;
+    let mut rate = |statements: &[&str]| -> Result<f64> {
+        bench::pause(&mut client, "account")?;
+        for statement in statements {
+            client.batch_execute(statement)?;
+        }
+        settle(&mut client, &["account", "peer.account"])?;
+        let started = Instant::now();
+        bench::resume(&mut client, "account")?;
+        bench::wait(&mut client, "account")?;
+        let rate = f64::from(ROWS) / started.elapsed().as_secs_f64();
+        bench::check_equal(&mut client, "account")?;
+        Ok(rate)
+    };
+    rate(ONE_SIDE)?;
+    let mut ratios = Vec::new();
+    let mut merged = Vec::new();
+    for _ in 0..rounds {
+        let alone = rate(ONE_SIDE)?;
+        let both = rate(BOTH_SIDES)?;
+        merged.push(both);
+        ratios.push(both / alone);
+    }
+    Ok(vec![
+        Figure::new("drain_merge", median(&mut ratios), "ratio", Budget::AtLeast(0.7)),
+        Figure::new("drain_merge_rate", median(&mut merged), "changes/s", Budget::None),
+    ])
+}
+
 /// The worker's peak while it drains what five updates of a whole table have left.
 pub(super) fn memory(_: &Run) -> Result<Vec<Figure>> {
     const ROUNDS: u32 = 5;

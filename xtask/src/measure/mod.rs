@@ -111,6 +111,11 @@ const MEASUREMENTS: &[Measurement] = &[
         measure: drain::backlog,
     },
     Measurement {
+        name: "drain_merge",
+        what: "draining changes of both sides of the same records, and of one side",
+        measure: drain::merging,
+    },
+    Measurement {
         name: "latency_org",
         what: "from commit to the request at a local org",
         measure: org::latency,

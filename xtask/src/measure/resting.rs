@@ -15,6 +15,9 @@ pub(super) fn idle(_: &Run) -> Result<Vec<Figure>> {
     bench::table(&mut client, "account", SEVEN_COLUMNS, SEVEN_VALUES, 1000)?;
     bench::sync_with_peer(&mut client, "account", SEVEN_COLUMNS, Kind::TwoWay)?;
     let worker = bench::worker(&cluster)?;
+    // Its queue has had something in it, as in any database that is in use.
+    client.batch_execute("SELECT sync.push('account', '1')")?;
+    bench::wait(&mut client, "account")?;
     // The work just done has its epilogue: rotation, and the server's note of running transactions, which comes up to
     // 25 s after the last record.
     client.batch_execute("CHECKPOINT")?;
