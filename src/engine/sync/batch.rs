@@ -31,10 +31,13 @@ impl Batch {
         Self { span, after, entries, cut, lowest, covered }
     }
 
-    /// Is no transaction cut in two where it is parted after this place?
-    pub(super) fn is_whole(&self, place: usize) -> bool {
+    /// How many places further a piece has to go that ends with this one, so that no transaction is cut in two.
+    pub(super) fn open_after(&self, place: usize) -> usize {
         let next = self.covered.partition_point(|&(_, last)| last <= place);
-        self.covered.get(next).is_none_or(|&(first, _)| first > place)
+        match self.covered.get(next) {
+            Some(&(first, last)) if first <= place => last - place,
+            _ => 0,
+        }
     }
 
     /// The number below which everything is settled once the places before `place` are.

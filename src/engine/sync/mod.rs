@@ -108,7 +108,7 @@ pub enum Step {
     Stopped,
 }
 
-/// A piece of work between tables ends with a transaction, as long as it gets no longer by that than by so many changes.
+/// A piece of work between tables ends with a transaction where it gets no longer by that than by so many changes.
 const MOST_WHOLE: usize = 10_000;
 
 /// Bytes of images worked on at once.
@@ -222,7 +222,7 @@ impl Sync {
                     places.push(n);
                     if mine.len() >= chunk
                         && !goes_on(entry, batch.entries.get(next))
-                        && (mine.len() >= chunk + longer || batch.is_whole(n))
+                        && !(1..=longer).contains(&batch.open_after(n))
                     {
                         break;
                     }
