@@ -73,7 +73,8 @@ fn of(plan: &Plan, record: &Record<'_>) -> Vec<usize> {
         return Vec::new();
     }
     let now = Side::BOTH.map(|side| record.now(plan, side));
-    merge::disputed(&plan.flows, record.linked().and_then(|link| link.base.as_ref()), &now)
+    let base = record.linked().and_then(|link| link.base.as_ref());
+    merge::disputed(&plan.flows, base, &now, record.edits())
 }
 
 fn unfit(plan: &Plan, field: usize, function: &str) -> Failure {

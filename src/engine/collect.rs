@@ -43,6 +43,8 @@ pub struct Half<'b> {
     pub origin: i32,
     /// Look at the other side's row too, whatever the link says.
     pub both: bool,
+    /// The row was deleted and made anew.
+    pub remade: bool,
     /// What a record that is gone held last, one value a column, where that is told.
     pub last: Option<&'b [Value<'b>]>,
     /// The changes it was made of: numbers of entries.
@@ -62,9 +64,18 @@ impl<'b> Half<'b> {
             echo: false,
             origin: 0,
             both: true,
+            remade: false,
             last: None,
             entries: Vec::new(),
         }
+    }
+
+    /// One change more: what came of our own write is later than no user's edit.
+    fn note_time(&mut self, at: i64, echo: bool) {
+        if self.echo || !echo {
+            self.at = at;
+        }
+        self.echo &= echo;
     }
 }
 
@@ -209,9 +220,11 @@ impl Collector {
                     Some(&place) => {
                         let half: &mut Half<'b> = &mut collected.halves[place];
                         half.seen = follow(bump, &half.seen, seen);
+                        if half.left && !left {
+                            (half.remade, half.both) = (true, true);
+                        }
                         half.left = left;
-                        half.at = entry.at;
-                        half.echo &= echo;
+                        half.note_time(entry.at, echo);
                         half.origin = later_origin(half.origin, entry.origin);
                         half.entries.push(n);
                         if half.before.is_none() {
@@ -230,6 +243,7 @@ impl Collector {
                             echo,
                             origin: entry.origin,
                             both: false,
+                            remade: false,
                             last: None,
                             entries: vec![n],
                         });
@@ -316,8 +330,7 @@ fn rename<'b>(
         let half = &mut halves[place];
         half.seen = seen;
         half.left = false;
-        half.at = entry.at;
-        half.echo &= echo;
+        half.note_time(entry.at, echo);
         half.origin = later_origin(half.origin, entry.origin);
         half.before = before.filter(|b| *b != key);
         half.entries.push(n);
@@ -333,6 +346,7 @@ fn rename<'b>(
             echo,
             origin: entry.origin,
             both: false,
+            remade: false,
             last: None,
             entries: vec![n],
         });

@@ -35,8 +35,12 @@ pub struct Record<'b> {
     pub chains: [Chain; 2],
     /// What the other system's record held last that is gone, where that is told.
     pub last: Option<&'b [Value<'b>]>,
-    /// All that is known of that side was written by this sync itself.
-    own: [bool; 2],
+    /// All that is known of that side came of what this sync wrote itself.
+    pub own: [bool; 2],
+    /// The row of that side was deleted and made anew.
+    pub remade: [bool; 2],
+    /// What the log says of such a side whose row had to be read.
+    logged: [Seen<'b>; 2],
     pub entries: Vec<(Side, usize)>,
     /// Fields of which a person has decided whose value is to stand.
     pub kept: Vec<(usize, Side)>,
@@ -69,6 +73,8 @@ impl<'b> Record<'b> {
             chains: Default::default(),
             last: None,
             own: [false; 2],
+            remade: [false; 2],
+            logged: [Seen::Nothing, Seen::Nothing],
             entries: Vec::new(),
             kept: Vec::new(),
             trouble: None,
@@ -89,6 +95,11 @@ impl<'b> Record<'b> {
     /// says.
     pub fn deletes(&self, plan: &Plan) -> Deletes {
         self.kept.first().map_or(plan.deletes, |&(_, side)| Deletes::Prefer(side))
+    }
+
+    /// Who changed it, as the merge asks.
+    pub fn edits(&self) -> merge::Edits {
+        merge::Edits { at: self.at, own: self.own }
     }
 
     /// What the merge sees of a side.
@@ -226,8 +237,17 @@ fn pair<'b>(
         record.seen[side] = half.seen.clone();
         // What our own write came to is no user's change, and beats none (DECISIONS E7).
         record.at[side] = if half.echo { i64::MIN } else { half.at };
+        if half.echo
+            && half.seen == Seen::Unread
+            && waits(half.side, half.key)
+            && let Some(waiting) = queue::waiting(plan, half.side, half.key)
+        {
+            // Somebody's edit waits under it.
+            record.at[side] = waiting.changed_at;
+        }
         record.echo &= half.echo;
         record.own[side] = half.echo;
+        record.remade[side] |= half.remade;
         record.origin[side] = half.origin;
         record.last = half.last.or(record.last);
         record.entries.extend(half.entries.iter().map(|&e| (half.side, e)));
@@ -261,7 +281,8 @@ fn pair<'b>(
             if record.own[side as usize] && !agrees(plan, record, side) {
                 // What we wrote comes back from the log later than what we wrote after it: such an
                 // image is no news, and where it differs only the row itself can tell why.
-                record.seen[side as usize] = Seen::Unread;
+                record.logged[side as usize] =
+                    std::mem::replace(&mut record.seen[side as usize], Seen::Unread);
             }
         }
     }
@@ -326,7 +347,23 @@ fn read<'b>(
     let keys: Vec<_> = wanted.iter().map(|&n| records[n].keys[side as usize]).collect();
     let rows = read_rows(bump, plan, readers, side, &keys);
     for (&n, row) in wanted.iter().zip(rows) {
-        records[n].seen[side as usize] = row.map_or(Seen::Gone, Seen::Row);
+        let record = &mut records[n];
+        record.seen[side as usize] = row.map_or(Seen::Gone, Seen::Row);
+        if record.own[side as usize] {
+            // Else somebody has changed it since.
+            record.own[side as usize] = is_as_logged(record, side);
+        }
+    }
+}
+
+fn is_as_logged(record: &Record<'_>, side: Side) -> bool {
+    match (&record.logged[side as usize], &record.seen[side as usize]) {
+        (Seen::Row(logged), Seen::Row(row)) => {
+            logged.iter().zip(*row).all(|(then, now)| *then == Value::Absent || then == now)
+        }
+        (Seen::Row(_), _) => false,
+        (Seen::Gone, seen) => *seen == Seen::Gone,
+        _ => false,
     }
 }
 

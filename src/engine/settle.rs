@@ -241,11 +241,14 @@ fn await_answer<'a>(
             _ => before(remote),
         };
         let mut own = before(remote.other());
-        // Sent with its group, it may be as it was agreed on: until it has arrived it is not agreed on any more.
+        // Sent with its group, it may be as it was agreed on: until it has arrived it is not agreed on any more. Nor is
+        // it once the other side has moved, also if the row comes back to where it was before that is settled.
         let local = remote.other() as usize;
-        if let (Seen::Row(row), Some(c)) = (&record.seen[local], plan.fields[field].column[local])
-            && row[c] == own
-        {
+        let as_before = match (&record.seen[local], plan.fields[field].column[local]) {
+            (Seen::Row(row), Some(c)) => row[c] == own,
+            _ => false,
+        };
+        if as_before || held != before(remote) {
             own = Value::Marker;
         }
         (base.source[field], base.target[field]) =
@@ -321,6 +324,10 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
     let rule = if deleted.is_some() { of_deletes(plan) } else { of_field(plan, number) };
     let (winner, end) = if conflict.chosen {
         (Some(BY_FUNCTION), chosen(plan, record, number))
+    } else if let Some(only) = record.edits().only() {
+        let end =
+            format!("; what came of our own write stands against no edit of the {}", only.name());
+        (conflict.winner.map(Side::name), end)
     } else {
         (conflict.winner.map(Side::name), decided(rule, conflict.winner, record.at))
     };

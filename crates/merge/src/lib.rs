@@ -211,6 +211,32 @@ pub fn later(times: Times) -> Side {
     }
 }
 
+/// What is known of who changed a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    pub at: Times,
+    /// Whatever this side has that is new came of what the sync itself wrote there: of a trigger, say. It reaches the
+    /// other side, but stands against no edit that somebody made there, whatever the rule.
+    pub own: [bool; 2],
+}
+
+impl From<Times> for Edits {
+    fn from(at: Times) -> Self {
+        Self { at, own: [false; 2] }
+    }
+}
+
+impl Edits {
+    /// The only side on which somebody changed something.
+    pub fn only(self) -> Option<Side> {
+        match self.own {
+            [false, true] => Some(Side::Source),
+            [true, false] => Some(Side::Target),
+            _ => None,
+        }
+    }
+}
+
 /// Merges one record. `base` is `None` for a record that was never linked, or is linked to nothing
 /// any more; `chosen` is what a function chose for the fields that are in [`disputed`].
 pub fn merge<'a>(
@@ -218,22 +244,24 @@ pub fn merge<'a>(
     deletes: Deletes,
     base: Option<&Base<'a>>,
     now: &[Now<'a>; 2],
-    times: Times,
+    edits: impl Into<Edits>,
     chosen: &[Choice<'a>],
 ) -> Decision<'a> {
     let [source, target] = now;
+    let edits = edits.into();
+    let of_delete = |side| edits.only().or_else(|| deletes.winner(side, edits.at));
     match (source, target) {
         (Now::Unchanged, Now::Unchanged) => settled(base.cloned()),
         (Now::Gone, Now::Gone | Now::Unchanged) => gone(flows, base, Side::Source, target),
         (Now::Unchanged, Now::Gone) => gone(flows, base, Side::Target, source),
         (Now::Row(row), Now::Unchanged) => one_side(flows, base, Side::Source, row),
         (Now::Unchanged, Now::Row(row)) => one_side(flows, base, Side::Target, row),
-        (Now::Row(source), Now::Row(target)) => both(flows, base, [source, target], times, chosen),
+        (Now::Row(source), Now::Row(target)) => both(flows, base, [source, target], edits, chosen),
         (Now::Gone, Now::Row(row)) => {
-            deleted_and_present(flows, base, Side::Source, row, deletes.winner(Side::Source, times))
+            deleted_and_present(flows, base, Side::Source, row, of_delete(Side::Source))
         }
         (Now::Row(row), Now::Gone) => {
-            deleted_and_present(flows, base, Side::Target, row, deletes.winner(Side::Target, times))
+            deleted_and_present(flows, base, Side::Target, row, of_delete(Side::Target))
         }
     }
 }
@@ -299,7 +327,7 @@ fn both<'a>(
     flows: &[Flow],
     base: Option<&Base<'a>>,
     rows: [&Row<'a>; 2],
-    times: Times,
+    edits: Edits,
     chosen: &[Choice<'a>],
 ) -> Decision<'a> {
     let start = base
@@ -337,7 +365,7 @@ fn both<'a>(
             [false, false] => continue,
             [true, false] => Side::Source,
             [false, true] => Side::Target,
-            [true, true] => match filled.or_else(|| flow.rule.winner(times)) {
+            [true, true] => match filled.or(edits.only()).or_else(|| flow.rule.winner(edits.at)) {
                 Some(winner) => winner,
                 None => {
                     differ(&mut decision, field, rows);
@@ -400,8 +428,16 @@ fn held<'a>(decision: &Decision<'a>, field: usize, side: Side, rows: [&Row<'a>; 
 }
 
 /// The fields of which a function has to choose the value: both sides moved them to different ones.
-pub fn disputed(flows: &[Flow], base: Option<&Base<'_>>, now: &[Now<'_>; 2]) -> Vec<usize> {
+pub fn disputed(
+    flows: &[Flow],
+    base: Option<&Base<'_>>,
+    now: &[Now<'_>; 2],
+    edits: impl Into<Edits>,
+) -> Vec<usize> {
     let [Now::Row(source), Now::Row(target)] = now else { return Vec::new() };
+    if edits.into().only().is_some() {
+        return Vec::new();
+    }
     let rows = [source, target];
     let changed = changes(flows, base, rows);
     (0..flows.len())

@@ -543,7 +543,7 @@ fn what_a_function_chose_goes_to_both_sides() {
     let flows = [Flow { rule: Rule::Function, ..TWO_WAY }, TWO_WAY];
     let b = base(&["a", "b"]);
     let now = [Now::Row(row(&["s", "b"])), Now::Row(row(&["t", "n"]))];
-    assert_eq!(disputed(&flows, Some(&b), &now), [0]);
+    assert_eq!(disputed(&flows, Some(&b), &now, [1, 2]), [0]);
     let value = |text: &'static str| Value::Bytes(text.as_bytes());
     let chosen = [(0, [value("s+t"), value("S+T")])];
     let d = super::merge(&flows, Deletes::Later, Some(&b), &now, [1, 2], &chosen);
@@ -558,7 +558,7 @@ fn what_a_function_chose_goes_to_both_sides() {
     // One side's edit, or the same on both, is nothing to choose.
     for other in ["a", "s"] {
         let now = [Now::Row(row(&["s", "b"])), Now::Row(row(&[other, "b"]))];
-        assert!(disputed(&flows, Some(&b), &now).is_empty());
+        assert!(disputed(&flows, Some(&b), &now, [1, 2]).is_empty());
     }
     // Not asked, the later change stands.
     let d = super::merge(&flows, Deletes::Later, Some(&b), &now, [1, 2], &[]);
@@ -705,4 +705,34 @@ proptest! {
         prop_assert!(once_more.writes_nothing() && once_more.conflicts.is_empty());
         prop_assert_eq!(once_more.base, d.base);
     }
+}
+
+/// What came of the sync's own write stands against nobody's edit or delete, whatever the rule.
+#[test]
+fn what_came_of_our_own_write_beats_nothing() {
+    let agreed = base(&["a"]);
+    let now = [Now::Row(row(&["user"])), Now::Row(row(&["trigger"]))];
+    let edits = Edits { at: [1, 2], own: [false, true] };
+    for rule in [Rule::Later, Rule::Prefer(Side::Target), Rule::Review, Rule::Function] {
+        let flows = [Flow { rule, ..TWO_WAY }];
+        let d = super::merge(&flows, Deletes::Later, Some(&agreed), &now, edits, &[]);
+        assert_eq!(d.write, [Write::Nothing, Write::Update(vec![0])], "{rule:?}");
+        assert_eq!(d.conflicts, [Conflict::won_by(0, Some(Side::Source))], "{rule:?}");
+        assert!(disputed(&flows, Some(&agreed), &now, edits).is_empty());
+    }
+    let gone = [Now::Gone, Now::Row(row(&["trigger"]))];
+    for deletes in [Deletes::Later, Deletes::Prefer(Side::Target), Deletes::Edit, Deletes::Review] {
+        let d = super::merge(&[TWO_WAY], deletes, Some(&agreed), &gone, edits, &[]);
+        assert_eq!(d.write, [Write::Nothing, Write::Delete], "{deletes:?}");
+    }
+    // Alone it reaches the other side.
+    let d = super::merge(
+        &[TWO_WAY],
+        Deletes::Later,
+        Some(&agreed),
+        &[Now::Unchanged, now[1].clone()],
+        edits,
+        &[],
+    );
+    assert_eq!(d.write, [Write::Update(vec![0]), Write::Nothing]);
 }

@@ -223,7 +223,7 @@ fn nothing_revived(world: &World, syncs: &[Sync]) -> Result<(), Failure> {
         if !told.delete
             || syncs.iter().any(again)
             || syncs.iter().any(|sync| {
-                sync.is_open(key, 0)
+                (0..world.fields).any(|field| sync.is_open(key, field))
                     || sync.lost.iter().any(|lost| lost.key == key && lost.of_delete)
             })
         {

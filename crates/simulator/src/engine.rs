@@ -9,7 +9,7 @@ use crate::world::{Place, World};
 use change::image::Value;
 use change::order;
 use change::snapshot::{Snapshot, Span};
-use merge::{Base, Conflict, Decision, Now, Row as Merged, Side, Write};
+use merge::{Base, Conflict, Decision, Edits, Now, Row as Merged, Side, Write};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What both sides last agreed on; `None`: the record is gone, and that is remembered.
@@ -54,11 +54,22 @@ pub(crate) struct Known {
     pub at: [i64; 2],
     /// All that is known of a side this sync has written itself.
     pub own: [bool; 2],
+    /// The row of a side was deleted and made anew.
+    pub remade: [bool; 2],
 }
 
 impl Known {
     pub(crate) fn nothing() -> Self {
-        Self { seen: [Seen::Nothing, Seen::Nothing], at: [i64::MIN; 2], own: [false; 2] }
+        Self {
+            seen: [Seen::Nothing, Seen::Nothing],
+            at: [i64::MIN; 2],
+            own: [false; 2],
+            remade: [false; 2],
+        }
+    }
+
+    fn edits(&self) -> Edits {
+        Edits { at: self.at, own: self.own }
     }
 }
 
@@ -112,6 +123,7 @@ impl Sync {
             for side in Side::BOTH.into_iter().filter(|&side| !self.is_remote(side)) {
                 known.seen[side as usize] = Seen::Unread;
                 known.at[side as usize] = known.at[side as usize].max(at);
+                known.own[side as usize] = false;
             }
         }
         if killed {
@@ -153,9 +165,15 @@ impl Sync {
                 continue;
             }
             let record = known.entry(entry.key).or_insert_with(Known::nothing);
-            record.own[s] = echo && (record.own[s] || record.seen[s] == Seen::Nothing);
+            let first = record.seen[s] == Seen::Nothing;
+            if !echo || record.own[s] || first {
+                record.at[s] = entry.at;
+            }
+            record.own[s] = echo && (record.own[s] || first);
+            if record.seen[s] == Seen::Gone && entry.new.is_some() {
+                record.remade[s] = true;
+            }
             record.seen[s] = entry.new.clone().map_or(Seen::Gone, Seen::Row);
-            record.at[s] = entry.at;
         }
         known
     }
@@ -189,15 +207,25 @@ impl Sync {
     /// Reads what is not known from the log.
     fn resolve(&self, world: &World, key: u32, record: &mut Known) {
         let base = self.links.get(&key).and_then(Option::as_ref);
+        let mut logged = [Seen::Nothing, Seen::Nothing];
         for side in Side::BOTH {
             let s = side as usize;
             if record.own[s] {
                 // What we wrote comes back later than what we wrote after it: where it differs the row tells why.
                 if !self.agrees(base, side, &record.seen[s]) {
-                    record.seen[s] = Seen::Unread;
+                    logged[s] = std::mem::replace(&mut record.seen[s], Seen::Unread);
                 }
                 // An edit of a user beats what a trigger made of an older value.
                 record.at[s] = i64::MIN;
+            }
+        }
+        for side in Side::BOTH {
+            let other = side.other();
+            if record.remade[side as usize]
+                && !self.is_remote(other)
+                && record.seen[other as usize] == Seen::Nothing
+            {
+                record.seen[other as usize] = Seen::Unread;
             }
         }
         for side in Side::BOTH {
@@ -212,6 +240,8 @@ impl Sync {
                 None if record.seen[s] == Seen::Unread => Seen::Gone,
                 None => Seen::Nothing,
             };
+            // Else somebody has changed it since.
+            record.own[s] &= record.seen[s] == logged[s];
         }
     }
 
@@ -263,7 +293,7 @@ impl Sync {
                     self.spec.deletes,
                     base.as_ref(),
                     &own,
-                    record.at,
+                    record.edits(),
                     &[],
                 );
                 return self.carry_out(world, xid, command, key, record, &now, merged);
@@ -275,21 +305,46 @@ impl Sync {
             self.links.remove(&key);
             return true;
         }
-        let mut times = record.at;
-        if world.bug == Some(Bug::TieWithoutOrder) && times[0] == times[1] {
+        if world.bug == Some(Bug::TieWithoutOrder) && record.at[0] == record.at[1] {
             // Whoever is asked takes its own side for the later one, today this one and tomorrow the other.
-            times = if key.is_multiple_of(2) { [1, 2] } else { [2, 1] };
+            let times = if key.is_multiple_of(2) { [1, 2] } else { [2, 1] };
+            let edits = Edits { at: times, ..record.edits() };
             let mut decision =
-                merge::merge(&self.spec.flows, self.spec.deletes, base.as_ref(), &now, times, &[]);
+                merge::merge(&self.spec.flows, self.spec.deletes, base.as_ref(), &now, edits, &[]);
             decision.base = decision.base.or_else(|| base.clone());
             if !decision.conflicts.is_empty() {
                 decision.base = base.clone();
                 return self.carry_out(world, xid, command, key, record, &now, swapped(decision));
             }
         }
+        let base = base.map(|base| self.made_anew(base, record, &now));
+        let edits = record.edits();
         let decision =
-            merge::merge(&self.spec.flows, self.spec.deletes, base.as_ref(), &now, times, &[]);
+            merge::merge(&self.spec.flows, self.spec.deletes, base.as_ref(), &now, edits, &[]);
         self.carry_out(world, xid, command, key, record, &now, decision)
+    }
+
+    /// A row that was made anew is given once more what it gets from the other side only.
+    fn made_anew(
+        &self,
+        mut base: Base<'static>,
+        record: &Known,
+        now: &[Now<'static>; 2],
+    ) -> Base<'static> {
+        let [Now::Row(source), Now::Row(target)] = now else { return base };
+        for (field, flow) in self.spec.flows.iter().enumerate() {
+            for (side, row, gives) in
+                [(Side::Source, source, flow.to_target), (Side::Target, target, flow.to_source)]
+            {
+                if record.remade[side as usize]
+                    && !gives
+                    && row.own[field] != base.side(side)[field]
+                {
+                    base.set(side.other(), field, Value::Marker);
+                }
+            }
+        }
+        base
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -402,12 +457,15 @@ impl Sync {
             for &field in fields {
                 base.set(Side::Source, field, old.source[field]);
                 base.set(Side::Target, field, old.target[field]);
-                // What is known to be there is known.
+                let own = side.other();
+                // What is known to be there is known, and our value is not agreed on any more.
                 if let Seen::Row(row) = &record.seen[side as usize] {
                     base.set(side, field, as_value(row[field]));
+                    if as_value(row[field]) != old.side(side)[field] {
+                        base.set(own, field, Value::Marker);
+                    }
                 }
                 // Sent with its group, a value may be as it was agreed on: until it has arrived it is not any more.
-                let own = side.other();
                 if let Seen::Row(row) = &record.seen[own as usize]
                     && as_value(row[field]) == old.side(own)[field]
                 {
@@ -427,6 +485,7 @@ impl Sync {
             meant: decision.base,
             at: record.at[side.other() as usize],
             lost: false,
+            done: false,
         };
         if let Some(remote) = &mut self.remote {
             remote.intend(intent);

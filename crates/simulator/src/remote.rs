@@ -20,6 +20,8 @@ pub(crate) struct Intent {
     pub at: i64,
     /// It left, and nobody knows what became of it.
     pub lost: bool,
+    /// What nobody knows: it was carried out.
+    pub done: bool,
 }
 
 /// The answer to a question for changes.
@@ -128,6 +130,8 @@ impl Sync {
                 None => false,
             },
             Write::Insert => {
+                // Somebody has made it there since it was last asked for.
+                remote.unknown.extend(before.iter().flatten().flatten().map(|value| id(*value)));
                 let row = intent.sent.iter().map(|value| value.unwrap_or(None)).collect();
                 world.writes += 1;
                 world.put_there(side, intent.key, Some(row));
@@ -150,7 +154,7 @@ impl Sync {
                 (agreed != Some(as_value(*value))).then_some(id((*value)?))
             });
             remote.unknown.extend(over);
-            remote.intents.push(Intent { lost: true, ..intent });
+            remote.intents.push(Intent { lost: true, done: true, ..intent });
             return;
         }
         self.answered(world, intent, before, done);
@@ -190,7 +194,8 @@ impl Sync {
                 for &field in fields {
                     base.set(Side::Source, field, meant.source[field]);
                     base.set(Side::Target, field, meant.target[field]);
-                    let was = before.as_ref().and_then(|row| row[field]);
+                    // Of a call that was lost nobody knows what it wrote over.
+                    let Some(was) = before.as_ref().map(|row| row[field]) else { continue };
                     let known = old.as_ref().map(|old| old.side(side)[field]);
                     if known.is_some_and(|known| {
                         as_value(was) != known && as_value(was) != meant.side(side)[field]
@@ -279,6 +284,11 @@ impl Sync {
                 && world.records[self.spec.sides[side as usize]].contains_key(&key)
             {
                 remote.made_again.insert(key);
+            }
+            if intent.done {
+                // Somebody has set it back to what it was: it looks as if the call had never arrived.
+                remote.unknown.extend(there.iter().flatten().flatten().map(|value| id(*value)));
+                remote.unknown.push(0);
             }
             remote.intents.push(Intent { lost: false, ..intent });
         } else {

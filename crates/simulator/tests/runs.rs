@@ -23,6 +23,15 @@ fn simulator_runs_keep_every_promise() {
     }
 }
 
+/// Found once among many more runs, and rarely: an edit lost to what a trigger had made of an older value; two sides
+/// apart for good after a lost call and a row made anew; a row made anew without what it had from the other side.
+#[test]
+fn simulator_seeds_that_once_failed_pass() {
+    for seed in [49_933, 66_898, 99_250, 217_634, 1_000_223, 1_012_901, 1_058_812] {
+        assert_eq!(run(seed, None).err(), None, "seed {seed}");
+    }
+}
+
 /// A check that no mistake fails is worth nothing: each is found, and by the promise that it breaks.
 #[test]
 fn simulator_notices_every_mistake() {

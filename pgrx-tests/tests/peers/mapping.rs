@@ -22,6 +22,33 @@ fn a_one_way_sync_carries_inserts_updates_and_deletes_and_nothing_back() {
     assert_eq!(rows(&mut c, "TABLE a ORDER BY id"), ["1|ONE|", "3|three|"]);
 }
 
+/// Deleted and inserted again in one transaction, as some applications save, a row gets what it has from the other side
+/// only once more.
+#[test]
+fn a_row_made_anew_is_given_again_what_it_has_from_the_other_side() {
+    let (_db, mut c) = prepared(&format!(
+        r#"{SAME} SELECT sync.create_sync('s', '{{"source": "a", "target": "b", "sync_type": "bidirectional", "field_mappings": [
+             {{"source": "id", "target": "id"}}, {{"source": "name", "target": "name"}},
+             {{"source": "note", "target": "note", "direction": "source_to_target"}}]}}');
+           INSERT INTO a VALUES (1, 'one', 'kept'), (2, 'two', 'kept')"#
+    ));
+    synced(&mut c, "s");
+    run(&mut c, "BEGIN; DELETE FROM b WHERE id = 1; INSERT INTO b VALUES (1, 'new'); COMMIT");
+    run(&mut c, "UPDATE b SET note = 'mine' WHERE id = 2");
+    synced(&mut c, "s");
+    for table in ["a", "b"] {
+        assert_eq!(
+            query_one(
+                &mut c,
+                &format!("SELECT concat_ws(' ', name, note) FROM {table} WHERE id = 1")
+            ),
+            "new kept"
+        );
+    }
+    assert_eq!(query_one(&mut c, "SELECT note FROM b WHERE id = 2"), "mine");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts"), "0");
+}
+
 #[test]
 fn the_direction_can_run_from_target_to_source() {
     let (_db, mut c) = prepared(&format!(

@@ -4,7 +4,7 @@
 use cluster::postgres::Client;
 use pgrx_tests::{Db, query_one, refusal, rows, run};
 
-use super::{prepared, synced, together};
+use super::{becomes, prepared, synced, together};
 
 /// Two-way between the schemas `crm` and `erp`, one linked row, with this `conflict_resolution`.
 fn pair(conflicts: &str) -> (Db<'static>, Client) {
@@ -472,5 +472,45 @@ fn a_person_may_give_the_values_that_go_to_both_sides() {
     ] {
         let refused = refusal(&mut c, &format!("SELECT sync.resolve({any}, {call})"));
         assert!(refused.contains(said), "{refused}");
+    }
+}
+
+/// What a trigger made of an older value stands against no edit that a user made since, whoever has the priority; nor is
+/// there anything for a person to decide.
+#[test]
+fn what_a_trigger_makes_of_our_write_beats_no_edit() {
+    for conflicts in [
+        r#"{"conflict_resolution": {"strategy": "system_priority", "priority_system": "erp"}}"#,
+        r#"{"conflict_resolution": {"strategy": "manual"}}"#,
+    ] {
+        let (db, mut c) = pair(conflicts);
+        run(
+            &mut c,
+            "CREATE FUNCTION erp.prefix() RETURNS trigger LANGUAGE plpgsql AS $$
+               BEGIN
+                 IF NEW.phone NOT LIKE 'erp:%' THEN
+                   IF NEW.phone = 'one' THEN PERFORM pg_sleep(1); END IF;
+                   UPDATE erp.t SET phone = 'erp:' || NEW.phone WHERE id = NEW.id;
+                 END IF;
+                 RETURN NULL;
+               END $$;
+             CREATE TRIGGER prefix AFTER UPDATE ON erp.t FOR EACH ROW EXECUTE FUNCTION erp.prefix();
+             UPDATE crm.t SET phone = 'one'",
+        );
+        becomes(
+            &db,
+            &mut c,
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()",
+            "1",
+        );
+        run(&mut c, "UPDATE crm.t SET phone = 'two'");
+        synced(&mut c, "s");
+        synced(&mut c, "s");
+        let expected = "1|base|base|erp:two";
+        assert_eq!([side(&mut c, "crm"), side(&mut c, "erp")], [expected; 2], "{conflicts}");
+        assert_eq!(
+            query_one(&mut c, "SELECT DISTINCT winner || ': ' || reason FROM sync.conflicts"),
+            "source: both sides changed the field; what came of our own write stands against no edit of the source"
+        );
     }
 }

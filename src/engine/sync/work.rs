@@ -401,11 +401,14 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
         return Decision { write: Default::default(), conflicts: Vec::new(), base: None };
     }
     let seen = base.and_then(|base| {
-        conflicts::undone(base, record).or_else(|| under_a_delete(plan, base, record, &now))
+        conflicts::undone(base, record)
+            .or_else(|| under_a_delete(plan, base, record, &now))
+            .or_else(|| made_anew(plan, base, record, &now))
     });
     let base = seen.as_ref().or(base);
     let deletes = record.deletes(plan);
-    let mut decision = merge::merge(&plan.flows, deletes, base, &now, record.at, &record.chosen);
+    let mut decision =
+        merge::merge(&plan.flows, deletes, base, &now, record.edits(), &record.chosen);
     if discard && let Some(base) = record.linked().and_then(|link| link.base.as_ref()) {
         keep_values(&mut decision, base, record);
     }
@@ -432,6 +435,27 @@ fn keep_values<'b>(decision: &mut Decision<'b>, base: &merge::Base<'b>, record: 
             decision.write[side as usize] = Write::Nothing;
         }
     }
+}
+
+/// The agreement as it is to be seen where a row has been made anew: what it gets from the other side only is given to it
+/// once more.
+fn made_anew<'b>(
+    plan: &Plan,
+    base: &merge::Base<'b>,
+    record: &Record<'b>,
+    now: &[Now<'b>; 2],
+) -> Option<merge::Base<'b>> {
+    let side = Side::BOTH.into_iter().find(|&side| record.remade[side as usize])?;
+    let [Now::Row(source), Now::Row(target)] = now else { return None };
+    let row = if side == Side::Source { source } else { target };
+    let mut seen = base.clone();
+    for (i, flow) in plan.flows.iter().enumerate() {
+        let given = if side == Side::Source { !flow.to_target } else { !flow.to_source };
+        if given && row.own[i] != base.side(side)[i] {
+            seen.set(side.other(), i, Value::Marker);
+        }
+    }
+    Some(seen)
 }
 
 /// The agreement as it is to be seen where one side is gone: what nobody has edited since is no edit by which the
