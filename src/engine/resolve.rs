@@ -560,17 +560,9 @@ fn match_existing<'b>(
     let statement = readers.matched[s].get_or_insert_with(|| {
         let columns: Vec<String> =
             table.columns.iter().map(|c| format!("t.{}", identifier(&c.name))).collect();
-        let on: Vec<String> = pairs
-            .iter()
-            .enumerate()
-            .map(|(n, (own, ..))| format!("t.{} = f.m{n}", identifier(&table.columns[*own].name)))
-            .collect();
-        let text = format!(
-            "SELECT f.{ORD}, {} FROM {FED} AS f JOIN {} AS t ON {}",
-            columns.join(", "),
-            table.name,
-            on.join(" AND ")
-        );
+        let matching = matching(plan, table, pairs.iter().map(|(own, ..)| &table.columns[*own]));
+        let text =
+            format!("SELECT f.{ORD}, {} FROM {FED} AS f CROSS JOIN {matching}", columns.join(", "));
         let fed = pairs
             .iter()
             .enumerate()
@@ -642,6 +634,29 @@ fn match_existing<'b>(
     any
 }
 
+/// The rows `t` of a table that match what is fed as `f`, as they stand behind FROM: m0, m1 and so on are the values of
+/// these of its columns.
+fn matching<'c>(plan: &Plan, table: &Table, columns: impl Iterator<Item = &'c Column>) -> String {
+    let mut from = format!("{} AS t", table.name);
+    let mut on = Vec::new();
+    for (n, column) in columns.enumerate() {
+        let mut sides = [format!("t.{}", identifier(&column.name)), format!("f.m{n}")];
+        if let Some(pair) = plan.config.match_on.get(n)
+            && let Some(expression) = &pair.expression
+        {
+            for (value, side) in sides.iter_mut().zip(["t", "f"]) {
+                // The planner pulls it up, so that an index on the expression serves.
+                from += &format!(
+                    " CROSS JOIN LATERAL (SELECT ({expression}\n) AS made FROM (SELECT {value} AS value) AS v) AS {side}{n}"
+                );
+                *value = format!("{side}{n}.made");
+            }
+        }
+        on.push(sides.join(" = "));
+    }
+    format!("{from} WHERE {}", on.join(" AND "))
+}
+
 /// Those of the records that have a twin in their own table: another row of the same values in the columns by which
 /// rows are paired. Of another system only what is read with them is known.
 fn twins<'b>(
@@ -660,16 +675,10 @@ fn twins<'b>(
     let table = plan.side(side);
     let named: Vec<&Column> = columns.iter().map(|&c| &table.columns[c]).collect();
     let statement = readers.twins[side as usize].get_or_insert_with(|| {
-        let on: Vec<String> = named
-            .iter()
-            .enumerate()
-            .map(|(n, column)| format!("t.{} = f.m{n}", identifier(&column.name)))
-            .collect();
+        let matching = matching(plan, table, named.iter().copied());
         // A second one is enough.
         let text = format!(
-            "SELECT f.{ORD} FROM {FED} AS f WHERE EXISTS (SELECT FROM {} AS t WHERE {} OFFSET 1)",
-            table.name,
-            on.join(" AND ")
+            "SELECT f.{ORD} FROM {FED} AS f WHERE EXISTS (SELECT FROM {matching} OFFSET 1)"
         );
         let fed = named.iter().enumerate().map(|(n, c)| Fed::of(format!("m{n}"), c)).collect();
         Statement::prepare(&text, FED, fed, false)

@@ -291,8 +291,11 @@ const STAMP_COLUMNS: &[Key] = &[
     key("error", Text, "\"sync_error\""),
 ];
 
-const MATCH: &[Key] =
-    &[key("source", Text, "\"Email\"").required(), key("target", Text, "\"email\"").required()];
+const MATCH: &[Key] = &[
+    key("source", Text, "\"Email\"").required(),
+    key("target", Text, "\"email\"").required(),
+    key("expression", Text, "\"lower(value)\""),
+];
 
 /// `mark` comes with the column that takes the mark.
 const ON_DELETE: Shape = Either(&[

@@ -16,6 +16,8 @@ pub struct MatchField {
     pub source: String,
     /// The target-side field.
     pub target: String,
+    /// An SQL expression in which `value` is the value of either side; what it makes of the two is compared.
+    pub expression: Option<String>,
 }
 
 /// Reads `match_on` against the fields.
@@ -27,8 +29,9 @@ pub(crate) fn read(doc: &Map<String, Value>, fields: &Fields) -> Result<Vec<Matc
         let path = Path::root().key("match_on").index(at);
         let side =
             |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let expression = entry.get("expression").and_then(Value::as_str).map(str::to_owned);
         let pair = match entry.as_str() {
-            None => MatchField { source: side("source"), target: side("target") },
+            None => MatchField { source: side("source"), target: side("target"), expression },
             Some(name) => match_by_name(name, fields, &path)?,
         };
         if matched.contains(&pair) {
@@ -44,15 +47,17 @@ pub(crate) fn read(doc: &Map<String, Value>, fields: &Fields) -> Result<Vec<Matc
     Ok(matched)
 }
 
+fn same(source: &str, target: &str) -> MatchField {
+    MatchField { source: source.to_owned(), target: target.to_owned(), expression: None }
+}
+
 fn match_by_name(name: &str, fields: &Fields, path: &Path) -> Result<MatchField, Error> {
     let Fields::Mapped(fields) = fields else {
-        return Ok(MatchField { source: name.to_owned(), target: name.to_owned() });
+        return Ok(same(name, name));
     };
     let field = find_field(name, fields.iter(), path)?.and_then(|at| fields.get(at));
     match field.map(|field| (field, field.sources.as_slice())) {
-        Some((field, [source])) => {
-            Ok(MatchField { source: source.clone(), target: field.target.clone() })
-        }
+        Some((field, [source])) => Ok(same(source, &field.target)),
         Some((field, _)) => Err(Error::malformed(
             path,
             format!("cannot match on field {}", shown(name)),

@@ -38,6 +38,56 @@ fn match_on_pairs_rows_whose_keys_have_nothing_in_common() {
     assert_eq!(rows(&mut c, "SELECT id FROM b ORDER BY id"), ["2", "3"]);
 }
 
+/// Compared by what an expression makes of the values; two that become the same are for a person, on either side.
+#[test]
+fn match_on_compares_by_an_expression() {
+    let (db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, email text, zip int, name text);
+           CREATE TABLE b (id serial PRIMARY KEY, mail varchar(40), zip int, name text, value text DEFAULT 'unused');
+           INSERT INTO a VALUES (10, 'Ann@X', 1, 'Ann'), (20, ' bob@x', 1, 'Bob'), (30, 'cee@x', 1, 'Cee'),
+             (40, 'TWIN@x', 1, 'Twin'), (50, 'twin@x', 1, 'Twin'), (60, 'two@x', 1, 'Two'), (70, 'bob@x', 2, 'Bob 2');
+           INSERT INTO b (mail, zip, name) VALUES ('ann@x ', 1, 'Anne'), ('BOB@x', 1, 'Bob'), ('twin@X', 1, 'T'),
+             ('two@X', 1, 'one'), ('Two@x', 1, 'two');
+           CREATE INDEX by_mail ON b (lower(trim(mail)));
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "sync_type": "bidirectional",
+             "match_on": [{"source": "email", "target": "mail", "expression": "lower(trim(value))"}, {"source": "zip", "target": "zip"}],
+             "field_mappings": [{"source": "name", "target": "name"}, {"source": "zip", "target": "zip"},
+               {"source": "email", "target": "mail"}]}');"#,
+    );
+    settle(&mut c, "s");
+    becomes(
+        &db,
+        &mut c,
+        "SELECT string_agg(key, ' ' ORDER BY key) FROM sync.queue WHERE direction = 'source to target'",
+        "40 50 60",
+    );
+    run(&mut c, "UPDATE a SET name = name || '!' WHERE id <= 30 OR id = 70");
+    settle(&mut c, "s");
+    assert_eq!(
+        rows(&mut c, "SELECT id, name, zip FROM b ORDER BY id"),
+        ["1|Ann!|1", "2|Bob!|1", "3|T|1", "4|one|1", "5|two|1", "6|Cee!|1", "7|Bob 2!|2"]
+    );
+    assert_eq!(
+        query_one(&mut c, "SELECT sync.show('s') -> 'match_on' -> 0 ->> 'expression'"),
+        "lower(trim(value))"
+    );
+    for (expression, said) in [
+        ("lower(vale)", r#"column "vale" does not exist"#),
+        ("count(*)", r#""match_on[0].expression" is not an SQL expression of one value"#),
+        ("value::json", "operator does not exist: json = json"),
+    ] {
+        let refused = pgrx_tests::refusal(
+            &mut c,
+            &format!(
+                r#"SELECT sync.create_sync('t', '{{"source": "a", "target": "b",
+                     "field_mappings": [{{"source": "name", "target": "value"}}],
+                     "match_on": [{{"source": "email", "target": "mail", "expression": "{expression}"}}]}}')"#
+            ),
+        );
+        assert!(refused.contains(said), "{expression}: {refused:?}");
+    }
+}
+
 /// P12: what could be either of two is for a person.
 #[test]
 fn a_row_that_matches_two_goes_to_review_and_settles_once_it_is_clear() {

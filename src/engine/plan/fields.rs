@@ -285,6 +285,20 @@ fn columns_read(
     if from.remote.as_ref().is_some_and(|r| r.assumed) {
         return Ok((0..from.columns.len()).collect());
     }
+    analysed(expression, &format!("{} AS source", from.item()), path, key, |query| {
+        columns_of(query, from)
+    })
+}
+
+/// Parses an expression over what stands behind FROM, and has its query looked at. Raises what the parser raises;
+/// refuses where nothing is found in it.
+fn analysed<T>(
+    expression: &str,
+    from: &str,
+    path: &str,
+    key: &str,
+    look: impl FnOnce(*mut pg_sys::Query) -> Option<T>,
+) -> Result<T, Failure> {
     let one_value = refuse(
         "22023",
         format!("\"{path}.{key}\" is not an SQL expression of one value"),
@@ -293,7 +307,7 @@ fn columns_read(
     );
     // SAFETY: an SPI connection of its own; the query tree is read while the plan exists.
     unsafe {
-        let text = format!("SELECT {expression}\n FROM {} AS source", from.item());
+        let text = format!("SELECT {expression}\n FROM {from}");
         let text = border::exact(&text);
         pg_sys::SPI_connect();
         let plan = pg_sys::SPI_prepare(text.as_ptr(), 0, std::ptr::null_mut());
@@ -306,7 +320,7 @@ fn columns_read(
                 let queries = (*plan_source).query_list;
                 if !queries.is_null() && (*queries).length == 1 {
                     let query = (*(*queries).elements).ptr_value.cast::<pg_sys::Query>();
-                    reads = columns_of(query, from);
+                    reads = look(query);
                 }
             }
         }
@@ -315,10 +329,10 @@ fn columns_read(
     }
 }
 
-unsafe fn columns_of(query: *mut pg_sys::Query, from: &Table) -> Option<Vec<usize>> {
+fn is_one_value(query: *mut pg_sys::Query) -> bool {
     // SAFETY: an analysed query.
     unsafe {
-        let plain = (*query).commandType == pg_sys::CmdType::CMD_SELECT
+        (*query).commandType == pg_sys::CmdType::CMD_SELECT
             && !(*query).targetList.is_null()
             && (*(*query).targetList).length == 1
             && !(*query).rtable.is_null()
@@ -331,10 +345,16 @@ unsafe fn columns_of(query: *mut pg_sys::Query, from: &Table) -> Option<Vec<usiz
             && (*query).setOperations.is_null()
             && !(*query).jointree.is_null()
             && (*(*query).jointree).quals.is_null()
-            && (*(*(*query).jointree).fromlist).length == 1;
-        if !plain {
-            return None;
-        }
+            && (*(*(*query).jointree).fromlist).length == 1
+    }
+}
+
+fn columns_of(query: *mut pg_sys::Query, from: &Table) -> Option<Vec<usize>> {
+    if !is_one_value(query) {
+        return None;
+    }
+    // SAFETY: an analysed query.
+    unsafe {
         if (*query).hasSubLinks {
             return Some((0..from.columns.len()).collect());
         }
@@ -350,6 +370,26 @@ unsafe fn columns_of(query: *mut pg_sys::Query, from: &Table) -> Option<Vec<usiz
                 .collect(),
         )
     }
+}
+
+/// Can what `match_on` makes of the values of both sides be compared?
+pub(super) fn check_match(config: &Config, sides: [&Table; 2]) -> Result<(), Failure> {
+    for (n, pair) in config.match_on.iter().enumerate() {
+        let Some(expression) = &pair.expression else { continue };
+        for (table, name) in sides.into_iter().zip([&pair.source, &pair.target]) {
+            if table.remote.as_ref().is_some_and(|r| r.assumed) {
+                continue;
+            }
+            let cast = &table.columns[find(table, name, "match_on")?.0].cast;
+            let from = format!("(SELECT NULL::{cast} AS value) AS v");
+            let compared = format!("({expression}) = ({expression})");
+            let path = format!("match_on[{n}]");
+            analysed(&compared, &from, &path, "expression", |query| {
+                is_one_value(query).then_some(())
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// The columns by which existing rows of the two sides are paired.

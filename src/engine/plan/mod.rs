@@ -20,7 +20,8 @@ use crate::worker::transaction::{Failure, refuse};
 use change::shape;
 use document::{Config, Context, DeleteLimit, Endpoint, Fields, TableName};
 use fields::{
-    base_shape, keep_used, match_columns, named_columns, resolve_fields, timestamp_column,
+    base_shape, check_match, keep_used, match_columns, named_columns, resolve_fields,
+    timestamp_column,
 };
 use merge::{Flow, Rule, Side};
 use pgrx::pg_sys::{self, Oid};
@@ -344,6 +345,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         }
     }
     let match_on = match_columns(&config, &source, &target, &fields)?;
+    check_match(&config, [&source, &target])?;
     let same_key = has_same_key([&source, &target], &fields);
     let deciders = rules::rules(&config, &fields, [&source, &target])?;
     let flows: Vec<Flow> = fields

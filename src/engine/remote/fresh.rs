@@ -122,7 +122,8 @@ fn is_plain(plan: &Plan, local: Side) -> Result<bool, Failure> {
             .iter()
             .any(|f| f.column[l] == Some(own) && f.column[r] == Some(theirs) && f.how[r].is_some())
     });
-    if evaluated || !told || !plan.flows_from(local.other()) {
+    let compared = plan.config.match_on.iter().any(|pair| pair.expression.is_some());
+    if evaluated || compared || !told || !plan.flows_from(local.other()) {
         return Ok(false);
     }
     let matched: Vec<String> = plan

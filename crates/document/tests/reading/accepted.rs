@@ -366,6 +366,7 @@ fn match_on_names_a_field_or_a_pair() {
     let pair = |source: &str, target: &str| MatchField {
         source: source.to_owned(),
         target: target.to_owned(),
+        expression: None,
     };
     let same =
         accept(json!({"match_on": ["email", {"source": "Id", "target": "sf_id"}]})).0.match_on;
@@ -375,6 +376,11 @@ fn match_on_names_a_field_or_a_pair() {
         "match_on": ["Email", "Id", {"source": "x", "target": "y"}],
     }));
     assert_eq!(mapped.0.match_on, [pair("Mail", "email"), pair("Id", "sf_id"), pair("x", "y")]);
+    let made = accept(json!({
+        "match_on": [{"source": "Mail", "target": "email", "expression": "lower(value)"}],
+    }));
+    let expression = Some("lower(value)".to_owned());
+    assert_eq!(made.0.match_on, [MatchField { expression, ..pair("Mail", "email") }]);
 }
 
 #[test]
