@@ -220,9 +220,7 @@ impl Collector {
                     Some(&place) => {
                         let half: &mut Half<'b> = &mut collected.halves[place];
                         half.seen = follow(bump, &half.seen, seen);
-                        if half.left && !left {
-                            (half.remade, half.both) = (true, true);
-                        }
+                        half.remade |= half.left && !left;
                         half.left = left;
                         half.note_time(entry.at, echo);
                         half.origin = later_origin(half.origin, entry.origin);

@@ -254,13 +254,14 @@ fn pair<'b>(
         let other = half.side.other() as usize;
         // What another system holds is not read here: it comes with its changes, and with each write.
         let readable = !plan.is_remote(half.side.other());
-        if readable && record.seen[other] == Seen::Nothing && (half.both || !queued.is_empty()) {
+        let reads = half.both || half.remade;
+        if readable && record.seen[other] == Seen::Nothing && (reads || !queued.is_empty()) {
             let key = match &record.link {
                 Some(link) if !link.deleted => Some(link.key_of(half.side.other())),
                 _ => plan.same_key.then_some(half.key),
             };
             if let Some(key) = key {
-                if half.both {
+                if reads {
                     record.keys[other] = Some(key);
                     record.seen[other] = Seen::Unread;
                 }

@@ -127,7 +127,12 @@ fn what_waits_in_the_batch_at_hand_is_sending() {
         r#", "performance_settings": {"batch_size": 1}"#,
     );
     run(&mut gate, "SELECT pg_advisory_lock(7)");
-    run(&mut client, "INSERT INTO t VALUES (1), (2), (3)");
+    // Transactions of their own: one would arrive as one.
+    run(&mut client, "SELECT sync.pause('t')");
+    for id in 1..=3 {
+        run(&mut client, &format!("INSERT INTO t VALUES ({id})"));
+    }
+    run(&mut client, "SELECT sync.resume('t')");
     let look = "SELECT key, status FROM sync.change_log ORDER BY key";
     // What is written after the tick is not in this batch.
     db.wait_until("the first row is there, the second one waits", || {
