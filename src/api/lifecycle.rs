@@ -72,6 +72,7 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
         return resume_without_table(id, name, &text(1), confirm, discard);
     }
     if text(0) == "needs decision" && !confirm && !discard {
+        let is_of_values = text(2).ends_with("blanks");
         raise(&refuse(
             "55000",
             format!("sync \"{name}\" needs a decision"),
@@ -79,8 +80,8 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
             &format!(
                 "SELECT sync.resume({0}, confirm => true) to send {1}, or sync.resume({0}, discard => true) to keep the {2} on the other side.",
                 sql::literal(name),
-                if text(2) == "blanks" { "the empty values" } else { "the deletes" },
-                if text(2) == "blanks" { "values" } else { "rows" },
+                if is_of_values { "the empty values" } else { "the deletes" },
+                if is_of_values { "values" } else { "rows" },
             ),
         ));
     }
@@ -97,9 +98,16 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
         // it is through. A pause in between changes nothing of that.
         sql::query(
             "UPDATE sync._sync SET state = 'running', reason = NULL, changed_at = pg_catalog.clock_timestamp(),
-                    decision = CASE WHEN NOT $2 THEN decision WHEN $3 THEN NULL WHEN $4 THEN 'discarded' ELSE 'confirmed' END
+                    decision = CASE WHEN NOT $2 THEN decision WHEN $3 THEN NULL
+                                    ELSE CASE WHEN $5 THEN 'pull ' ELSE '' END || CASE WHEN $4 THEN 'discarded' ELSE 'confirmed' END END
               WHERE id OPERATOR(pg_catalog.=) $1",
-            &[Arg::Int4(id), Arg::Bool(asked), Arg::Bool(decision.starts_with("reconcile")), Arg::Bool(discard)],
+            &[
+                Arg::Int4(id),
+                Arg::Bool(asked),
+                Arg::Bool(decision.starts_with("reconcile")),
+                Arg::Bool(discard),
+                Arg::Bool(decision.starts_with("pull")),
+            ],
         );
     });
     attach::configuration_changed();

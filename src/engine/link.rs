@@ -486,6 +486,13 @@ fn encode_as(plan: &Plan, lengths: &[i16], base: &Base<'_>, out: &mut Vec<u8>) {
                 values[place] = base.side(side)[field];
             }
         }
+        if let [Some(source), Some(target)] = *places
+            && source != target
+            && plan.fields[field].is_copied()
+            && values[source] == values[target]
+        {
+            values[target] = Value::Absent;
+        }
     }
     let mut labelled: Vec<(usize, Vec<u8>)> = Vec::new();
     for (n, value) in values.iter().enumerate() {
@@ -526,14 +533,14 @@ pub fn decode<'b>(
                 Some(_) => Value::Marker,
             })
             .collect();
-        // Of an image in which both sides' value was stored once.
-        for (field, places) in plan.fields.iter().zip(&plan.base_places) {
-            if let [Some(source), Some(target)] = *places
-                && values[target] == Value::Absent
-                && field.is_copied()
-            {
-                values[target] = values[source];
-            }
+    }
+    // What is alike is stored once.
+    for (field, places) in plan.fields.iter().zip(&plan.base_places) {
+        if let [Some(source), Some(target)] = *places
+            && values[target] == Value::Absent
+            && field.is_copied()
+        {
+            values[target] = values[source];
         }
     }
     for (n, value) in values.iter_mut().enumerate() {

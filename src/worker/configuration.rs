@@ -110,7 +110,7 @@ impl Worker {
                 }
                 Ok(())
             })?;
-            let (loads, queued, verdict, trouble) = transaction(|| {
+            let (loads, queued, (verdict, pulled), trouble) = transaction(|| {
                 let row = sql::read(
                     "SELECT decision, reason FROM sync._sync WHERE id = $1",
                     &[Arg::Int4(id)],
@@ -118,9 +118,11 @@ impl Worker {
                 let text = |n: usize| row.first().and_then(|r| r[n].clone());
                 let trouble = text(1).map(|reason| Failure::new("", reason));
                 let verdict = match text(0).as_deref() {
-                    Some("confirmed") => Some(Verdict::Confirmed),
-                    Some("discarded") => Some(Verdict::Discarded),
-                    _ => None,
+                    Some("confirmed") => (Some(Verdict::Confirmed), None),
+                    Some("discarded") => (Some(Verdict::Discarded), None),
+                    Some("pull confirmed") => (None, Some(Verdict::Confirmed)),
+                    Some("pull discarded") => (None, Some(Verdict::Discarded)),
+                    _ => (None, None),
                 };
                 Shapes::store(&plan.base);
                 Ok((load::read(&plan), queue::marks(id), verdict, trouble))
@@ -140,7 +142,7 @@ impl Worker {
             if sync.remote.is_some() && !had {
                 sync.take_up()?;
             }
-            sync.verdict = verdict;
+            (sync.verdict, sync.pulled) = (verdict, pulled);
             // What sync.status says of it is taken back by the first work that succeeds.
             sync.trouble = sync.trouble.or(trouble);
             self.syncs.insert(id, sync);

@@ -13,6 +13,7 @@ mod hubs;
 mod importing;
 mod ingest;
 mod loops;
+mod losses;
 mod lost_answers;
 mod mending;
 mod one_record;

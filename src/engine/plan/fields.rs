@@ -10,7 +10,7 @@ use crate::sql::identifier;
 use crate::worker::transaction::{Failure, refuse};
 use change::shape;
 use document::{Config, Direction, Fields, Transform};
-use merge::{Flow, Rule, Side};
+use merge::{Flow, Side};
 use pgrx::pg_sys::{self, Oid};
 
 /// How a field gets from one side to the other.
@@ -525,7 +525,8 @@ pub(super) fn keep_used(
     }
 }
 
-/// What both sides hold alike is stored once; not where they may agree to differ.
+/// What both sides hold is stored once where it is alike and goes one way. Where it goes both ways each side has its place,
+/// for they may agree to differ, or one of them may have moved while something is on its way; it is empty else.
 pub(super) fn base_shape(
     source: &Table,
     target: &Table,
@@ -558,7 +559,7 @@ pub(super) fn base_shape(
         .iter()
         .zip(flows)
         .map(|(f, flow)| {
-            let shared = f.is_copied() && flow.rule != Rule::Review;
+            let shared = f.is_copied() && !(flow.to_source && flow.to_target);
             let s = f.column[0].map(|c| add("source", &source.columns[c]));
             let t = if shared && s.is_some() {
                 s

@@ -3,13 +3,16 @@
 use super::pull::Work;
 use super::recover::moment_text;
 use super::{Purpose, Request, Step, push, values};
-use crate::engine::link::{self, Links};
+use crate::engine::link::{self, Link, Links};
+use crate::engine::plan::Plan;
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::Sync;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
+use change::image::Value;
 use connector::{Mark, Page, Place, Record};
+use merge::Side;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -33,8 +36,24 @@ pub struct Poll {
     /// The latest version seen since the first page of the poll under way, and where it goes on.
     latest: String,
     next: Option<Mark>,
-    /// Linked records that the poll under way ends.
-    deletes: u64,
+    lost: Losses,
+}
+
+/// Of how many linked records the poll under way tells that they are gone, or have lost the value of a field that travels.
+#[derive(Default)]
+struct Losses {
+    records: u64,
+    values: u64,
+}
+
+fn empties(plan: &Plan, remote: Side, link: &Link<'_>, record: &Record) -> bool {
+    let Some(base) = &link.base else { return false };
+    plan.fields.iter().zip(base.side(remote)).any(|(field, agreed)| {
+        field.how[remote as usize].is_some()
+            && matches!(agreed, Value::Bytes(_))
+            && field.column[remote as usize]
+                .is_some_and(|c| !plan.side(remote).key.contains(&c) && record.values[c].is_none())
+    })
 }
 
 impl Poll {
@@ -48,7 +67,7 @@ impl Poll {
             wanted: false,
             answers: false,
             next: None,
-            deletes: 0,
+            lost: Losses::default(),
         }
     }
 
@@ -161,7 +180,7 @@ impl Sync {
                 // A record may become visible after one with a later mark has been read.
                 let overlap = i64::from(state.can.overlap_seconds);
                 let at = transaction(|| Ok(earlier(&state.poll.at, overlap)))?;
-                state.poll.deletes = 0;
+                state.poll.lost = Losses::default();
                 state.poll.answers = state.poll.wanted;
                 Mark { at, id: String::new() }
             }
@@ -176,7 +195,7 @@ impl Sync {
         page: Page,
         moment: u64,
     ) -> Result<(), Failure> {
-        if self.asks_about_deletes(shapes, &page.records)? {
+        if self.asks_about_losses(shapes, &page.records)? {
             return Ok(());
         }
         let Some(state) = &mut self.remote else { return Ok(()) };
@@ -185,50 +204,65 @@ impl Sync {
         Ok(())
     }
 
-    /// Would these records end more linked ones than a poll may without asking? Then it has asked.
-    pub(super) fn asks_about_deletes(
+    /// Would these records end more linked ones, or empty more of a value, than a poll may without asking? Then it has
+    /// asked.
+    pub(super) fn asks_about_losses(
         &mut self,
         shapes: &mut Shapes,
         records: &[Record],
     ) -> Result<bool, Failure> {
-        let Self { plan, places, remote: Some(state), verdict, .. } = self else {
+        let Self { plan, places, remote: Some(state), pulled, .. } = self else {
             return Ok(false);
         };
-        if verdict.is_some() || !records.iter().any(|r| r.deleted) {
+        if pulled.is_some() {
             return Ok(false);
         }
         let Some((remote, _)) = plan.remote() else { return Ok(false) };
         let bump = Bump::new();
-        let (gone, limit) = transaction(|| {
+        let mut lost = Losses::default();
+        let limit = transaction(|| {
             let mut links = Links::open(plan, places);
-            let gone = records
-                .iter()
-                .filter(|r| r.deleted)
-                .filter(|r| {
-                    values::key_of(plan.side(remote), &r.id).is_some_and(|key| {
-                        links.find(&bump, shapes, remote, &key).is_some_and(|l| !l.deleted)
-                    })
-                })
-                .count() as u64;
+            for record in records {
+                // An empty field is as it was for most.
+                if !record.deleted && record.values.iter().all(Option::is_some) {
+                    continue;
+                }
+                let Some(key) = values::key_of(plan.side(remote), &record.id) else { continue };
+                let link = links.find(&bump, shapes, remote, &key);
+                let Some(link) = link.filter(|l| !l.deleted) else { continue };
+                if record.deleted {
+                    lost.records += 1;
+                } else if !state.is_taken(remote, &key) && empties(plan, remote, &link, record) {
+                    lost.values += 1;
+                }
+            }
             links.close();
-            Ok((gone, plan.delete_limit(link::estimate(plan))))
+            Ok(plan.delete_limit(link::estimate(plan)))
         })?;
-        state.poll.deletes += gone;
-        if state.poll.deletes <= limit {
+        state.poll.lost.records += lost.records;
+        state.poll.lost.values += lost.values;
+        let (there, here) = (&plan.side(remote).name, &plan.side(remote.other()).name);
+        let (kind, sentence) = if state.poll.lost.records > limit {
+            let sentence = format!(
+                "{} or more records were deleted in {there}, more than the limit of {limit}; nothing of it has been deleted from {here}",
+                state.poll.lost.records
+            );
+            ("pull deletes", sentence)
+        } else if state.poll.lost.values > limit {
+            let sentence = format!(
+                "{} or more records of {there} lost the value of a field, more than the limit of {limit}; nothing of it has been emptied in {here}",
+                state.poll.lost.values
+            );
+            ("pull blanks", sentence)
+        } else {
             return Ok(false);
-        }
-        let sentence = format!(
-            "{} or more records were deleted in {}, more than the limit of {limit}; nothing of it has been deleted from {}",
-            state.poll.deletes,
-            plan.side(remote).name,
-            plan.side(remote.other()).name
-        );
+        };
         let id = plan.id;
         transaction(|| {
             sql::query(
-                "UPDATE sync._sync SET state = 'needs decision', decision = 'pull', reason = $2, changed_at = pg_catalog.clock_timestamp()
+                "UPDATE sync._sync SET state = 'needs decision', decision = $3, reason = $2, changed_at = pg_catalog.clock_timestamp()
                   WHERE id = $1 AND state = 'running'",
-                &[Arg::Int4(id), Arg::Text(&sentence)],
+                &[Arg::Int4(id), Arg::Text(&sentence), Arg::Text(kind)],
             );
             Ok(())
         })?;
@@ -240,7 +274,7 @@ impl Sync {
 
     pub(super) fn end_poll_page(&mut self, work: &Work) -> Result<(), Failure> {
         let id = self.plan.id;
-        let decided = self.verdict.is_some();
+        let decided = self.pulled.is_some();
         let Some(state) = &mut self.remote else { return Ok(()) };
         for record in &work.records {
             if record.version > state.poll.latest {
@@ -267,14 +301,14 @@ impl Sync {
                 store(id, &at);
                 if decided {
                     sql::query(
-                        "UPDATE sync._sync SET decision = NULL WHERE id = $1 AND decision IN ('confirmed', 'discarded')",
+                        "UPDATE sync._sync SET decision = NULL WHERE id = $1 AND decision IN ('pull confirmed', 'pull discarded')",
                         &[Arg::Int4(id)],
                     );
                 }
                 Ok(())
             })?;
             state.poll.at = at;
-            self.verdict = None;
+            self.pulled = None;
         }
         self.reconcile_if_due()
     }

@@ -102,7 +102,7 @@ impl Sync {
         records: Vec<Option<Record>>,
     ) -> Result<(), Failure> {
         let there: Vec<Record> = records.iter().flatten().cloned().collect();
-        if self.asks_about_deletes(shapes, &there)? {
+        if self.asks_about_losses(shapes, &there)? {
             if let Some(state) = &mut self.remote {
                 state.unsure.extend(sent);
             }

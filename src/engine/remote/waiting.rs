@@ -113,7 +113,7 @@ impl Sync {
         moment: u64,
     ) -> Result<(), Failure> {
         let there: Vec<Record> = records.iter().flatten().cloned().collect();
-        if self.asks_about_deletes(shapes, &there)? {
+        if self.asks_about_losses(shapes, &there)? {
             return Ok(());
         }
         let Self { plan, places, queued, .. } = self;

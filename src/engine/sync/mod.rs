@@ -78,6 +78,8 @@ pub struct Sync {
     again_from: u64,
     /// What a person decided about the batch that made the sync stop and ask.
     pub verdict: Option<Verdict>,
+    /// The same of what was to be taken from the other system.
+    pub pulled: Option<Verdict>,
     /// The table being gone through, while its rows are worked on.
     pub loading: Option<Load>,
     pub trouble: Option<Failure>,
@@ -139,6 +141,7 @@ impl Sync {
             batch_tick: 0,
             again_from: 0,
             verdict: None,
+            pulled: None,
             loading: None,
             trouble: None,
             effort: Effort::default(),

@@ -198,6 +198,7 @@ impl Sync {
             known,
             loading,
             verdict,
+            pulled,
             remote,
             fan,
             ..
@@ -207,6 +208,9 @@ impl Sync {
         let match_only = loading.as_ref().is_some_and(|l| l.match_only);
         let discard = match loading {
             Some(load) => load.discarded,
+            None if origin.entries.is_empty() && remote.is_some() => {
+                *pulled == Some(Verdict::Discarded)
+            }
             None => *verdict == Some(Verdict::Discarded),
         };
         if plan.row_function.is_some() {
@@ -416,7 +420,7 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
     decision
 }
 
-/// Values that were emptied on one side stay on the other: nothing was agreed on about them.
+/// Values that were emptied on one side stay on the other; both agree to differ until one of them edits the field.
 fn keep_values<'b>(decision: &mut Decision<'b>, base: &merge::Base<'b>, record: &Record<'b>) {
     for side in Side::BOTH {
         let Write::Update(fields) = &mut decision.write[side as usize] else { continue };
@@ -426,8 +430,8 @@ fn keep_values<'b>(decision: &mut Decision<'b>, base: &merge::Base<'b>, record: 
             |field: usize| sent[field] == Value::Null && matches!(held[field], Value::Bytes(_));
         for &field in fields.iter().filter(|&&field| empties(field)) {
             if let Some(agreed) = &mut decision.base {
-                agreed.set(Side::Source, field, base.source[field]);
-                agreed.set(Side::Target, field, base.target[field]);
+                agreed.set(side, field, held[field]);
+                agreed.set(side.other(), field, Value::Null);
             }
         }
         fields.retain(|&field| !empties(field));
