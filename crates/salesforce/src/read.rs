@@ -322,8 +322,12 @@ pub(crate) fn page(columns: &[Column], body: &Value) -> Result<Page, Fault> {
     let rows = rows_of(body)?;
     let records = rows.iter().map(|row| record(columns, row)).collect::<Result<Vec<_>, _>>()?;
     let done = is_done(body)?;
-    if done && total(body).is_some_and(|total| records.len() < total) {
-        return Err(incomplete());
+    match total(body) {
+        Some(total) if done && records.len() < total => return Err(incomplete()),
+        Some(total) if records.len() > total => {
+            return Err(unexpected("the number of a query's records"));
+        }
+        _ => {}
     }
     let more = records.len() >= PAGE || !done;
     if more && records.is_empty() {
