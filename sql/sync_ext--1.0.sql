@@ -226,7 +226,8 @@ CREATE TABLE sync._link (
     key            bytea NOT NULL,
     remote_id      bytea,
     base           bytea,
-    remote_version text
+    -- how its rows stood to the filter when they were last asked; null: inside
+    standing       int2
 ) PARTITION BY LIST (sync);
 
 -- The records that are not settled: one row each, gone when settled.
@@ -527,6 +528,10 @@ COMMENT ON FUNCTION sync.pull(text, text) IS 'has the worker read one record of 
 CREATE FUNCTION sync.push(name text, key text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'push_wrapper';
 COMMENT ON FUNCTION sync.push(text, text) IS 'has the worker send one row now, merged with what the other side holds';
+
+CREATE FUNCTION sync.format_phone(value text, region text DEFAULT NULL) RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'format_phone_wrapper';
+COMMENT ON FUNCTION sync.format_phone(text, text) IS 'a phone number in E.164; what is none stays as it is';
 
 CREATE FUNCTION sync._wait(name text, milliseconds bigint) RETURNS boolean
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wait_for_wrapper';
@@ -1275,7 +1280,7 @@ BEGIN
     IF level OPERATOR(pg_catalog.=) 'admin' THEN
         FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'map_field(text,text,text,text)', 'drop_sync(text)',
                                     'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'activate(text)', 'retry(bigint)', 'discard(bigint,text)',
-                                    'pull(text,text)', 'push(text,text)',
+                                    'pull(text,text)', 'push(text,text)', 'format_phone(text,text)',
                                     'register_table(text,text,text,text,text)', 'plan(text,jsonb[])', 'plan_objects(text,text[],text)', '_import_order(text,text[],text)',
                                     'import_objects(text,text[],text,text,integer,integer,integer)',
                                     'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text,text,text,text,text,text,text)',

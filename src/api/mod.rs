@@ -14,6 +14,7 @@ mod lifecycle;
 mod map_field;
 mod one_record;
 mod outlets;
+mod phone;
 mod plan;
 mod register;
 mod resolve;

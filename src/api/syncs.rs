@@ -549,6 +549,7 @@ pub(super) fn alter_one(id: i32, name: &str, document: Json) -> Result<String, F
             && old.as_ref().is_none_or(|o| {
                 !o.flows_from(side)
                     || o.fields != plan.fields
+                    || o.screens != plan.screens
                     || o.row_function != plan.row_function
                     || o.side(side) != plan.side(side)
             });

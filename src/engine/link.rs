@@ -22,6 +22,7 @@ const DELETED_AT: usize = 2;
 const KEY: usize = 3;
 const REMOTE: usize = 4;
 const BASE: usize = 5;
+const STANDING: usize = 6;
 
 /// A link as it was found.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Link<'b> {
     /// row only remembers that they were there.
     pub deleted: bool,
     pub base: Option<Base<'b>>,
+    /// How its rows stood when they were last asked; see [`super::screen`].
+    pub standing: i16,
 }
 
 impl<'b> Link<'b> {
@@ -254,7 +257,8 @@ impl<'p> Links<'p> {
                     .bytes(bump, BASE)
                     .and_then(|b| decode(bump, plan, shapes, found.int8(LAYOUT), layout, b))
             };
-            Some(Link { tid: found.tid(), key, remote, deleted, base })
+            let standing = if found.is_null(STANDING) { 0 } else { found.int2(STANDING) };
+            Some(Link { tid: found.tid(), key, remote, deleted, base, standing })
         };
         if let Some(&place) = self.places.known.get(&mark) {
             self.table.at(place, |found| link = read(found));
@@ -300,10 +304,18 @@ impl<'p> Links<'p> {
     }
 
     /// Writes a link: a new one, or over the one found.
-    pub fn put(&mut self, over: Option<&Link<'_>>, key: &[u8], remote: &[u8], base: &Base<'_>) {
+    pub fn put(
+        &mut self,
+        over: Option<&Link<'_>>,
+        key: &[u8],
+        remote: &[u8],
+        base: &Base<'_>,
+        standing: i16,
+    ) {
         let mut row = std::mem::take(&mut self.row);
         let lengths = self.plan.base.lengths();
         columns(&mut row, self.plan, &lengths, self.layout, key, remote, base);
+        row.datum((standing != 0).then(|| pg_sys::Datum::from(standing)));
         let tid = self.write(over, row);
         self.places.note(self.mark(Side::Source, key), tid);
         if !self.plan.same_key {
@@ -415,6 +427,7 @@ impl<'p> Writer<'p> {
     /// The keys of source and target, and what is agreed on.
     pub fn add(&mut self, key: &[u8], remote: &[u8], base: &Base<'_>) {
         columns(&mut self.row, self.plan, &self.lengths, self.layout, key, remote, base);
+        self.row.datum(None);
         self.table.add(&mut self.row);
         self.row.clear();
     }
@@ -424,7 +437,7 @@ impl<'p> Writer<'p> {
     }
 }
 
-/// The columns of a living link.
+/// The columns of a living link but the last.
 fn columns(
     row: &mut Row,
     plan: &Plan,
@@ -441,8 +454,7 @@ fn columns(
         .datum(None)
         .bytes(Some(key))
         .bytes((!plan.same_key).then_some(remote))
-        .bytes(Some(&image))
-        .datum(None);
+        .bytes(Some(&image));
 }
 
 /// The source's key and the target's.

@@ -22,6 +22,7 @@ pub mod queue;
 pub mod references;
 pub mod remote;
 pub mod resolve;
+pub mod screen;
 pub mod settle;
 pub mod shapes;
 pub mod statement;

@@ -8,6 +8,7 @@ use super::plan::{Column, How, Plan, Table};
 use super::queue;
 use super::references::{self, Missing};
 use super::remote::values;
+use super::screen;
 use super::shapes::Shapes;
 use super::statement::{self, FED, Fed, ORD, Statement};
 use crate::sql::identifier;
@@ -57,6 +58,12 @@ pub struct Record<'b> {
     pub later: Vec<usize>,
     /// What functions chose for fields that both sides changed.
     pub chosen: Vec<Choice<'b>>,
+    /// Does the row of each side pass its filter? `None`: it was not asked.
+    pub passes: [Option<bool>; 2],
+    /// Does the record go both ways, where that is a matter of its row?
+    pub two_way: Option<bool>,
+    /// The rules that what a side sends breaks: places in the plan's.
+    pub broken: Vec<(Side, usize)>,
 }
 
 impl<'b> Record<'b> {
@@ -83,6 +90,9 @@ impl<'b> Record<'b> {
             missing: None,
             later: Vec::new(),
             chosen: Vec::new(),
+            passes: [None; 2],
+            two_way: None,
+            broken: Vec::new(),
         }
     }
 
@@ -128,6 +138,8 @@ pub struct Readers {
     matched: [Option<Statement>; 2],
     twins: [Option<Statement>; 2],
     evaluate: [Option<Statement>; 2],
+    pub(super) filter: [Option<Statement>; 2],
+    pub(super) rules: [Option<Statement>; 2],
 }
 
 /// Turns halves into records. Inside a transaction and an SPI connection, as the sync's owner.
@@ -287,6 +299,7 @@ fn pair<'b>(
             }
         }
     }
+    screen::read_with(plan, &mut records);
     // Links are written in the order in which they lie.
     records.sort_by_key(|r| r.link.as_ref().map(|l| super::link::place(l.tid)));
     // A value left out because it did not change is what the base says; without a base, or where an
@@ -465,6 +478,7 @@ pub fn evaluate<'b>(
     if let Some(connector) = &plan.connector {
         values::canonicalise(bump, plan, connector.0.as_ref(), side, records, &pending);
     }
+    screen::screen(bump, plan, readers, side, records, &pending);
 }
 
 fn run_expressions<'b>(

@@ -64,6 +64,10 @@ pub fn settle(
         }
         if let Some(trouble) = &record.trouble {
             for (side, key) in seen_keys(record) {
+                if record.linked().is_none() && record.seen[side as usize] == Seen::Gone {
+                    // It is not there yet: it is the other side's row that waits.
+                    continue;
+                }
                 queue::park(
                     plan,
                     side,
@@ -215,11 +219,15 @@ fn link(
             .or_else(|| record.linked().map(|l| l.key_of(side)))
     };
     let (Some(source), Some(target)) = (key(Side::Source), key(Side::Target)) else { return };
-    let same = record
-        .linked()
-        .is_some_and(|l| l.key == source && l.remote == target && l.base.as_ref() == Some(&base));
+    let standing = record.standing(plan);
+    let same = record.linked().is_some_and(|l| {
+        l.key == source
+            && l.remote == target
+            && l.base.as_ref() == Some(&base)
+            && l.standing == standing
+    });
     if !same {
-        links.put(record.link.as_ref(), source, target, &base);
+        links.put(record.link.as_ref(), source, target, &base, standing);
     }
 }
 

@@ -357,6 +357,10 @@ impl Found {
         self.datum(column).value() as i64
     }
 
+    pub fn int2(&self, column: usize) -> i16 {
+        self.datum(column).value() as i16
+    }
+
     /// A copy of the bytes of a bytea column.
     pub fn bytes<'b>(&self, bump: &'b Bump, column: usize) -> Option<&'b [u8]> {
         if self.is_null(column) {

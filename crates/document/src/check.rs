@@ -162,21 +162,13 @@ fn shape(
             }
             Err(out_of_range(number, path, &format!("between {min} and {max}"), example))
         }
-        (Shape::Text | Shape::Only(_), Value::String(text)) if text.trim().is_empty() => {
-            Err(Error::malformed(
-                path,
-                format!("\"{path}\" must not be empty"),
-                "The text is empty or holds only blanks.",
-                for_example(path, example),
-            ))
-        }
+        (Shape::Text, Value::String(text)) if text.trim().is_empty() => Err(Error::malformed(
+            path,
+            format!("\"{path}\" must not be empty"),
+            "The text is empty or holds only blanks.",
+            for_example(path, example),
+        )),
         (Shape::Text, Value::String(_)) => Ok(()),
-        (Shape::Only(some), Value::String(text)) => {
-            if served && !some.contains(&text.as_str()) {
-                findings.not_served_value(path, shown(text));
-            }
-            Ok(())
-        }
         (Shape::Choice(values), Value::String(text)) => {
             match values.iter().find(|known| known.text == text) {
                 None => Err(unknown_value(text, values, path)),
@@ -217,7 +209,7 @@ fn fits(shape: &Shape, value: &Value) -> bool {
         Shape::Any => true,
         Shape::Flag | Shape::FlagOff => value.is_boolean(),
         Shape::Integer(..) | Shape::Number(..) => value.is_number(),
-        Shape::Text | Shape::Only(_) | Shape::Choice(_) => value.is_string(),
+        Shape::Text | Shape::Choice(_) => value.is_string(),
         Shape::List(..) => value.is_array(),
         Shape::Object(_) | Shape::Settings => value.is_object(),
         Shape::Either(shapes) => shapes.iter().any(|shape| fits(shape, value)),
@@ -230,7 +222,7 @@ fn noun(shape: &Shape) -> String {
         Shape::Flag | Shape::FlagOff => "true or false".into(),
         Shape::Integer(..) => "an integer".into(),
         Shape::Number(..) => "a number".into(),
-        Shape::Text | Shape::Only(_) | Shape::Choice(_) => "a string".into(),
+        Shape::Text | Shape::Choice(_) => "a string".into(),
         Shape::List(..) => "an array".into(),
         Shape::Object(_) | Shape::Settings => "an object".into(),
         Shape::Either(shapes) => shapes.iter().map(noun).collect::<Vec<_>>().join(" or "),

@@ -9,10 +9,13 @@ use crate::conflicts::{self, Conflicts};
 use crate::endpoint::{self, Context, Endpoint, Remote};
 use crate::error::{Error, ErrorKind, Notice, Severity};
 use crate::fields::{self, Fields};
+use crate::mapping::MappingOptions;
 use crate::matching::{self, MatchField};
 use crate::name::{self, TableName};
 use crate::path::{Path, shown};
+use crate::rows::{OnDelete, OnTargetEdit, RowFilter, StampColumns};
 use crate::settings::{DeleteLimit, InitialSync, LoopPrevention, Retry, SchemaPolicy, Settings};
+use crate::validation::{self, ValidationRule};
 
 /// The ways that changes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,6 +143,18 @@ pub struct Config {
     pub timestamp_field: Option<String>,
     /// The fields that are synced.
     pub fields: Fields,
+    /// How their values are converted.
+    pub mapping: MappingOptions,
+    /// What values have to be like.
+    pub rules: Vec<ValidationRule>,
+    /// Which records take part.
+    pub filter: RowFilter,
+    /// What becomes of the target's record when the source's is deleted, and of the source's when the target's is.
+    pub on_delete: [OnDelete; 2],
+    /// What becomes of an edit on the target of a sync that goes one way.
+    pub on_target_edit: OnTargetEdit,
+    /// Columns in which the sync says how it is with a row.
+    pub stamps: StampColumns,
     /// A function of the user that makes the target's rows of a change, in the place of fields.
     pub row_function: Option<TableName>,
     /// What records of the two sides are recognised by; empty if the document leaves it to the keys.
@@ -208,6 +223,7 @@ impl Config {
         }
         not_served(&findings)?;
         notices.extend(without_effect(&findings));
+        let filter = RowFilter::read(doc, [&source, &target], direction)?;
         let config = Self {
             identity: Identity::read(doc, &source, &target)?,
             conflicts: conflicts::read(doc, [&source, &target], context, &mut notices)?,
@@ -219,6 +235,15 @@ impl Config {
                 .and_then(|it| it.get("timestamp_field")?.as_str())
                 .map(str::to_owned),
             row_function: row_function(doc, direction)?,
+            mapping: MappingOptions::read(doc, &fields)?,
+            rules: validation::read(doc)?,
+            filter,
+            on_delete: [
+                OnDelete::read(doc, "on_source_delete")?,
+                OnDelete::read(doc, "on_target_delete")?,
+            ],
+            on_target_edit: OnTargetEdit::read(doc, direction)?,
+            stamps: StampColumns::read(doc)?,
             fields,
             match_on,
             initial: settings.initial,
@@ -250,6 +275,17 @@ fn for_application(doc: &Map<String, Value>, direction: Direction) -> Result<(),
         "loop_prevention",
         "schema_changes",
         "initial_sync",
+        "mapping_options",
+        "validation_rules",
+        "stamp_columns",
+        "where",
+        "source_where",
+        "target_where",
+        "two_way_where",
+        "on_filter_exit",
+        "on_source_delete",
+        "on_target_delete",
+        "on_target_edit",
     ];
     if let Some(key) = nothing.into_iter().find(|key| doc.contains_key(*key)) {
         return Err(Error::malformed(
@@ -285,8 +321,22 @@ fn row_function(
             "Name a function of (operation text, old, new) that returns rows of the target; old and new are rows of the source.",
         )
     })?;
-    let others =
-        ["field_mappings", "include_fields", "exclude_fields", "field_selection", "match_on"];
+    let others = [
+        "field_mappings",
+        "include_fields",
+        "exclude_fields",
+        "field_selection",
+        "match_on",
+        "mapping_options",
+        "validation_rules",
+        "stamp_columns",
+        "where",
+        "source_where",
+        "target_where",
+        "on_filter_exit",
+        "on_source_delete",
+        "on_target_edit",
+    ];
     if let Some(key) = others.into_iter().find(|key| doc.contains_key(*key)) {
         return Err(Error::malformed(
             Path::root().key(key),

@@ -8,6 +8,7 @@ use crate::error::{Error, Notice};
 use crate::name::{self, Found};
 use crate::path::{Path, shown, shown_list};
 use crate::transform::Transform;
+use crate::validation;
 
 /// The fields of a sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,11 @@ pub struct Field {
     pub direction: Direction,
     /// The syncs of the records that it may point to: what it holds is the key that the other record has on that side.
     pub reference: Vec<String>,
+    /// It is not sent empty.
+    pub required: bool,
+    /// What stands in the place of a null, as a literal of the receiving type: in a record that is made, and wherever
+    /// `mapping_options.handle_nulls` is `default`.
+    pub default: Option<String>,
 }
 
 impl Field {
@@ -72,7 +78,7 @@ pub(crate) fn read(
     let mut fields = Vec::new();
     for (at, mapping) in mappings.iter().enumerate() {
         let path = Path::root().key("field_mappings").index(at);
-        fields.push((path.clone(), read_mapping(mapping, &path, direction, findings, notices)?));
+        fields.push((path.clone(), read_mapping(mapping, &path, direction, notices)?));
     }
     written_once(&fields)?;
     selection.apply(fields, direction, notices).map(Fields::Mapped)
@@ -82,17 +88,14 @@ fn read_mapping(
     mapping: &Value,
     path: &Path,
     sync: Direction,
-    findings: &mut Findings,
     notices: &mut Vec<Notice>,
 ) -> Result<Field, Error> {
     let sources = read_sources(mapping, path)?;
     let target = mapping.get("target").and_then(Value::as_str).unwrap_or_default().to_owned();
     let transform_path = path.key("transformation");
-    let transform = Transform::read(mapping.get("transformation"), &transform_path, findings);
+    let transform = Transform::read(mapping.get("transformation"));
     let reverse_path = path.key("reverse");
-    let reverse = mapping
-        .get("reverse")
-        .map(|reverse| Transform::read(Some(reverse), &reverse_path, findings));
+    let reverse = mapping.get("reverse").map(|reverse| Transform::read(Some(reverse)));
     let expression = matches!(transform, Transform::Expression(_));
     if sources.len() != 1 && !expression {
         let (at, detail) = match (sources.len(), mapping.get("transformation")) {
@@ -139,7 +142,16 @@ fn read_mapping(
     });
     let reference = read_reference(mapping, path, &transform, reverse.as_ref())?;
     let direction = asked.unwrap_or(sync);
-    let field = Field { sources, target, transform, reverse, direction, reference };
+    let field = Field {
+        sources,
+        target,
+        transform,
+        reverse,
+        direction,
+        reference,
+        required: mapping.get("required").and_then(Value::as_bool).unwrap_or(false),
+        default: validation::literal(mapping.get("default"), &path.key("default"))?,
+    };
     if let Some(asked) = asked
         && !sync.covers(asked)
     {
@@ -203,6 +215,11 @@ fn way_back(
         return Ok(field);
     }
     if field.reverse.is_some() {
+        return Ok(field);
+    }
+    if let Transform::Builtin(builtin) = field.transform {
+        // A normal form is its own way back, and a moment is read from its text.
+        field.reverse = Some(Transform::Builtin(builtin));
         return Ok(field);
     }
     if asked || field.direction == Direction::TargetToSource {
@@ -394,6 +411,8 @@ fn same_name(name: &str, direction: Direction) -> Field {
         reverse: direction.to_source().then_some(Transform::None),
         direction,
         reference: Vec::new(),
+        required: false,
+        default: None,
     }
 }
 

@@ -1,8 +1,6 @@
 //! Every key of the configuration language in one table: its type, its range and whether it is acted on.
 
-use Shape::{
-    Any, Choice, Either, Flag, FlagOff, Integer, List, Number, Object, Only, Settings, Text,
-};
+use Shape::{Any, Choice, Either, Flag, FlagOff, Integer, List, Number, Object, Settings, Text};
 
 /// What may stand at a key.
 #[derive(Debug)]
@@ -14,8 +12,6 @@ pub(crate) enum Shape {
     Number(f64, f64),
     /// A text that is not empty.
     Text,
-    /// A text of which only these values are served.
-    Only(&'static [&'static str]),
     /// One of a closed set of texts.
     Choice(&'static [Value]),
     /// An array with at least so many elements.
@@ -123,16 +119,16 @@ pub(crate) const DOCUMENT: &[Key] = &[
         "validation_rules",
         List(0, &Object(VALIDATION_RULE)),
         "[{\"field\": \"email\", \"rule\": \"email_format\"}]",
-    )
-    .not_served(),
+    ),
     key("stamp_columns", Object(STAMP_COLUMNS), "{\"synced_at\": \"last_sync\"}").not_served(),
     key("schema_changes", Choice(&[yes("adapt"), yes("pause"), yes("ignore")]), "\"adapt\""),
     // Rows.
     key("row_function", Text, "\"public.lines_of_order\""),
-    key("where", Text, "\"active\"").not_served(),
-    key("source_where", Text, "\"active\"").not_served(),
-    key("target_where", Text, "\"active\"").not_served(),
-    key("two_way_where", Text, "\"active\"").not_served(),
+    key("where", Text, "\"active\""),
+    key("source_where", Text, "\"active\""),
+    key("target_where", Text, "\"active\""),
+    key("two_way_where", Text, "\"active\""),
+    key("on_filter_exit", Choice(&[yes("release"), not_yet("delete")]), "\"release\""),
     key("match_on", List(1, &Either(&[Text, Object(MATCH)])), "[\"email\"]"),
     key("on_difference", Text, "\"report\"").not_served(),
     key("on_source_delete", ON_DELETE, "\"delete\"").not_served(),
@@ -237,20 +233,16 @@ const MAPPING: &[Key] = &[
         Choice(&[yes("source_to_target"), yes("target_to_source"), yes("bidirectional")]),
         "\"source_to_target\"",
     ),
-    key("required", Flag, "true").not_served(),
-    key("default", Any, "\"unknown\"").not_served(),
+    key("required", Flag, "true"),
+    key("default", Any, "\"unknown\""),
     key("reference", TEXT_OR_TEXTS, "\"accounts\""),
 ];
 
 const MAPPING_OPTIONS: &[Key] = &[
-    key(
-        "handle_nulls",
-        Choice(&[yes("preserve"), not_yet("ignore"), not_yet("default")]),
-        "\"preserve\"",
-    ),
-    key("timestamp_format", Only(&["iso8601"]), "\"iso8601\""),
-    key("time_zone", Text, "\"UTC\"").not_served(),
-    key("phone_region", Text, "\"CH\"").not_served(),
+    key("handle_nulls", Choice(&[yes("preserve"), yes("ignore"), yes("default")]), "\"preserve\""),
+    key("timestamp_format", Text, "\"iso8601\""),
+    key("time_zone", Text, "\"Europe/Zurich\""),
+    key("phone_region", Text, "\"CH\""),
 ];
 
 const VALIDATION_RULE: &[Key] = &[
@@ -258,12 +250,12 @@ const VALIDATION_RULE: &[Key] = &[
     key(
         "rule",
         Choice(&[
-            not_yet("email_format"),
-            not_yet("regex"),
-            not_yet("length"),
-            not_yet("range"),
-            not_yet("allowed_values"),
-            not_yet("condition"),
+            yes("email_format"),
+            yes("regex"),
+            yes("length"),
+            yes("range"),
+            yes("allowed_values"),
+            yes("condition"),
         ]),
         "\"email_format\"",
     )
@@ -275,12 +267,7 @@ const VALIDATION_RULE: &[Key] = &[
     key("condition", Text, "\"amount > 0\""),
     key(
         "on_error",
-        Choice(&[
-            not_yet("reject_record"),
-            not_yet("standardize_format"),
-            not_yet("set_null"),
-            not_yet("warn"),
-        ]),
+        Choice(&[yes("reject_record"), yes("standardize_format"), yes("set_null"), yes("warn")]),
         "\"reject_record\"",
     ),
 ];

@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 
-use crate::check::Findings;
 use crate::name;
-use crate::path::{Path, shown};
 
 /// How a value is changed on its way from one side to the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,21 +31,24 @@ pub enum Builtin {
     Lower,
     /// In upper case.
     Upper,
+    /// An e-mail address without blanks at its ends, in lower case.
+    EmailNorm,
+    /// A phone number in E.164; what is none stays as it is.
+    FormatPhone,
+    /// A moment as in ISO 8601, in UTC.
+    Iso8601,
 }
 
 impl Builtin {
-    /// The SQL function of one text argument that does it, qualified with its schema.
-    pub const fn sql_function(self) -> &'static str {
-        match self {
-            Self::Trim => "pg_catalog.btrim",
-            Self::Lower => "pg_catalog.lower",
-            Self::Upper => "pg_catalog.upper",
-        }
-    }
+    const ALL: [(&'static str, Self); 6] = [
+        ("trim", Self::Trim),
+        ("lower", Self::Lower),
+        ("upper", Self::Upper),
+        ("email_norm", Self::EmailNorm),
+        ("format_phone", Self::FormatPhone),
+        ("iso8601", Self::Iso8601),
+    ];
 }
-
-/// Built-ins of the language that this version does not act on.
-const NOT_SERVED: [&str; 3] = ["format_phone", "email_norm", "iso8601"];
 
 /// Words that look like the name of a function and are expressions of their own.
 const KEYWORDS: [&str; 15] = [
@@ -70,7 +71,7 @@ const KEYWORDS: [&str; 15] = [
 
 impl Transform {
     /// Reads a transformation; the grammar has made sure that it is a text and not empty.
-    pub(crate) fn read(value: Option<&Value>, path: &Path, findings: &mut Findings) -> Self {
+    pub(crate) fn read(value: Option<&Value>) -> Self {
         let Some(text) = value.and_then(Value::as_str) else {
             return Self::None;
         };
@@ -81,12 +82,13 @@ impl Transform {
         if table.schema.is_none() && !quoted {
             match table.name.as_str() {
                 "none" => return Self::None,
-                "trim" => return Self::Builtin(Builtin::Trim),
-                "lower" => return Self::Builtin(Builtin::Lower),
-                "upper" => return Self::Builtin(Builtin::Upper),
                 word if KEYWORDS.contains(&word) => return Self::Expression(text.to_owned()),
-                word if NOT_SERVED.contains(&word) => findings.not_served_value(path, shown(word)),
-                _ => {}
+                word => {
+                    let builtin = Builtin::ALL.iter().find(|(name, _)| *name == word);
+                    if let Some((_, builtin)) = builtin {
+                        return Self::Builtin(*builtin);
+                    }
+                }
             }
         }
         Self::Function { schema: table.schema, name: table.name }
@@ -102,14 +104,8 @@ impl Transform {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> (Transform, bool) {
-        let mut findings = Findings::default();
-        let transform = Transform::read(
-            Some(&Value::from(text)),
-            &Path::root().key("transformation"),
-            &mut findings,
-        );
-        (transform, findings.not_served.is_empty())
+    fn read(text: &str) -> Transform {
+        Transform::read(Some(&Value::from(text)))
     }
 
     fn function(schema: Option<&str>, name: &str) -> Transform {
@@ -138,23 +134,16 @@ mod tests {
             ("a; drop table b", Transform::Expression("a; drop table b".into())),
         ];
         for (text, expected) in cases {
-            assert_eq!(read(text), (expected, true), "{text}");
+            assert_eq!(read(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn built_ins_without_effect_are_not_taken_for_functions_of_the_user() {
-        for text in NOT_SERVED {
-            assert!(!read(text).1, "{text}");
+    fn built_ins_are_not_taken_for_functions_of_the_user() {
+        for (name, builtin) in Builtin::ALL {
+            assert_eq!(read(name), Transform::Builtin(builtin));
+            assert_eq!(read(&format!("portal.{name}")), function(Some("portal"), name));
         }
-        assert!(read("\"format_phone\"").1);
-        assert!(read("portal.format_phone").1);
-    }
-
-    #[test]
-    fn built_ins_name_a_qualified_function() {
-        assert_eq!(Builtin::Trim.sql_function(), "pg_catalog.btrim");
-        assert_eq!(Builtin::Lower.sql_function(), "pg_catalog.lower");
-        assert_eq!(Builtin::Upper.sql_function(), "pg_catalog.upper");
+        assert_eq!(read("\"format_phone\""), function(None, "format_phone"));
     }
 }

@@ -38,6 +38,8 @@ pub struct Flow {
     pub rule: Rule,
     /// Fields of one group are decided as one, such as the parts of an address: with them comes the rule of the first.
     pub group: Option<usize>,
+    /// A null is no edit: it empties nothing, and stands against nothing.
+    pub ignores_null: bool,
 }
 
 /// Who decides a conflict.
@@ -101,6 +103,11 @@ impl Flow {
             Side::Source => self.to_target,
             Side::Target => self.to_source,
         }
+    }
+
+    /// Is this sent, or kept back because it is a null?
+    fn sends(self, value: Value<'_>) -> bool {
+        !self.ignores_null || value != Value::Null
     }
 }
 
@@ -310,7 +317,8 @@ fn one_side<'a>(
             let nothing = base.is_new(field) && row.sent[field] == Value::Null;
             if flow.from(side) && moved(row.own[field], base.side(side)[field]) && !nothing {
                 agreed.set(side, field, row.own[field]);
-                if row.sent[field] != base.side(side.other())[field] {
+                if row.sent[field] != base.side(side.other())[field] && flow.sends(row.sent[field])
+                {
                     agreed.set(side.other(), field, row.sent[field]);
                     fields.push(field);
                 }
@@ -361,6 +369,17 @@ fn both<'a>(
             }
             continue;
         }
+        for side in Side::BOTH {
+            // What is kept back is what this side holds from now on.
+            let row = rows[side as usize];
+            if flow.from(side)
+                && !flow.sends(row.sent[field])
+                && row.own[field] != Value::Absent
+                && let Some(agreed) = &mut decision.base
+            {
+                agreed.set(side, field, row.own[field]);
+            }
+        }
         let winner = match changed {
             [false, false] => continue,
             [true, false] => Side::Source,
@@ -375,6 +394,10 @@ fn both<'a>(
         };
         let row = rows[winner as usize];
         let other = winner.other();
+        if !flow.sends(row.sent[field]) {
+            // It lost nothing by its group's winning.
+            continue;
+        }
         let differs = row.sent[field] != held(&decision, field, other, rows);
         if changed == [true, true] && differs && filled.is_none() {
             decision.conflicts.push(Conflict::won_by(field, Some(winner)));
@@ -399,7 +422,9 @@ fn both<'a>(
 fn changes(flows: &[Flow], base: Option<&Base<'_>>, rows: [&Row<'_>; 2]) -> Vec<[bool; 2]> {
     let by = |field: usize, flow: &Flow, side: Side| {
         let own = rows[side as usize].own[field];
-        flow.from(side) && base.is_none_or(|b| moved(own, b.side(side)[field]))
+        flow.from(side)
+            && flow.sends(rows[side as usize].sent[field])
+            && base.is_none_or(|b| moved(own, b.side(side)[field]))
     };
     flows
         .iter()

@@ -1,8 +1,10 @@
 use super::*;
 use proptest::prelude::*;
 
-const TWO_WAY: Flow = Flow { to_target: true, to_source: true, rule: Rule::Later, group: None };
-const FORWARD: Flow = Flow { to_target: true, to_source: false, rule: Rule::Later, group: None };
+const TWO_WAY: Flow =
+    Flow { to_target: true, to_source: true, rule: Rule::Later, group: None, ignores_null: false };
+const FORWARD: Flow =
+    Flow { to_target: true, to_source: false, rule: Rule::Later, group: None, ignores_null: false };
 
 fn merge<'a>(
     flows: &[Flow],
@@ -50,6 +52,49 @@ fn the_later_of_two_edits_wins_and_the_source_wins_a_tie() {
         assert_eq!(d.write[winner as usize], Write::Nothing);
         assert_eq!(d.write[winner.other() as usize], Write::Update(vec![0]));
     }
+}
+
+#[test]
+fn a_null_that_is_kept_back_empties_nothing_and_stands_against_nothing() {
+    const KEPT: Flow = Flow { ignores_null: true, ..TWO_WAY };
+    let emptied = || {
+        let mut row = row(&["a"]);
+        (row.own[0], row.sent[0]) = (Value::Null, Value::Null);
+        Now::Row(row)
+    };
+    let agreed = base(&["a"]);
+    let alone = merge(&[KEPT], Some(&agreed), &[emptied(), Now::Unchanged], [1, 0]);
+    assert!(alone.writes_nothing());
+    let differ = Base { source: vec![Value::Null], ..agreed.clone() };
+    assert_eq!(alone.base, Some(differ.clone()));
+    // From there on the field travels as any other, whichever side it is edited on.
+    let edited = || Now::Row(row(&["b"]));
+    for now in [[edited(), Now::Unchanged], [Now::Unchanged, edited()], [emptied(), edited()]] {
+        let written = if now[0] == edited() { Side::Target } else { Side::Source };
+        let d = merge(&[KEPT], Some(&differ), &now, [9, 1]);
+        assert_eq!(d.write[written as usize], Write::Update(vec![0]), "{now:?}");
+        assert_eq!(
+            (d.write[written.other() as usize].clone(), d.base),
+            (Write::Nothing, Some(base(&["b"])))
+        );
+    }
+    // Against an edit that it met, and without any agreement.
+    for base in [Some(&agreed), None] {
+        let met = merge(&[KEPT], base, &[emptied(), edited()], [9, 1]);
+        assert_eq!(met.write, [Write::Update(vec![0]), Write::Nothing]);
+        assert!(met.conflicts.is_empty());
+    }
+    // As part of a group it is not written either, also if its side wins.
+    let part = Flow { group: Some(0), ..KEPT };
+    let now = [
+        Now::Row(Row {
+            own: vec![Value::Null, Value::Bytes(b"x")],
+            sent: vec![Value::Null, Value::Bytes(b"x")],
+        }),
+        Now::Row(row(&["b", "y"])),
+    ];
+    let d = merge(&[part; 2], Some(&base(&["a", "c"])), &now, [9, 1]);
+    assert_eq!(d.write, [Write::Nothing, Write::Update(vec![1])]);
 }
 
 #[test]

@@ -160,6 +160,7 @@ fn sync(rng: &mut Rng, sides: [usize; 2], fields: usize) -> SyncSpec {
             to_source: !one_way && rng.u8(0..6) > 0,
             rule: if group.is_some() { rule } else { rules[rng.usize(0..rules.len())] },
             group,
+            ignores_null: false,
         })
         .collect();
     SyncSpec { sides, flows, deletes: deletes[rng.usize(0..deletes.len())] }

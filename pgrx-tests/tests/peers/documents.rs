@@ -73,7 +73,11 @@ const CASES: &[(&str, &str, &[&str])] = &[
     (r#"{"source": "fast", "target": "b"}"#, "0A000", &["unlogged", "SET LOGGED"]),
     (r#"{"source": "late", "target": "b"}"#, "0A000", &["DEFERRABLE"]),
     (r#"{"source": "sync._sync", "target": "b"}"#, "0A000", &["sync_ext itself"]),
-    (r#"{"source": "a", "target": "b", "where": "v > ''"}"#, "0A000", &["\"where\""]),
+    (
+        r#"{"source": "a", "target": "b", "on_difference": "report"}"#,
+        "0A000",
+        &["\"on_difference\""],
+    ),
     (
         r#"{"source": "a", "target": "b", "ongoing_sync": {"mode": "polling"}}"#,
         "0A000",

@@ -1,8 +1,10 @@
 //! Two tables of one database in sync: what travels, what wins, what is refused, and as whom.
 
 mod applications;
+mod conversions;
 mod documents;
 mod existing;
+mod filters;
 mod foldings;
 mod guard;
 mod loops;
@@ -24,6 +26,7 @@ mod tenants;
 mod topology;
 mod transforms;
 mod triggers;
+mod validation;
 
 use cluster::postgres::Client;
 use pgrx_tests::{Db, db, query_one, rows, run};

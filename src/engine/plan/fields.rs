@@ -1,15 +1,17 @@
 //! The fields of a sync: which column of one side goes with which of the other, and how a value gets
 //! across.
 
+use super::convert::{self, plain};
 use super::references::Parent;
 use super::table::{Column, Table, find};
 use super::{BaseShape, Plan};
 use crate::border;
 use crate::engine::remote::side as remote_side;
+use crate::engine::statement;
 use crate::sql::identifier;
 use crate::worker::transaction::{Failure, refuse};
 use change::shape;
-use document::{Config, Direction, Fields, Transform};
+use document::{Config, Direction, Fields, MappingOptions, Nulls, Transform};
 use merge::{Flow, Side};
 use pgrx::pg_sys::{self, Oid};
 
@@ -52,6 +54,10 @@ pub struct Field {
     pub how: [Option<How>; 2],
     /// The syncs of the records that it may point to, where it does.
     pub parents: Vec<Parent>,
+    /// It is not sent empty.
+    pub required: bool,
+    /// What stands in the place of a null in a record that is made on a side.
+    pub defaults: [Option<Vec<u8>>; 2],
 }
 
 impl Field {
@@ -83,6 +89,8 @@ pub(super) fn resolve_fields(
                 inputs: [vec![column], Vec::new()],
                 how: [Some(How::Copy), None],
                 parents: Vec::new(),
+                required: false,
+                defaults: [None, None],
             })
             .collect());
     }
@@ -108,7 +116,8 @@ pub(super) fn resolve_fields(
                 let to = [&target.columns[t], column];
                 let how = |side: Side| {
                     (flows(config.direction, side) && !to[side as usize].generated).then(|| {
-                        plain(column_of(side, column, &target.columns[t]), to[side as usize])
+                        let from = column_of(side, column, &target.columns[t]);
+                        plain(from, to[side as usize], &config.mapping)
                     })
                 };
                 let field = Field {
@@ -116,6 +125,8 @@ pub(super) fn resolve_fields(
                     inputs: [vec![s], vec![t]],
                     how: [how(Side::Source), how(Side::Target)],
                     parents: Vec::new(),
+                    required: false,
+                    defaults: [None, None],
                 };
                 if field.how.iter().any(Option::is_some) {
                     fields.push(field);
@@ -124,7 +135,7 @@ pub(super) fn resolve_fields(
         }
         Fields::Mapped(mapped) => {
             for (n, field) in mapped.iter().enumerate() {
-                fields.push(resolve_field(field, n, source, target)?);
+                fields.push(resolve_field(field, n, source, target, &config.mapping)?);
             }
         }
     }
@@ -153,32 +164,12 @@ pub(super) fn column_of<'a>(side: Side, source: &'a Column, target: &'a Column) 
     }
 }
 
-/// How a value travels that nothing changes on its way.
-fn plain(from: &Column, to: &Column) -> How {
-    // A moment without a zone is one of UTC.
-    let moments = [pg_sys::TIMESTAMPOID, pg_sys::TIMESTAMPTZOID];
-    if from.base_type != to.base_type
-        && moments.contains(&from.base_type)
-        && moments.contains(&to.base_type)
-    {
-        let name = identifier(&from.name);
-        return How::Cast(format!("CAST(pg_catalog.timezone('UTC', {name}) AS {})", to.cast));
-    }
-    let same_bytes = from.base_type == to.base_type
-        && (from.typmod == to.typmod || to.typmod == -1 || to.base_type == pg_sys::VARCHAROID);
-    let text = [pg_sys::TEXTOID, pg_sys::VARCHAROID];
-    if same_bytes || (text.contains(&from.base_type) && text.contains(&to.base_type)) {
-        How::Copy
-    } else {
-        How::Cast(format!("CAST({} AS {})", identifier(&from.name), to.cast))
-    }
-}
-
 fn resolve_field(
     field: &document::Field,
     n: usize,
     source: &Table,
     target: &Table,
+    options: &MappingOptions,
 ) -> Result<Field, Failure> {
     let path = format!("field_mappings[{n}]");
     let (t, to) = find(target, &field.target, &format!("{path}.target"))?;
@@ -197,7 +188,7 @@ fn resolve_field(
     };
     if field.direction.to_target() && !computed(target, t) {
         let (expression, reads) =
-            leave(&field.transform, source, first, to, &path, "transformation")?;
+            leave(&field.transform, source, first, to, &path, "transformation", options)?;
         inputs[0].extend(reads);
         how[0] = Some(expression);
     }
@@ -206,7 +197,7 @@ fn resolve_field(
         && !computed(source, first)
     {
         let (expression, reads) =
-            leave(reverse, target, Some(t), &source.columns[first], &path, "reverse")?;
+            leave(reverse, target, Some(t), &source.columns[first], &path, "reverse", options)?;
         inputs[1].extend(reads);
         how[1] = Some(expression);
     }
@@ -225,7 +216,49 @@ fn resolve_field(
         ));
     }
     let column = [if several { None } else { first }, Some(t)];
-    Ok(Field { column, inputs, how, parents: Vec::new() })
+    let required = field.required;
+    Ok(Field { column, inputs, how, parents: Vec::new(), required, defaults: [None, None] })
+}
+
+/// Puts the defaults of the document where they belong, once it is known how the fields travel.
+pub(super) fn set_defaults(
+    config: &Config,
+    [source, target]: [&Table; 2],
+    fields: &mut [Field],
+) -> Result<(), Failure> {
+    let Fields::Mapped(mapped) = &config.fields else { return Ok(()) };
+    for (field, given) in fields.iter_mut().zip(mapped) {
+        let Some(default) = &given.default else { continue };
+        for side in Side::BOTH {
+            let (from, to) = match side {
+                Side::Source => (source, target),
+                Side::Target => (target, source),
+            };
+            let taken = field.column[side.other() as usize].map(|c| &to.columns[c]);
+            let (Some(how), Some(to)) = (field.how[side as usize].clone(), taken) else { continue };
+            let own = field.column[side as usize].map(|c| &from.columns[c]);
+            field.defaults[side.other() as usize] = Some(constant(default, to));
+            field.how[side as usize] = Some(match config.mapping.nulls {
+                Nulls::Default => convert::or_default(how, own, to, default),
+                Nulls::Preserve | Nulls::Ignore => how,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A literal of a column's type, as images hold it. Raises what its input function raises.
+fn constant(text: &str, column: &Column) -> Vec<u8> {
+    let text = border::exact(text);
+    let bump = bumpalo::Bump::new();
+    // SAFETY: the type's own input function, called as SQL would.
+    unsafe {
+        let (mut input, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+        pg_sys::getTypeInputInfo(column.type_oid, &raw mut input, &raw mut parameter);
+        let datum =
+            pg_sys::OidInputFunctionCall(input, text.as_ptr().cast_mut(), parameter, column.typmod);
+        statement::from_datum(&bump, datum, column.length, column.by_value).to_vec()
+    }
 }
 
 /// The expression that makes what the other side's column `to` gets, and the columns it reads.
@@ -236,6 +269,7 @@ pub(super) fn leave(
     to: &Column,
     path: &str,
     key: &str,
+    options: &MappingOptions,
 ) -> Result<(How, Vec<usize>), Failure> {
     let named = |what: &str| {
         column.map(|c| identifier(&from.columns[c].name)).ok_or_else(|| {
@@ -257,9 +291,13 @@ pub(super) fn leave(
                     "Name the column in \"source\".",
                 ));
             };
-            return Ok((plain(&from.columns[c], to), vec![c]));
+            return Ok((plain(&from.columns[c], to, options), vec![c]));
         }
-        Transform::Builtin(builtin) => format!("{}({})", builtin.sql_function(), named("it")?),
+        Transform::Builtin(builtin) => {
+            named("it")?;
+            let Some(c) = column else { return Err(refuse("22023", path.to_owned(), "", "")) };
+            convert::builtin(*builtin, (&from.columns[c], to), options, path)?
+        }
         Transform::Function { schema, name } => {
             let function = match schema {
                 Some(schema) => format!("{}.{}", identifier(schema), identifier(name)),
@@ -276,7 +314,7 @@ pub(super) fn leave(
 
 /// Parses an expression over a table and tells which columns it reads. Raises what the parser
 /// raises; refuses what is more than an expression of one value.
-fn columns_read(
+pub(super) fn columns_read(
     expression: &str,
     from: &Table,
     path: &str,
@@ -292,16 +330,17 @@ fn columns_read(
 
 /// Parses an expression over what stands behind FROM, and has its query looked at. Raises what the parser raises;
 /// refuses where nothing is found in it.
-fn analysed<T>(
+pub(super) fn analysed<T>(
     expression: &str,
     from: &str,
     path: &str,
     key: &str,
     look: impl FnOnce(*mut pg_sys::Query) -> Option<T>,
 ) -> Result<T, Failure> {
+    let at = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
     let one_value = refuse(
         "22023",
-        format!("\"{path}.{key}\" is not an SQL expression of one value"),
+        format!("\"{at}\" is not an SQL expression of one value"),
         &format!("It reads: {expression}"),
         "Write an expression as it could stand in a SELECT list.",
     );
@@ -329,7 +368,7 @@ fn analysed<T>(
     }
 }
 
-fn is_one_value(query: *mut pg_sys::Query) -> bool {
+pub(super) fn is_one_value(query: *mut pg_sys::Query) -> bool {
     // SAFETY: an analysed query.
     unsafe {
         (*query).commandType == pg_sys::CmdType::CMD_SELECT

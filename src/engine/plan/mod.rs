@@ -1,10 +1,12 @@
 //! A sync as the engine runs it: its document, resolved against the catalogs.
 
+mod convert;
 mod fields;
 mod references;
 mod rights;
 mod rows;
 mod rules;
+pub mod screens;
 mod table;
 
 pub use fields::{Field, How};
@@ -18,9 +20,9 @@ use crate::engine::remote::side::{self as remote_side, Remote};
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, refuse};
 use change::shape;
-use document::{Config, Context, DeleteLimit, Endpoint, Fields, TableName};
+use document::{Config, Context, DeleteLimit, Endpoint, Fields, Nulls, TableName};
 use fields::{
-    base_shape, check_match, keep_used, match_columns, named_columns, resolve_fields,
+    base_shape, check_match, keep_used, match_columns, named_columns, resolve_fields, set_defaults,
     timestamp_column,
 };
 use merge::{Flow, Rule, Side};
@@ -54,6 +56,8 @@ pub struct Plan {
     pub config: Config,
     pub sides: [Table; 2],
     pub fields: Vec<Field>,
+    /// What records are asked before they are sent.
+    pub screens: screens::Screens,
     pub flows: Vec<Flow>,
     /// For each field the function that chooses its value where both sides changed it, as SQL names it.
     pub functions: Vec<Option<String>>,
@@ -157,6 +161,7 @@ impl Plan {
     /// Does any field leave any side through SQL, or does SQL decide about one?
     pub fn evaluates(&self) -> bool {
         self.functions.iter().any(Option::is_some)
+            || !self.screens.is_empty()
             || self.fields.iter().any(|f| f.how.iter().flatten().any(|how| how.sql().is_some()))
     }
 
@@ -172,7 +177,10 @@ impl Plan {
 
     /// Does what was asked under another plan fit this one?
     pub fn speaks_alike(&self, other: &Plan) -> bool {
-        self.sides == other.sides && self.fields == other.fields && self.match_on == other.match_on
+        self.sides == other.sides
+            && self.fields == other.fields
+            && self.screens == other.screens
+            && self.match_on == other.match_on
     }
 
     /// The number that capture notes for what this sync writes to a side.
@@ -320,7 +328,11 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         ));
     }
     let mut fields = resolve_fields(&config, &source, &target)?;
+    convert::check_zone(&config.mapping)?;
     references::resolve(&stored, &config, [&source, &target], &mut fields)?;
+    set_defaults(&config, [&source, &target], &mut fields)?;
+    let (mut screens, asked) = screens::filters(&config, [&source, &target])?;
+    screens.rules = screens::rules(&config, [&source, &target], &mut fields)?;
     for field in &fields {
         for (side, other) in [(Side::Source, &target), (Side::Target, &source)] {
             if field.how[side as usize].is_some()
@@ -356,12 +368,16 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
             to_source: f.how[1].is_some(),
             rule: of.rule,
             group: of.group,
+            ignores_null: config.mapping.nulls == Nulls::Ignore,
         })
         .collect();
-    let extra = [
+    let mut extra = [
         named_columns(&config, &source, &target, Side::Source)?,
         named_columns(&config, &source, &target, Side::Target)?,
     ];
+    for (extra, asked) in extra.iter_mut().zip(asked) {
+        extra.extend(asked);
+    }
     keep_used(&mut source, &mut fields, Side::Source, &match_on, &extra[0]);
     keep_used(&mut target, &mut fields, Side::Target, &match_on, &extra[1]);
     // The places in match_on moved with the columns: look them up again.
@@ -389,6 +405,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         config,
         sides: [source, target],
         fields,
+        screens,
         flows,
         row_function,
         functions: deciders.into_iter().map(|of| of.function).collect(),

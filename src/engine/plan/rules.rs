@@ -104,7 +104,7 @@ pub(super) fn rules(
 
 /// The field that a document means outside of its mappings: by its exact name, else ignoring case; on the target, else
 /// on the source.
-fn field_named(
+pub(super) fn field_named(
     fields: &[Field],
     tables: [&Table; 2],
     name: &str,
@@ -126,7 +126,7 @@ fn field_named(
         Some(_) => Err(refuse(
             "42702",
             format!("\"{name}\" is more than one field of the sync"),
-            &format!("\"{path}\" says how its conflicts are decided."),
+            &format!("\"{path}\" names it."),
             "Name the field as it is called on the target.",
         )),
         None => {
@@ -137,10 +137,7 @@ fn field_named(
             Err(refuse(
                 "42703",
                 format!("the sync has no field \"{name}\""),
-                &format!(
-                    "\"{path}\" says how its conflicts are decided. The fields are: {}.",
-                    known.join(", ")
-                ),
+                &format!("\"{path}\" names it. The fields are: {}.", known.join(", ")),
                 "Name one of these, or leave it out.",
             ))
         }

@@ -27,6 +27,25 @@ pub struct Column {
     pub cast: String,
 }
 
+impl Column {
+    /// What a condition comes to.
+    pub fn flag() -> Self {
+        Self {
+            name: String::new(),
+            attnum: 0,
+            type_oid: pg_sys::BOOLOID,
+            base_type: pg_sys::BOOLOID,
+            typmod: -1,
+            collation: pg_sys::InvalidOid,
+            length: 1,
+            by_value: true,
+            generated: false,
+            identity: false,
+            cast: "pg_catalog.bool".to_owned(),
+        }
+    }
+}
+
 /// One side of a sync.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {

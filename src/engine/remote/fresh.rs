@@ -123,7 +123,9 @@ fn is_plain(plan: &Plan, local: Side) -> Result<bool, Failure> {
             .any(|f| f.column[l] == Some(own) && f.column[r] == Some(theirs) && f.how[r].is_some())
     });
     let compared = plan.config.match_on.iter().any(|pair| pair.expression.is_some());
-    if evaluated || compared || !told || !plan.flows_from(local.other()) {
+    let screened = !plan.screens.is_empty()
+        || plan.fields.iter().any(|f| f.required || f.defaults.iter().any(Option::is_some));
+    if evaluated || screened || compared || !told || !plan.flows_from(local.other()) {
         return Ok(false);
     }
     let matched: Vec<String> = plan

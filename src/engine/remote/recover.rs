@@ -513,7 +513,7 @@ impl Sync {
                 } else {
                     (one.intent.key.as_slice(), key.as_slice())
                 };
-                links.put(over.as_ref(), s, t, &base);
+                links.put(over.as_ref(), s, t, &base, over.as_ref().map_or(0, |l| l.standing));
                 queue::park(plan, local, &one.intent.key, None, at, &Parked::Again, queued);
                 paired.push(record.clone());
             }

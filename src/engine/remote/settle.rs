@@ -460,7 +460,7 @@ fn agreed<'b>(
     }
     let (source, target) =
         if remote == Side::Source { (remote_key, key) } else { (key, remote_key) };
-    links.put(over.as_ref(), source, target, &base);
+    links.put(over.as_ref(), source, target, &base, over.as_ref().map_or(0, |l| l.standing));
     queue::sent(plan, local, key, marks);
     if references::follows(plan, meant.side(local)) {
         follow.halves.push(Half { both: false, ..Half::unread(local, key, intent.at) });

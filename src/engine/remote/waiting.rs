@@ -76,7 +76,8 @@ impl Sync {
         fetching: bool,
     ) -> Result<(Vec<Due>, Vec<Due>), Failure> {
         let Self { plan, places, .. } = self;
-        let Some(remote) = plan.remote_side().filter(|_| plan.reads_first()) else {
+        let always = plan.reads_first();
+        let Some(remote) = plan.remote_side().filter(|_| always || plan.screens.filters()) else {
             return Ok((ours, theirs));
         };
         let bump = Bump::new();
@@ -87,6 +88,7 @@ impl Sync {
                 let key = due.before.as_deref().unwrap_or(&due.key);
                 match links.find(&bump, shapes, due.side, key).filter(|link| !link.deleted) {
                     // One request at a time: it comes back when that is answered.
+                    Some(link) if !always && link.standing == 0 => unlinked.push(due),
                     Some(_) if fetching => {}
                     Some(link) => {
                         let key = link.key_of(remote).to_vec();

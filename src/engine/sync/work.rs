@@ -14,6 +14,7 @@ use crate::engine::queue::{self, Marks, Parked};
 use crate::engine::references;
 use crate::engine::remote::push;
 use crate::engine::resolve::{self, Record};
+use crate::engine::screen;
 use crate::engine::settle::{self, Origin};
 use crate::engine::shapes::Shapes;
 use crate::log::batch::Images;
@@ -272,10 +273,14 @@ impl Sync {
             }
             conflicts::look_up(plan, queued, &mut records);
             records.iter_mut().for_each(|record| wait_for_parent(plan, record));
+            unread = hold_returning(plan, &mut records);
             let mut decisions: Vec<Decision<'b>> =
                 records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
             records.iter_mut().for_each(choose::send_chosen);
-            unread = hold_unread(plan, &mut records, &mut decisions);
+            unread |= hold_unread(plan, &mut records, &mut decisions);
+            for (record, decision) in records.iter_mut().zip(&mut decisions) {
+                screen::complete(bump, plan, record, decision);
+            }
             loops::check(plan, &mut records, &mut decisions);
             let mut outcomes = apply::apply(bump, plan, writers, &records, &decisions)?;
             if let Some(state) = remote.as_mut() {
@@ -383,11 +388,28 @@ fn hold_doubtful(plan: &Plan, queued: &Marks, records: &mut [Record<'_>]) {
     }
 }
 
+/// Records that come back into the filter while the other system's side of them is not known: it may have been edited
+/// meanwhile, and is read first. True if there are any.
+fn hold_returning(plan: &Plan, records: &mut [Record<'_>]) -> bool {
+    let Some(remote) = plan.remote_side().filter(|_| plan.screens.filters()) else { return false };
+    let mut any = false;
+    for record in records.iter_mut().filter(|r| r.trouble.is_none() && !r.held) {
+        if record.seen[remote as usize] == Seen::Nothing && screen::returns(plan, record) {
+            (record.held, record.unread) = (true, true);
+            any = true;
+        }
+    }
+    any
+}
+
 fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool) -> Decision<'b> {
     let now = [record.now(plan, Side::Source), record.now(plan, Side::Target)];
     if record.trouble.is_some() || record.held {
         let base = record.linked().and_then(|l| l.base.clone());
         return Decision { write: Default::default(), conflicts: Vec::new(), base };
+    }
+    if let Some(decision) = screen::outside(plan, record) {
+        return decision;
     }
     let base = record.linked().and_then(|l| l.base.as_ref());
     if match_only && base.is_none() {
@@ -411,8 +433,8 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
     });
     let base = seen.as_ref().or(base);
     let deletes = record.deletes(plan);
-    let mut decision =
-        merge::merge(&plan.flows, deletes, base, &now, record.edits(), &record.chosen);
+    let flows = screen::flows(plan, record);
+    let mut decision = merge::merge(&flows, deletes, base, &now, record.edits(), &record.chosen);
     if discard && let Some(base) = record.linked().and_then(|link| link.base.as_ref()) {
         keep_values(&mut decision, base, record);
     }

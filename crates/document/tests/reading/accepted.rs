@@ -43,6 +43,15 @@ fn the_least_document_has_all_defaults() {
         target: table(Some("salesforce"), "account"),
         direction: Direction::SourceToTarget,
         fields: Fields::AllSame { include: None, exclude: vec![] },
+        mapping: document::MappingOptions::default(),
+        rules: vec![],
+        filter: document::RowFilter {
+            keys: ["source_where", "target_where"],
+            ..document::RowFilter::default()
+        },
+        on_delete: [document::OnDelete::Delete, document::OnDelete::Delete],
+        on_target_edit: document::OnTargetEdit::Keep,
+        stamps: document::StampColumns::default(),
         match_on: vec![],
         initial: InitialSync::FullLoad,
         retry: Retry {
@@ -298,7 +307,7 @@ fn a_name_with_a_point_is_one_name() {
 fn in_a_two_way_sync_a_field_without_a_way_back_goes_one_way() {
     let (fields, notices) = fields(json!({"sync_type": "bidirectional", "field_mappings": [
         {"source": "a", "target": "t1"},
-        {"source": "b", "target": "t2", "transformation": "lower"},
+        {"source": "b", "target": "t2", "transformation": "lower(b)"},
         {"source": "c", "target": "t3", "transformation": "f(c)", "reverse": "g(t3)"},
         {"source": "d", "target": "t4", "transformation": "f", "direction": "source_to_target"},
         {"source": "e", "target": "t5", "transformation": "none", "direction": "target_to_source"},
@@ -306,6 +315,8 @@ fn in_a_two_way_sync_a_field_without_a_way_back_goes_one_way() {
         {"source": ["h", "i"], "target": "t7", "transformation": "h || i", "direction": "source_to_target"},
         {"source": "h", "target": "t7", "reverse": "split_part(t7, ' ', 1)", "direction": "target_to_source"},
         {"target": "t8", "transformation": "1 + 1"},
+        {"source": "j", "target": "t9", "transformation": "lower"},
+        {"source": "k", "target": "t10", "transformation": "iso8601", "direction": "target_to_source"},
     ]}));
     use Direction::{SourceToTarget, TargetToSource, TwoWay};
     let expected = [
@@ -318,6 +329,9 @@ fn in_a_two_way_sync_a_field_without_a_way_back_goes_one_way() {
         (SourceToTarget, None),
         (TargetToSource, Some(Transform::Expression("split_part(t7, ' ', 1)".into()))),
         (SourceToTarget, None),
+        // A normal form is its own way back, and a moment is read from its text.
+        (TwoWay, Some(Transform::Builtin(Builtin::Lower))),
+        (TargetToSource, Some(Transform::Builtin(Builtin::Iso8601))),
     ];
     let ways: Vec<_> = fields.into_iter().map(|field| (field.direction, field.reverse)).collect();
     assert_eq!(ways, expected);

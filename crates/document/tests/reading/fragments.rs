@@ -1,7 +1,8 @@
 //! Fifteen documents as they are found in the wild, F1 to F15, and what comes of each.
 
 use document::{
-    Config, DeleteLimit, Direction, Endpoint, Error, ErrorKind, Fields, Notice, Severity, TableName,
+    Builtin, Check, Config, DeleteLimit, Direction, Endpoint, Error, ErrorKind, Fields, Notice,
+    OnInvalid, Severity, TableName, Transform, ValidationRule,
 };
 use document::{join_create, merge_patch};
 use serde_json::{Value, json};
@@ -139,17 +140,36 @@ fn f1_then_f2_turn_a_one_way_sync_into_a_two_way_one() {
 
 #[test]
 fn fragments_that_ask_for_what_is_not_served_say_so() {
-    let cases = [
-        (F4, "field_mappings[2].transformation"),
-        (F7, "performance_settings.index_recommendation"),
-        (F9, "validation_rules"),
-    ];
+    let cases = [(F7, "performance_settings.index_recommendation")];
     for (text, path) in cases {
         let error = altered(text).expect_err(path);
         assert_eq!((error.kind, error.path.as_str()), (ErrorKind::NotServed, path), "{error:?}");
         assert_eq!(error.kind.sqlstate(), "0A000");
         assert!(error.message.contains(path), "{error:?}");
     }
+}
+
+#[test]
+fn f4_brings_phone_numbers_into_one_form() {
+    let Fields::Mapped(fields) = accepted(F4).0.fields else { panic!("mapped") };
+    let of: Vec<_> = fields.iter().map(|field| (field.target.as_str(), &field.transform)).collect();
+    let phone = Transform::Builtin(Builtin::FormatPhone);
+    let expected =
+        [("client_id", &Transform::None), ("full_name", &Transform::None), ("phone", &phone)];
+    assert_eq!(of, expected);
+}
+
+#[test]
+fn f9_asks_for_addresses_and_numbers_of_a_form() {
+    let (config, notices) = accepted(F9);
+    let pattern = r"^\+[1-9]\d{1,14}$".to_owned();
+    let rule =
+        |field: &str, check, on_error| ValidationRule { field: field.into(), check, on_error };
+    let expected = vec![
+        rule("email", Check::EmailFormat, OnInvalid::RejectRecord),
+        rule("phone", Check::Regex(pattern), OnInvalid::StandardizeFormat),
+    ];
+    assert_eq!((config.rules, notices), (expected, vec![]));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod fragments;
 mod hubs;
 mod inconsistent;
 mod joining;
+mod mapping;
 mod properties;
 mod refused;
 

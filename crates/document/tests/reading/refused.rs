@@ -325,20 +325,11 @@ fn an_unknown_value_is_refused_with_the_values_that_are_served() {
 #[test]
 fn what_is_known_and_not_served_is_named() {
     let keys = [
-        ("validation_rules", json!([])),
         ("stamp_columns", json!({"synced_at": "last_sync"})),
-        ("where", json!("active")),
-        ("source_where", json!("active")),
-        ("target_where", json!("active")),
-        ("two_way_where", json!("active")),
         ("on_difference", json!("report")),
         ("on_source_delete", json!({"action": "mark", "column": "gone"})),
         ("on_target_delete", json!("keep")),
         ("on_target_edit", json!("overwrite")),
-        ("mapping_options.handle_nulls", json!("ignore")),
-        ("mapping_options.timestamp_format", json!("epoch_ms")),
-        ("mapping_options.time_zone", json!("UTC")),
-        ("mapping_options.phone_region", json!("CH")),
         ("initial_sync.on_difference", json!("report")),
         ("ongoing_sync.mode", json!("polling")),
         ("performance_settings.change_detection", json!("polling")),
@@ -352,17 +343,6 @@ fn what_is_known_and_not_served_is_named() {
     for (path, value) in keys {
         refuse(vec![(at(path, &value), NotServed, path, "eave")]);
     }
-    let mapping = |key: &str, value: Value| json!({"field_mappings": [{"source": "a", "target": "b", key: value}]});
-    for (key, value) in [
-        ("required", json!(true)),
-        ("default", json!(0)),
-        ("transformation", json!("format_phone")),
-        ("transformation", json!("Email_Norm")),
-        ("reverse", json!("iso8601")),
-    ] {
-        let path = format!("field_mappings[0].{key}");
-        refuse_document(&patched(mapping(key, value)), NotServed, &path, "eave");
-    }
     let doc = patched(
         json!({"field_selection": "all", "field_mappings": [{"source": "a", "target": "b"}]}),
     );
@@ -371,14 +351,13 @@ fn what_is_known_and_not_served_is_named() {
 
 #[test]
 fn outcomes_are_never_mixed() {
-    let malformed_last =
-        json!({"where": "x", "source": {"connection": "nowhere", "object": "a"}, "captrue": 1});
+    let malformed_last = json!({"on_difference": "x", "source": {"connection": "nowhere", "object": "a"}, "captrue": 1});
     refuse(vec![(malformed_last, Malformed, "captrue", "\"capture\"")]);
     let both_sides =
         json!({"source": {"connection": "nowhere", "object": "a"}, "target": {"table": "1"}});
     refuse(vec![(both_sides, Malformed, "target.table", "double quotes")]);
     let unknown_before_not_served =
-        json!({"where": "x", "source": {"connection": "nowhere", "object": "a"}});
+        json!({"on_difference": "x", "source": {"connection": "nowhere", "object": "a"}});
     refuse(vec![(
         unknown_before_not_served,
         Unknown,
@@ -388,8 +367,9 @@ fn outcomes_are_never_mixed() {
     // What stands below a key that is not served is checked, too.
     let inside = json!({"stamp_columns": {"synced_at": 1}});
     refuse(vec![(inside, Malformed, "stamp_columns.synced_at", "For example")]);
-    let error = read(&patched(json!({"stamp_columns": {}, "where": "x"}))).expect_err("not served");
-    assert!(error.detail.ends_with("The same is true of where."), "{error:?}");
+    let doc = json!({"stamp_columns": {}, "on_difference": "x"});
+    let error = read(&patched(doc)).expect_err("not served");
+    assert!(error.detail.ends_with("The same is true of on_difference."), "{error:?}");
 }
 
 #[test]
