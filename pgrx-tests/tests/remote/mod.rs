@@ -23,6 +23,7 @@ mod references;
 mod registering;
 mod relations;
 mod schema_changes;
+mod screens;
 mod several;
 mod strategies;
 mod trouble;

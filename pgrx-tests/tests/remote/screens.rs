@@ -1,0 +1,130 @@
+//! Filters and rules where one side is another system's.
+
+use local_org::Options;
+use pgrx_tests::{query_one, rows, run};
+use serde_json::json;
+
+use super::{accounts, names, settle, until};
+
+#[test]
+fn records_of_the_org_that_do_not_take_part_are_left_alone_until_they_do() {
+    let (org, _cluster, mut c) = accounts(
+        Options::default(),
+        r#"{"source_where": "\"Industry\" IS DISTINCT FROM ''Secret''"}"#,
+    );
+    let open = org.insert("Account", json!({"Name": "open", "Industry": "Energy"})).unwrap();
+    let secret = org.insert("Account", json!({"Name": "secret", "Industry": "Secret"})).unwrap();
+    until(&mut c, "SELECT string_agg(account_name, ',') FROM accounts", "open");
+    settle(&mut c);
+    // Entering, leaving, edits of both sides meanwhile, and back.
+    org.edit(&secret, json!({"Industry": "Banking"})).unwrap();
+    until(
+        &mut c,
+        "SELECT string_agg(account_name, ',' ORDER BY account_name) FROM accounts",
+        "open,secret",
+    );
+    settle(&mut c);
+    org.edit(&open, json!({"Industry": "Secret", "AnnualRevenue": 5})).unwrap();
+    run(&mut c, "SELECT sync.pull('accounts', sf_id) FROM accounts WHERE account_name = 'open'");
+    run(&mut c, "UPDATE accounts SET account_name = 'ours' WHERE account_name = 'open'");
+    settle(&mut c);
+    assert_eq!(names(&org), ["open", "secret"]);
+    assert_eq!(
+        query_one(
+            &mut c,
+            "SELECT industry_type, annual_revenue FROM accounts WHERE account_name = 'ours'"
+        ),
+        "Energy|"
+    );
+    org.edit(&open, json!({"Industry": "Retail"})).unwrap();
+    until(&mut c, "SELECT industry_type FROM accounts WHERE account_name = 'ours'", "Retail");
+    settle(&mut c);
+    settle(&mut c);
+    assert_eq!(names(&org), ["ours", "secret"]);
+    assert_eq!(
+        query_one(&mut c, "SELECT annual_revenue FROM accounts WHERE account_name = 'ours'"),
+        "5.00"
+    );
+    // Released, a delete of the row here deletes nothing there.
+    org.edit(&secret, json!({"Industry": "Secret"})).unwrap();
+    run(&mut c, "SELECT sync.pull('accounts', sf_id) FROM accounts WHERE account_name = 'secret'");
+    run(&mut c, "DELETE FROM accounts WHERE account_name = 'secret'");
+    settle(&mut c);
+    assert_eq!(names(&org), ["ours", "secret"]);
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts"), "0");
+}
+
+#[test]
+fn rows_that_come_back_are_read_there_before_they_are_written() {
+    let (org, _cluster, mut c) = accounts(Options::default(), r#"{"where": "last_sync IS NULL"}"#);
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
+    run(&mut c, "INSERT INTO accounts (account_name, last_sync) VALUES ('later', now())");
+    settle(&mut c);
+    until(&mut c, "SELECT count(sf_id) FROM accounts", "1");
+    assert_eq!(names(&org), ["one"]);
+    run(&mut c, "UPDATE accounts SET last_sync = now()");
+    settle(&mut c);
+    let id = query_one(&mut c, "SELECT sf_id FROM accounts WHERE account_name = 'one'");
+    org.edit(&id, json!({"Industry": "Energy"})).unwrap();
+    run(&mut c, "SELECT sync.pull('accounts', sf_id) FROM accounts WHERE sf_id IS NOT NULL");
+    run(&mut c, "UPDATE accounts SET account_name = 'eins' WHERE account_name = 'one'");
+    settle(&mut c);
+    assert_eq!(names(&org), ["one"]);
+    assert_eq!(
+        query_one(&mut c, "SELECT industry_type FROM accounts WHERE account_name = 'eins'"),
+        ""
+    );
+    run(&mut c, "UPDATE accounts SET last_sync = NULL");
+    settle(&mut c);
+    until(&mut c, "SELECT industry_type FROM accounts WHERE account_name = 'eins'", "Energy");
+    until(&mut c, "SELECT count(sf_id) FROM accounts", "2");
+    settle(&mut c);
+    assert_eq!(names(&org), ["eins", "later"]);
+}
+
+#[test]
+fn rules_are_asked_of_what_arrives_on_either_side() {
+    let (org, _cluster, mut c) = accounts(
+        Options::default(),
+        r#"{"validation_rules": [{"field": "account_name", "rule": "length", "max": 8},
+             {"field": "Industry", "rule": "allowed_values", "values": ["Energy", "Banking"], "on_error": "standardize_format"},
+             {"field": "annual_revenue", "rule": "range", "min": 0}]}"#,
+    );
+    let long =
+        org.insert("Account", json!({"Name": "far too long", "Industry": "Energy"})).unwrap();
+    org.insert("Account", json!({"Name": "short", "Industry": " Energy "})).unwrap();
+    until(
+        &mut c,
+        "SELECT string_agg(account_name || ':' || industry_type, ',') FROM accounts",
+        "short:Energy",
+    );
+    run(
+        &mut c,
+        "INSERT INTO accounts (account_name, annual_revenue) VALUES ('good', 1), ('debts', -1), ('also too long', 1)",
+    );
+    let parked = query_one(&mut c, "SELECT parked FROM sync.wait('accounts', '60s')");
+    assert_eq!(parked, "3", "{:?}", rows(&mut c, "SELECT key, message, detail FROM sync.queue"));
+    assert_eq!(names(&org), ["far too long", "good", "short"]);
+    let waiting = rows(
+        &mut c,
+        "SELECT direction, state, sqlstate, message FROM sync.queue ORDER BY message, direction",
+    );
+    assert_eq!(
+        waiting,
+        [
+            "source to target|review|23514|the field \"account_name\" breaks the rule length",
+            "target to source|review|23514|the field \"account_name\" breaks the rule length",
+            "target to source|review|23514|the field \"annual_revenue\" breaks the rule range",
+        ]
+    );
+    // Corrected where they are they go by themselves.
+    org.edit(&long, json!({"Name": "shorter"})).unwrap();
+    run(
+        &mut c,
+        "UPDATE accounts SET annual_revenue = 0 WHERE account_name = 'debts'; UPDATE accounts SET account_name = 'fits' WHERE account_name ~ 'also'",
+    );
+    until(&mut c, "SELECT count(*) FROM sync.queue", "0");
+    settle(&mut c);
+    assert_eq!(names(&org), ["debts", "fits", "good", "short", "shorter"]);
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM accounts"), "5");
+}
