@@ -80,6 +80,21 @@ fn rows_that_come_back_are_read_there_before_they_are_written() {
     until(&mut c, "SELECT count(sf_id) FROM accounts", "2");
     settle(&mut c);
     assert_eq!(names(&org), ["eins", "later"]);
+    // Also one that nothing has happened to here, and of which no poll would tell once more.
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('accounts', '{"ongoing_sync": {"polling_interval_seconds": 600}}')"#,
+    );
+    run(&mut c, "UPDATE accounts SET last_sync = now() WHERE account_name = 'eins'");
+    settle(&mut c);
+    org.edit(&id, json!({"Industry": "Retail"})).unwrap();
+    run(&mut c, "SELECT sync.pull('accounts', sf_id) FROM accounts WHERE account_name = 'eins'");
+    settle(&mut c);
+    org.clear_calls();
+    run(&mut c, "UPDATE accounts SET last_sync = NULL WHERE account_name = 'eins'");
+    until(&mut c, "SELECT industry_type FROM accounts WHERE account_name = 'eins'", "Retail");
+    let read = |call: &local_org::Call| call.path.ends_with("composite/sobjects/Account");
+    assert!(org.calls().iter().any(read), "{:?}", org.calls());
 }
 
 #[test]
