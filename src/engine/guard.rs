@@ -10,6 +10,7 @@ use crate::log::segments;
 use crate::worker::transaction::Failure;
 use bumpalo::Bump;
 use change::image::{self, State};
+use document::OnDelete;
 use merge::Side;
 use std::collections::HashSet;
 
@@ -45,6 +46,8 @@ pub fn examine(
             match entry.op {
                 row::TRUNCATE => truncated = Some(side),
                 row::UPDATE => updates += 1,
+                // Nothing is deleted for these.
+                _ if *plan.on_delete(side) == OnDelete::Keep => {}
                 _ => deletes += 1,
             }
         }
@@ -206,7 +209,8 @@ fn gone(
     let count = Side::BOTH.map(|side| {
         let linked =
             |key: &&Vec<u8>| links.find(&bump, shapes, side, key).is_some_and(|link| !link.deleted);
-        gone[side as usize].iter().filter(linked).count() as u64
+        let stays = *plan.on_delete(side) == OnDelete::Keep;
+        gone[side as usize].iter().filter(|_| !stays).filter(linked).count() as u64
     });
     links.close();
     Ok(count)

@@ -339,8 +339,8 @@ impl<'p> Links<'p> {
         mark(if self.plan.same_key { Side::Source } else { side }, key)
     }
 
-    /// Notes that the records are no longer paired.
-    pub fn bury(&mut self, link: &Link<'_>) {
+    /// Notes that the records are no longer paired, and what there is to remember of the one that stays.
+    pub fn bury(&mut self, link: &Link<'_>, standing: i16) {
         let mut row = std::mem::take(&mut self.row);
         let now = crate::capture::row::now();
         row.datum(Some(pg_sys::Datum::from(self.plan.id)))
@@ -349,7 +349,7 @@ impl<'p> Links<'p> {
             .bytes(Some(link.key))
             .bytes((!self.plan.same_key).then_some(link.remote))
             .datum(None)
-            .datum(None);
+            .datum((standing != 0).then(|| pg_sys::Datum::from(standing)));
         self.write(Some(link), row);
     }
 

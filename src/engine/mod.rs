@@ -8,6 +8,7 @@ pub mod choose;
 pub mod classify;
 pub mod collect;
 pub mod conflicts;
+pub mod departed;
 pub mod fan_out;
 pub mod gaps;
 pub mod guard;

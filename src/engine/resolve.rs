@@ -64,6 +64,8 @@ pub struct Record<'b> {
     pub two_way: Option<bool>,
     /// The rules that what a side sends breaks: places in the plan's.
     pub broken: Vec<(Side, usize)>,
+    /// The side whose row stays although the other's was deleted.
+    pub stays: Option<Side>,
 }
 
 impl<'b> Record<'b> {
@@ -93,6 +95,7 @@ impl<'b> Record<'b> {
             passes: [None; 2],
             two_way: None,
             broken: Vec::new(),
+            stays: None,
         }
     }
 

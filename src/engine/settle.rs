@@ -4,6 +4,7 @@
 use super::apply::Outcome;
 use super::collect::Seen;
 use super::conflicts;
+use super::departed;
 use super::link::{Links, Places};
 use super::plan::{Plan, Table};
 use super::queue::{self, Parked};
@@ -187,16 +188,22 @@ fn link(
     let missed = outcome.missed;
     let leaving = outcome.intent.and_then(|_| plan.remote_side());
     if let Some(remote) = leaving
-        && !matches!(decision.write[remote as usize], Write::Update(_))
+        && (!matches!(decision.write[remote as usize], Write::Update(_)) || decision.base.is_none())
     {
         // Created or ended when the other system has said so.
         return;
     }
     let Some(base) = &decision.base else {
-        if let Some(link) = record.linked()
-            && missed == [false; 2]
-        {
-            links.bury(link);
+        match record.linked() {
+            Some(link) if missed == [false; 2] => {
+                links.bury(link, record.stays.map_or(0, |side| departed::standing(plan, side)));
+            }
+            None if departed::ended(record) => {
+                if let Some(link) = &record.link {
+                    links.bury(link, 0);
+                }
+            }
+            _ => {}
         }
         return;
     };

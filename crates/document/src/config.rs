@@ -238,10 +238,7 @@ impl Config {
             mapping: MappingOptions::read(doc, &fields)?,
             rules: validation::read(doc)?,
             filter,
-            on_delete: [
-                OnDelete::read(doc, "on_source_delete")?,
-                OnDelete::read(doc, "on_target_delete")?,
-            ],
+            on_delete: OnDelete::of_both(doc, direction)?,
             on_target_edit: OnTargetEdit::read(doc, direction)?,
             stamps: StampColumns::read(doc)?,
             fields,

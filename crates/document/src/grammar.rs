@@ -131,8 +131,8 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("on_filter_exit", Choice(&[yes("release"), not_yet("delete")]), "\"release\""),
     key("match_on", List(1, &Either(&[Text, Object(MATCH)])), "[\"email\"]"),
     key("on_difference", Text, "\"report\"").not_served(),
-    key("on_source_delete", ON_DELETE, "\"delete\"").not_served(),
-    key("on_target_delete", ON_DELETE, "\"delete\"").not_served(),
+    key("on_source_delete", ON_DELETE, "\"delete\""),
+    key("on_target_delete", ON_DELETE, "\"delete\""),
     key(
         "on_target_edit",
         Choice(&[not_yet("overwrite"), not_yet("keep"), not_yet("report")]),
@@ -293,7 +293,7 @@ const ON_DELETE: Shape = Either(&[
     ]),
 ]);
 
-const DELETE_POLICY: Shape = Choice(&[not_yet("delete"), not_yet("mark"), not_yet("keep")]);
+const DELETE_POLICY: Shape = Choice(&[yes("delete"), yes("mark"), yes("keep")]);
 
 const INITIAL_SYNC: &[Key] = &[
     key("strategy", Choice(&[yes("full_load"), yes("none"), yes("match_only")]), "\"full_load\""),

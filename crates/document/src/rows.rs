@@ -113,9 +113,35 @@ impl RowFilter {
 }
 
 impl OnDelete {
-    pub(crate) fn read(doc: &Map<String, Value>, key: &str) -> Result<Self, Error> {
+    /// For the source and for the target what becomes of the other's record when its own is deleted.
+    pub(crate) fn of_both(
+        doc: &Map<String, Value>,
+        direction: Direction,
+    ) -> Result<[Self; 2], Error> {
+        let source = Self::read(doc, "on_source_delete", direction.to_target(), direction)?;
+        let target = Self::read(doc, "on_target_delete", direction.to_source(), direction)?;
+        Ok([source, target])
+    }
+
+    fn read(
+        doc: &Map<String, Value>,
+        key: &str,
+        travels: bool,
+        direction: Direction,
+    ) -> Result<Self, Error> {
         let Some(value) = doc.get(key) else { return Ok(Self::Delete) };
         let path = Path::root().key(key);
+        if !travels {
+            return Err(Error::malformed(
+                &path,
+                format!("\"{key}\" contradicts the direction of the sync"),
+                format!(
+                    "The sync goes {}, so that these deletes do not travel.",
+                    direction.described()
+                ),
+                "Leave it out, or set \"sync_type\": \"bidirectional\".",
+            ));
+        }
         let action = value.as_str().or_else(|| value.get("action")?.as_str());
         let column = value.get("column").and_then(Value::as_str);
         match (action, column) {

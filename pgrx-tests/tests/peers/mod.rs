@@ -2,6 +2,7 @@
 
 mod applications;
 mod conversions;
+mod departed;
 mod documents;
 mod existing;
 mod filters;

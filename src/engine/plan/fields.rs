@@ -11,7 +11,7 @@ use crate::engine::statement;
 use crate::sql::identifier;
 use crate::worker::transaction::{Failure, refuse};
 use change::shape;
-use document::{Config, Direction, Fields, MappingOptions, Nulls, Transform};
+use document::{Config, Direction, Fields, MappingOptions, Nulls, OnDelete, Transform};
 use merge::{Flow, Side};
 use pgrx::pg_sys::{self, Oid};
 
@@ -245,6 +245,60 @@ pub(super) fn set_defaults(
         }
     }
     Ok(())
+}
+
+/// Adds for each side the column that marks a record whose other side was deleted: a field that nothing else writes.
+pub(super) fn add_marks(
+    config: &Config,
+    sides: [&Table; 2],
+    fields: &mut Vec<Field>,
+) -> Result<[Option<usize>; 2], Failure> {
+    let mut marks = [None, None];
+    for (gone, key) in [(Side::Source, "on_source_delete"), (Side::Target, "on_target_delete")] {
+        let OnDelete::Mark { column } = &config.on_delete[gone as usize] else { continue };
+        let stays = gone.other();
+        let table = sides[stays as usize];
+        let (c, found) = find(table, column, &format!("{key}.column"))?;
+        let fits = [pg_sys::BOOLOID, pg_sys::TIMESTAMPOID, pg_sys::TIMESTAMPTZOID];
+        if !fits.contains(&found.base_type) && !table.remote.as_ref().is_some_and(|r| r.assumed) {
+            return Err(refuse(
+                "22023",
+                format!("column \"{column}\" of {} cannot mark a record", table.name),
+                &format!("\"{key}.column\" names it, and it is of type {}.", found.cast),
+                "Name a boolean, which is set to true, or a timestamp, which is set to the time.",
+            ));
+        }
+        let written = fields
+            .iter()
+            .any(|f| f.column[stays as usize] == Some(c) && f.how[gone as usize].is_some());
+        if written || found.generated || table.key.contains(&c) {
+            return Err(refuse(
+                "22023",
+                format!("column \"{column}\" of {} cannot mark a record", table.name),
+                &format!(
+                    "\"{key}.column\" names it, and it is {}.",
+                    match () {
+                        () if table.key.contains(&c) => "part of the key",
+                        () if found.generated => "computed",
+                        () => "written by a field of the sync",
+                    }
+                ),
+                "Name a column of its own, or leave the field out with \"exclude_fields\".",
+            ));
+        }
+        let mut column = [None, None];
+        column[stays as usize] = Some(c);
+        marks[stays as usize] = Some(fields.len());
+        fields.push(Field {
+            column,
+            inputs: Default::default(),
+            how: [None, None],
+            parents: Vec::new(),
+            required: false,
+            defaults: [None, None],
+        });
+    }
+    Ok(marks)
 }
 
 /// A literal of a column's type, as images hold it. Raises what its input function raises.

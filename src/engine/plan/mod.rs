@@ -20,10 +20,10 @@ use crate::engine::remote::side::{self as remote_side, Remote};
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, refuse};
 use change::shape;
-use document::{Config, Context, DeleteLimit, Endpoint, Fields, Nulls, TableName};
+use document::{Config, Context, DeleteLimit, Endpoint, Fields, Nulls, OnDelete, TableName};
 use fields::{
-    base_shape, check_match, keep_used, match_columns, named_columns, resolve_fields, set_defaults,
-    timestamp_column,
+    add_marks, base_shape, check_match, keep_used, match_columns, named_columns, resolve_fields,
+    set_defaults, timestamp_column,
 };
 use merge::{Flow, Rule, Side};
 use pgrx::pg_sys::{self, Oid};
@@ -63,6 +63,8 @@ pub struct Plan {
     pub functions: Vec<Option<String>>,
     /// The function that makes the target's rows, as SQL names it.
     pub row_function: Option<String>,
+    /// For each side the field that marks its record when the other side's was deleted.
+    pub marks: [Option<usize>; 2],
     /// What a delete against an edit comes to.
     pub deletes: merge::Deletes,
     /// Pairs of (source column, target column) by which rows that exist on both sides are paired.
@@ -108,6 +110,11 @@ impl Plan {
             };
             self.flows.iter().any(|flow| flow.to_source && flow.to_target && stands(flow.rule))
         })
+    }
+
+    /// What becomes of the other side's record when one of this side is deleted.
+    pub fn on_delete(&self, side: Side) -> &OnDelete {
+        &self.config.on_delete[side as usize]
     }
 
     /// Do changes of this side travel?
@@ -333,6 +340,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
     set_defaults(&config, [&source, &target], &mut fields)?;
     let (mut screens, asked) = screens::filters(&config, [&source, &target])?;
     screens.rules = screens::rules(&config, [&source, &target], &mut fields)?;
+    let marks = add_marks(&config, [&source, &target], &mut fields)?;
     for field in &fields {
         for (side, other) in [(Side::Source, &target), (Side::Target, &source)] {
             if field.how[side as usize].is_some()
@@ -409,6 +417,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         flows,
         row_function,
         functions: deciders.into_iter().map(|of| of.function).collect(),
+        marks,
         deletes,
         match_on,
         same_key,

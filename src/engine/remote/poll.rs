@@ -12,6 +12,7 @@ use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use change::image::Value;
 use connector::{Mark, Page, Place, Record};
+use document::OnDelete;
 use merge::Side;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -231,7 +232,8 @@ impl Sync {
                 let link = links.find(&bump, shapes, remote, &key);
                 let Some(link) = link.filter(|l| !l.deleted) else { continue };
                 if record.deleted {
-                    lost.records += 1;
+                    let stays = *plan.on_delete(remote) == OnDelete::Keep;
+                    lost.records += u64::from(!stays);
                 } else if !state.is_taken(remote, &key) && empties(plan, remote, &link, record) {
                     lost.values += 1;
                 }

@@ -114,6 +114,10 @@ fn prepare(
             (RemoteWrite::Delete { id: id? }, Vec::new(), None)
         }
         Write::Update(fields) => {
+            if decision.base.is_none() {
+                // It is marked, in the place of a delete.
+                intent.op = Op::Delete;
+            }
             intent.id.clone_from(&id);
             let values = fields.iter().filter_map(|&f| value(f)).collect();
             (RemoteWrite::Update { id: id?, fields: values }, fields.clone(), None)

@@ -7,6 +7,7 @@ use super::{State, values};
 use crate::connection;
 use crate::engine::apply::{self, Writers};
 use crate::engine::collect::{Half, Seen};
+use crate::engine::departed;
 use crate::engine::link::Links;
 use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Marks, Parked};
@@ -247,20 +248,21 @@ fn one<'b>(
     let intent = &sent.intent;
     let key = &*bump.alloc_slice_copy(&intent.key);
     match &outcome.result {
-        Ok(Done::Deleted) | Ok(Done::Gone) if intent.op == Op::Delete => {
+        Ok(Done::Deleted | Done::Gone | Done::Updated { .. }) if intent.op == Op::Delete => {
+            let standing = departed::standing(plan, remote);
             if let Some(id) = &intent.id
                 && let Some(remote_key) = values::key_of(plan.side(remote), id)
                 && let Some(link) = links.find(bump, shapes, remote, &remote_key)
                 && !link.deleted
             {
                 let lost = match (&outcome.before, &link.base) {
-                    (Before::There(record), Some(old)) => {
+                    (Before::There(record), Some(old)) if standing == 0 => {
                         let row = values::row(bump, plan.side(remote), id, &record.values)?;
                         note_deleted_over(plan, key, old, row, remote)
                     }
                     _ => false,
                 };
-                links.bury(&link);
+                links.bury(&link, standing);
                 if lost {
                     queue::sent(plan, local, key, marks);
                     return Ok(End::Conflict);

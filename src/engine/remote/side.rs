@@ -6,7 +6,7 @@ use crate::engine::plan::{Column, Field, Table};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
 use connector::{Kind, Object, Unfit};
-use document::{Config, Fields};
+use document::{Config, Fields, OnDelete};
 use merge::Side;
 use pgrx::pg_sys::{self, Oid};
 
@@ -278,6 +278,9 @@ fn assumption(name: &str, config: &Config, local: &Table, side: Side) -> Object 
     }
     if let Some(identity) = &config.identity {
         add(&identity.field);
+    }
+    if let OnDelete::Mark { column } = &config.on_delete[side.other() as usize] {
+        add(column);
     }
     if let Some(timestamp) = &config.timestamp_field
         && local.like(timestamp).is_none()

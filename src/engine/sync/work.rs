@@ -6,6 +6,7 @@ use crate::engine::choose;
 use crate::engine::classify::{Class, class};
 use crate::engine::collect::{Half, Seen};
 use crate::engine::conflicts;
+use crate::engine::departed;
 use crate::engine::fan_out;
 use crate::engine::link;
 use crate::engine::loops;
@@ -277,6 +278,9 @@ impl Sync {
             let mut decisions: Vec<Decision<'b>> =
                 records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
             records.iter_mut().for_each(choose::send_chosen);
+            for (record, decision) in records.iter_mut().zip(&mut decisions) {
+                departed::depart(bump, plan, record, decision);
+            }
             unread |= hold_unread(plan, &mut records, &mut decisions);
             for (record, decision) in records.iter_mut().zip(&mut decisions) {
                 screen::complete(bump, plan, record, decision);
@@ -408,7 +412,7 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
         let base = record.linked().and_then(|l| l.base.clone());
         return Decision { write: Default::default(), conflicts: Vec::new(), base };
     }
-    if let Some(decision) = screen::outside(plan, record) {
+    if let Some(decision) = screen::outside(plan, record).or_else(|| departed::stayed(record)) {
         return decision;
     }
     let base = record.linked().and_then(|l| l.base.as_ref());

@@ -1,7 +1,9 @@
 //! How values are converted, what they have to be like, and which records take part.
 
 use document::ErrorKind::Malformed;
-use document::{Check, Fields, Nulls, OnExit, OnInvalid, TimestampFormat, ValidationRule};
+use document::{
+    Check, Fields, Nulls, OnDelete, OnExit, OnInvalid, TimestampFormat, ValidationRule,
+};
 use serde_json::{Value, json};
 
 use crate::{patched, read};
@@ -195,5 +197,36 @@ fn filters_that_make_no_sense_are_refused() {
         (json!({"on_filter_exit": "release"}), "on_filter_exit", "Give one"),
         (json!({"where": "a", "on_filter_exit": "drop"}), "on_filter_exit", "\"release\""),
         (json!({"where": " "}), "where", "For example"),
+    ]);
+}
+
+#[test]
+fn what_becomes_of_deletes_is_read() {
+    let policies = accepted(json!({
+        "sync_type": "bidirectional",
+        "on_source_delete": {"action": "mark", "column": "gone"},
+        "on_target_delete": "keep",
+    }))
+    .on_delete;
+    assert_eq!(policies, [OnDelete::Mark { column: "gone".into() }, OnDelete::Keep]);
+    let policies = accepted(json!({"on_source_delete": {"action": "delete"}})).on_delete;
+    assert_eq!(policies, [OnDelete::Delete, OnDelete::Delete]);
+    refused(vec![
+        (json!({"on_source_delete": "mark"}), "on_source_delete.column", "\"column\""),
+        (json!({"on_source_delete": {"action": "mark"}}), "on_source_delete.column", "\"column\""),
+        (
+            json!({"on_source_delete": {"action": "keep", "column": "x"}}),
+            "on_source_delete.column",
+            "\"mark\"",
+        ),
+        (json!({"on_source_delete": {"column": "x"}}), "on_source_delete.action", "For example"),
+        (json!({"on_source_delete": "archive"}), "on_source_delete", "\"keep\""),
+        (json!({"on_source_delete": true}), "on_source_delete", "For example"),
+        (json!({"on_target_delete": "keep"}), "on_target_delete", "bidirectional"),
+        (
+            json!({"source_to_target": false, "target_to_source": true, "on_source_delete": "keep"}),
+            "on_source_delete",
+            "bidirectional",
+        ),
     ]);
 }

@@ -327,8 +327,6 @@ fn what_is_known_and_not_served_is_named() {
     let keys = [
         ("stamp_columns", json!({"synced_at": "last_sync"})),
         ("on_difference", json!("report")),
-        ("on_source_delete", json!({"action": "mark", "column": "gone"})),
-        ("on_target_delete", json!("keep")),
         ("on_target_edit", json!("overwrite")),
         ("initial_sync.on_difference", json!("report")),
         ("ongoing_sync.mode", json!("polling")),
