@@ -4,6 +4,7 @@ mod allowance;
 mod both_ways;
 mod bulk;
 mod campaign;
+mod departed;
 mod each_fault;
 mod events;
 mod families;
