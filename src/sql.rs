@@ -331,6 +331,16 @@ pub unsafe fn elements(array: pg_sys::Datum, element: Oid) -> Vec<Option<pg_sys:
     }
 }
 
+/// What `decode(…, 'hex')` takes.
+pub fn to_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
 /// The bytes of what `encode(…, 'hex')` returned.
 pub fn from_hex(hex: &str) -> Option<Vec<u8>> {
     hex.as_bytes()

@@ -26,6 +26,7 @@ pub mod resolve;
 pub mod screen;
 pub mod settle;
 pub mod shapes;
+pub mod stamps;
 pub mod statement;
 pub mod store;
 pub mod sync;

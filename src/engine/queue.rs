@@ -47,6 +47,8 @@ pub fn mark(side: Side, key: &[u8]) -> u64 {
 pub struct Marks {
     set: HashSet<u64>,
     taken_off: Vec<u64>,
+    /// Keys of the side that is stamped whose records have been settled or put aside.
+    touched: Vec<Vec<u8>>,
 }
 
 impl Marks {
@@ -68,6 +70,21 @@ impl Marks {
             self.taken_off.push(mark);
         }
         was
+    }
+
+    /// How it is with this row is another matter now.
+    pub fn touch(&mut self, plan: &Plan, side: Side, key: &[u8]) {
+        if plan.stamps.as_ref().is_some_and(|stamps| stamps.side == side) {
+            self.touched.push(key.to_vec());
+        }
+    }
+
+    /// The keys that have been touched, each once.
+    pub fn take_touched(&mut self) -> Vec<Vec<u8>> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
     }
 
     /// The piece of work is over: what it took off is gone for good, or still waits.
@@ -179,6 +196,9 @@ pub fn park(
         }
     });
     queued.insert(mark(side, key));
+    if kind != "again" && kind != "busy" {
+        queued.touch(plan, side, key);
+    }
 }
 
 /// Puts a record aside that has to wait for another one.
@@ -349,6 +369,7 @@ pub fn doubt(plan: &Plan, side: Side, key: &[u8]) -> Option<Failure> {
 /// What a record's row was sent for is settled: out of the queue with it, unless the row was changed
 /// again since.
 pub fn sent(plan: &Plan, side: Side, key: &[u8], queued: &mut Marks) {
+    queued.touch(plan, side, key);
     if !queued.contains(mark(side, key)) {
         return;
     }

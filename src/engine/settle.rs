@@ -115,6 +115,7 @@ pub fn settle(
                 }
             }
         }
+        let now = [0, 1].map(|s| outcome.created[s].or(outcome.rekeyed[s]).or(record.keys[s]));
         let outcome = match () {
             () if record.trouble.is_some() || record.held && !record.unread => history::PARKED,
             () if missed || record.unread => history::AGAIN,
@@ -124,6 +125,13 @@ pub fn settle(
         };
         if record.echo && outcome == history::UNCHANGED {
             continue;
+        }
+        if !matches!(outcome, history::PARKED | history::AGAIN) {
+            for (side, key) in Side::BOTH.into_iter().zip(now) {
+                if let Some(key) = key {
+                    queued.touch(plan, side, key);
+                }
+            }
         }
         for &(side, n) in &record.entries {
             history.add(&Line::of(

@@ -120,7 +120,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
         List(0, &Object(VALIDATION_RULE)),
         "[{\"field\": \"email\", \"rule\": \"email_format\"}]",
     ),
-    key("stamp_columns", Object(STAMP_COLUMNS), "{\"synced_at\": \"last_sync\"}").not_served(),
+    key("stamp_columns", Object(STAMP_COLUMNS), "{\"synced_at\": \"last_sync\"}"),
     key("schema_changes", Choice(&[yes("adapt"), yes("pause"), yes("ignore")]), "\"adapt\""),
     // Rows.
     key("row_function", Text, "\"public.lines_of_order\""),

@@ -21,6 +21,7 @@ mod references;
 mod row_functions;
 mod row_security;
 mod session_state;
+mod stamps;
 mod strategies;
 mod surface;
 mod tenants;

@@ -1,6 +1,6 @@
 //! Filters and rules where one side is another system's.
 
-use local_org::Options;
+use local_org::{Options, Rule, RuleAction};
 use pgrx_tests::{query_one, rows, run};
 use serde_json::json;
 
@@ -142,4 +142,43 @@ fn rules_are_asked_of_what_arrives_on_either_side() {
     settle(&mut c);
     assert_eq!(names(&org), ["debts", "fits", "good", "short", "shorter"]);
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM accounts"), "5");
+}
+
+#[test]
+fn a_row_says_how_it_is_with_its_record() {
+    let (org, _cluster, mut c) =
+        accounts(Options::default(), r#"{"stamp_columns": {"synced_at": "last_sync"}}"#);
+    run(&mut c, "ALTER TABLE accounts ADD trouble text");
+    run(&mut c, r#"SELECT sync.alter_sync('accounts', '{"stamp_columns": {"error": "trouble"}}')"#);
+    let row = |name: &str| {
+        format!(
+            "SELECT last_sync > now() AT TIME ZONE 'UTC' - interval '1 minute', trouble FROM accounts WHERE account_name = '{name}'"
+        )
+    };
+    let id = org.insert("Account", json!({"Name": "theirs"})).unwrap();
+    until(&mut c, "SELECT count(last_sync) FROM accounts", "1");
+    until(&mut c, &row("theirs"), "t|");
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('ours')");
+    settle(&mut c);
+    until(&mut c, &row("ours"), "t|");
+    org.add_rule(Rule {
+        object: "Account".into(),
+        action: RuleAction::Reject {
+            field: "Name".into(),
+            value: json!("bad"),
+            message: "No such names".into(),
+        },
+    });
+    run(
+        &mut c,
+        "UPDATE accounts SET account_name = 'bad', last_sync = NULL WHERE account_name = 'theirs'",
+    );
+    until(
+        &mut c,
+        "SELECT last_sync IS NULL AND trouble LIKE '%No such names%' FROM accounts WHERE account_name = 'bad'",
+        "t",
+    );
+    run(&mut c, "UPDATE accounts SET account_name = 'good' WHERE account_name = 'bad'");
+    until(&mut c, &row("good"), "t|");
+    assert_eq!(org.get(&id).unwrap()["Name"], "good");
 }

@@ -3,6 +3,8 @@
 
 use super::convert::{self, plain};
 use super::references::Parent;
+use super::rules::ours;
+use super::stamps::is_stamp;
 use super::table::{Column, Table, find};
 use super::{BaseShape, Plan};
 use crate::border;
@@ -111,6 +113,11 @@ pub(super) fn resolve_fields(
                     continue;
                 }
                 if remote && remote_side::is_other_id([source, target], [s, t]) {
+                    continue;
+                }
+                let stamped = if ours([source, target]) == Side::Source { s } else { t };
+                let table = if ours([source, target]) == Side::Source { source } else { target };
+                if is_stamp(config, &table.columns[stamped].name) {
                     continue;
                 }
                 let to = [&target.columns[t], column];

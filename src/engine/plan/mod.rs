@@ -7,6 +7,7 @@ mod rights;
 mod rows;
 mod rules;
 pub mod screens;
+mod stamps;
 mod table;
 
 pub use fields::{Field, How};
@@ -17,6 +18,7 @@ pub use table::{Column, Table, read_table};
 use crate::capture::attach;
 use crate::connection;
 use crate::engine::remote::side::{self as remote_side, Remote};
+use crate::engine::stamps::Stamps;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, refuse};
 use change::shape;
@@ -65,6 +67,8 @@ pub struct Plan {
     pub row_function: Option<String>,
     /// For each side the field that marks its record when the other side's was deleted.
     pub marks: [Option<usize>; 2],
+    /// Columns in which it is said how it is with a row.
+    pub stamps: Option<Stamps>,
     /// What a delete against an edit comes to.
     pub deletes: merge::Deletes,
     /// Pairs of (source column, target column) by which rows that exist on both sides are paired.
@@ -340,6 +344,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
     set_defaults(&config, [&source, &target], &mut fields)?;
     let (mut screens, asked) = screens::filters(&config, [&source, &target])?;
     screens.rules = screens::rules(&config, [&source, &target], &mut fields)?;
+    let stamps = stamps::stamps(&config, [&source, &target], &fields)?;
     let marks = add_marks(&config, [&source, &target], &mut fields)?;
     for field in &fields {
         for (side, other) in [(Side::Source, &target), (Side::Target, &source)] {
@@ -418,6 +423,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
         row_function,
         functions: deciders.into_iter().map(|of| of.function).collect(),
         marks,
+        stamps,
         deletes,
         match_on,
         same_key,

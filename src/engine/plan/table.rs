@@ -28,6 +28,19 @@ pub struct Column {
 }
 
 impl Column {
+    /// A text of the server's own.
+    pub fn text() -> Self {
+        Self {
+            type_oid: pg_sys::TEXTOID,
+            base_type: pg_sys::TEXTOID,
+            collation: pg_sys::DEFAULT_COLLATION_OID,
+            length: -1,
+            by_value: false,
+            cast: "pg_catalog.text".to_owned(),
+            ..Self::flag()
+        }
+    }
+
     /// What a condition comes to.
     pub fn flag() -> Self {
         Self {

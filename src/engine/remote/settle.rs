@@ -121,6 +121,7 @@ impl Sync {
                 }
             }
         }
+        self.stamp();
         if follow.vanished {
             self.hurry_poll();
         }

@@ -21,6 +21,7 @@ use crate::engine::remote::fresh::Fresh;
 use crate::engine::resolve::Readers;
 use crate::engine::settle::Origin;
 use crate::engine::shapes::Shapes;
+use crate::engine::statement::Statement;
 use crate::engine::{guard, queue};
 use crate::log::batch::{Entry, Images};
 use crate::sql::{self, Arg};
@@ -88,6 +89,9 @@ pub struct Sync {
     pub remote: Option<State>,
     /// What of the batch is settled, for listeners.
     pub settled: Settled,
+    /// The statement that writes stamps, and whether they could not be written last.
+    pub stamping: Option<Statement>,
+    pub stamping_fails: bool,
 }
 
 /// What a person decided about the deletes of a batch.
@@ -147,6 +151,8 @@ impl Sync {
             effort: Effort::default(),
             remote: None,
             settled: Settled::default(),
+            stamping: None,
+            stamping_fails: false,
         }
     }
 

@@ -55,6 +55,7 @@ impl Sync {
                     self.cursor = moved.clone();
                     self.unsaved = false;
                 }
+                self.stamp();
                 return Ok(());
             }
             Err(failure) => {
@@ -64,6 +65,7 @@ impl Sync {
         if let Some(moved) = moved {
             self.save_cursor(moved)?;
         }
+        self.stamp();
         Ok(())
     }
 

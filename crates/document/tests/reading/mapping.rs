@@ -230,3 +230,17 @@ fn what_becomes_of_deletes_is_read() {
         ),
     ]);
 }
+
+#[test]
+fn stamps_are_read() {
+    let stamps =
+        accepted(json!({"stamp_columns": {"synced_at": "last_sync", "error": "why"}})).stamps;
+    let named: Vec<_> = stamps.named().map(|(stamp, column)| (stamp, column.as_str())).collect();
+    assert_eq!(named, [("synced_at", "last_sync"), ("error", "why")]);
+    refused(vec![
+        (json!({"stamp_columns": {}}), "stamp_columns.synced_at", "at least one"),
+        (json!({"stamp_columns": {"synced_at": 1}}), "stamp_columns.synced_at", "For example"),
+        (json!({"stamp_columns": {"last_sync": "x"}}), "stamp_columns.last_sync", "synced_at"),
+        (json!({"stamp_columns": {"state": "x", "error": "x"}}), "stamp_columns", "of its own"),
+    ]);
+}

@@ -325,7 +325,6 @@ fn an_unknown_value_is_refused_with_the_values_that_are_served() {
 #[test]
 fn what_is_known_and_not_served_is_named() {
     let keys = [
-        ("stamp_columns", json!({"synced_at": "last_sync"})),
         ("on_difference", json!("report")),
         ("on_target_edit", json!("overwrite")),
         ("initial_sync.on_difference", json!("report")),
@@ -362,10 +361,7 @@ fn outcomes_are_never_mixed() {
         "source.connection",
         "sync.create_connection",
     )]);
-    // What stands below a key that is not served is checked, too.
-    let inside = json!({"stamp_columns": {"synced_at": 1}});
-    refuse(vec![(inside, Malformed, "stamp_columns.synced_at", "For example")]);
-    let doc = json!({"stamp_columns": {}, "on_difference": "x"});
+    let doc = json!({"on_target_edit": "keep", "on_difference": "x"});
     let error = read(&patched(doc)).expect_err("not served");
     assert!(error.detail.ends_with("The same is true of on_difference."), "{error:?}");
 }
