@@ -494,9 +494,17 @@ CREATE FUNCTION sync.resume(name text, confirm boolean DEFAULT false, discard bo
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'resume_wrapper';
 COMMENT ON FUNCTION sync.resume(text, boolean, boolean) IS 'goes on with a sync; confirm sends the deletes it asked about, discard keeps the rows of the other side';
 
-CREATE FUNCTION sync.retry(id bigint) RETURNS void
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'retry_wrapper';
-COMMENT ON FUNCTION sync.retry(bigint) IS 'tries a queued record again now';
+CREATE FUNCTION sync.retry(id bigint, set jsonb DEFAULT NULL) RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'retry_wrapper';
+COMMENT ON FUNCTION sync.retry(bigint, jsonb) IS 'tries a queued record again now, with other values if some are given';
+
+CREATE FUNCTION sync.retry_all(name text DEFAULT NULL, state text DEFAULT NULL, sqlstate text DEFAULT NULL, message text DEFAULT NULL) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'retry_all_wrapper';
+COMMENT ON FUNCTION sync.retry_all(text, text, text, text) IS 'tries all queued records that are like this again now, and says how many';
+
+CREATE FUNCTION sync.discard_all(reason text, name text DEFAULT NULL, state text DEFAULT NULL, sqlstate text DEFAULT NULL, message text DEFAULT NULL) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'discard_all_wrapper';
+COMMENT ON FUNCTION sync.discard_all(text, text, text, text, text) IS 'takes all records that are like this out of the queue, and says how many';
 
 CREATE FUNCTION sync.discard(id bigint, reason text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'discard_wrapper';
@@ -1278,14 +1286,10 @@ BEGIN
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
     END LOOP;
     IF level OPERATOR(pg_catalog.=) 'admin' THEN
-        FOREACH item IN ARRAY ARRAY['_capture()', '_lock_tables(regclass[])', 'create_sync(text,jsonb[])', 'alter_sync(text,jsonb[])', 'map_field(text,text,text,text)', 'drop_sync(text)',
-                                    'show(text)', 'pause(text)', 'pause_all()', 'resume(text,boolean,boolean)', 'activate(text)', 'retry(bigint)', 'discard(bigint,text)',
-                                    'pull(text,text)', 'push(text,text)', 'format_phone(text,text)',
-                                    'register_table(text,text,text,text,text)', 'plan(text,jsonb[])', 'plan_objects(text,text[],text)', '_import_order(text,text[],text)',
-                                    'import_objects(text,text[],text,text,integer,integer,integer)',
-                                    'create_connection(text,jsonb)', 'alter_connection(text,jsonb)', 'drop_connection(text)', 'set_secret(text,text,text,text,text,text,text,text,text,text)',
-                                    'test_connection(text)', 'objects(text)', 'fields(text,text)'] LOOP
-            EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE sync.%s TO %s', item, role);
+        FOR item IN SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p
+                     WHERE p.pronamespace OPERATOR(pg_catalog.=) 'sync'::pg_catalog.regnamespace AND p.proname OPERATOR(pg_catalog.<>) 'grant'
+                       AND (p.proname OPERATOR(pg_catalog.!~) '^_' OR p.proname OPERATOR(pg_catalog.=) ANY (ARRAY['_capture', '_lock_tables', '_import_order', '_take'])) LOOP
+            EXECUTE pg_catalog.format('GRANT EXECUTE ON ROUTINE %s TO %s', item, role);
         END LOOP;
         EXECUTE pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER sync_ext TO %s', role);
     END IF;

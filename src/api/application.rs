@@ -105,8 +105,8 @@ fn give_back(name: &str, id: i64, message: &str, retry: bool) -> Result<String, 
         let state = sql::query(
             "UPDATE sync._delivery d SET attempts = d.attempts + 1, message = $3,
                     state = CASE WHEN d.attempts + 1 >= $4 THEN 'review' ELSE 'retrying' END,
-                    next_at = pg_catalog.clock_timestamp() + LEAST(interval '1 hour',
-                        interval '1 second' * ($5::float8 * pg_catalog.power($6::float8, LEAST(d.attempts, 40)::float8)))
+                    next_at = pg_catalog.clock_timestamp() + (1 - $8::float8 * pg_catalog.random()) * interval '1 second' *
+                        LEAST($7::float8, $5::float8 * pg_catalog.power($6::float8, LEAST(d.attempts, 40)::float8))
               WHERE d.sync = $1 AND d.id = $2 AND d.state = 'sending' RETURNING d.state, d.key_text, d.attempts",
             &[
                 Arg::Int4(sync),
@@ -115,6 +115,8 @@ fn give_back(name: &str, id: i64, message: &str, retry: bool) -> Result<String, 
                 Arg::Int4(attempts),
                 Arg::Text(&delay),
                 Arg::Text(&factor),
+                Arg::Text(&limits.max_delay.as_secs_f64().to_string()),
+                Arg::Text(&limits.jitter.to_string()),
             ],
         );
         if let Some([_, key, attempt]) = state.first().map(Vec::as_slice) {

@@ -1,4 +1,4 @@
-//! Pausing, resuming, deciding; retrying and discarding single records; activating a copy.
+//! Pausing, resuming, deciding; activating a copy.
 
 use super::{hubs, or_raise, owned, raise, refuse};
 use crate::border::inwards;
@@ -149,69 +149,6 @@ pub(super) fn after_drop(name: &str) -> String {
         "SELECT sync.drop_sync({0}) to end it, the rows of the other table stay; or sync.resume({0}, discard => true) to leave it paused. A table made again is another one: sync it anew.",
         sql::literal(name)
     )
-}
-
-/// `sync.retry(id int8) RETURNS void`: tries a queued record now.
-#[pg_extern(sql = false)]
-fn retry(id: i64) {
-    speech::function(|| retry_row(id));
-}
-
-fn retry_row(id: i64) {
-    queue_row(id);
-    sql::as_extension(|| {
-        sql::query(
-            "WITH waiting AS (UPDATE sync._delivery SET state = 'pending', attempts = 0, next_at = pg_catalog.clock_timestamp() WHERE id = $1)
-             UPDATE sync._queue SET state = 'retrying', attempts = 0, next_at = pg_catalog.clock_timestamp() WHERE id = $1",
-            &[Arg::Int(id)],
-        )
-    });
-    attach::configuration_changed();
-}
-
-/// `sync.discard(id int8, reason text) RETURNS void`: takes a record out of the queue; both sides
-/// stay as they are until it is edited again.
-#[pg_extern(sql = false)]
-fn discard(id: i64, reason: &[u8]) {
-    speech::function(|| discard_row(id, &inwards(reason)));
-}
-
-fn discard_row(id: i64, reason: &str) {
-    queue_row(id);
-    sql::as_extension(|| {
-        sql::query(
-            "INSERT INTO sync._error (sync, side, key_text, attempt, sqlstate, message, detail)
-             SELECT q.sync, q.side, q.key_text, q.attempts, '00000', pg_catalog.format('discarded: %s', $2), q.message
-               FROM (SELECT id, sync, side, key_text, attempts, message FROM sync._queue
-                     UNION ALL SELECT id, sync, side, key_text, attempts, message FROM sync._delivery) q WHERE q.id = $1",
-            &[Arg::Int(id), Arg::Text(reason)],
-        );
-        sql::query("DELETE FROM sync._delivery WHERE id = $1", &[Arg::Int(id)]);
-        sql::query("DELETE FROM sync._queue WHERE id OPERATOR(pg_catalog.=) $1", &[Arg::Int(id)]);
-    });
-    attach::configuration_changed();
-}
-
-/// Refuses a queue row that is not there or not the caller's.
-fn queue_row(id: i64) {
-    let name = sql::as_extension(|| {
-        sql::one(
-            "SELECT s.name FROM (SELECT id, sync FROM sync._queue UNION ALL SELECT id, sync FROM sync._delivery) q
-               JOIN sync._sync s ON s.id = q.sync WHERE q.id = $1",
-            &[Arg::Int(id)],
-        )
-    });
-    match name {
-        Some(name) => {
-            owned(&name);
-        }
-        None => raise(&refuse(
-            "02000",
-            format!("no queued record has the number {id}"),
-            "It may have been settled in the meantime.",
-            "SELECT id, sync, key, state FROM sync.queue;",
-        )),
-    }
 }
 
 /// `sync._activate() RETURNS void`: an active epoch for a database that was fenced, and a worker.

@@ -16,6 +16,7 @@ mod one_record;
 mod outlets;
 mod phone;
 mod plan;
+mod queued;
 mod register;
 mod resolve;
 mod syncs;

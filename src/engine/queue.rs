@@ -7,6 +7,7 @@ use super::references::{self, Missing};
 use super::settle::key_text;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
+use document::Fallback;
 use foldhash::HashSet;
 use merge::Side;
 use std::cell::RefCell;
@@ -125,10 +126,12 @@ pub fn park(
     };
     let delay = retry.initial_delay.as_secs_f64();
     let (delay, factor) = (delay.to_string(), retry.backoff_factor.to_string());
+    let (longest, jitter) = (retry.max_delay.as_secs_f64().to_string(), retry.jitter.to_string());
     let changed = if at == i64::MIN { None } else { Some(at.to_string()) };
+    let mut reviewed = false;
     sql::as_extension(|| {
         // One attempt more for what this record was refused for; being busy or early is not its fault.
-        sql::often(
+        let parked = sql::often(
             "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, attempts, changed_at, next_at, sqlstate, message, detail, hint, before, in_doubt)
              SELECT $1, $2::int2, $3, $4,
                     CASE WHEN $5 = 'review' OR ($5 = 'failed' AND $6 <= 1) THEN 'review'
@@ -137,7 +140,8 @@ pub fn park(
                     CASE WHEN $5 IN ('failed', 'review') THEN 1 ELSE 0 END,
                     COALESCE('2000-01-01 00:00:00+00'::timestamptz + ($7::float8 * interval '1 microsecond'), pg_catalog.clock_timestamp()),
                     pg_catalog.clock_timestamp() + interval '1 second' *
-                        CASE $5 WHEN 'again' THEN 0 WHEN 'busy' THEN 0.05 WHEN 'parent' THEN 0.2 ELSE $8::float8 END,
+                        CASE $5 WHEN 'again' THEN 0 WHEN 'busy' THEN 0.05 WHEN 'parent' THEN 0.2
+                                ELSE LEAST($16::float8, $8::float8) * (1 - $17::float8 * pg_catalog.random()) END,
                     NULLIF($10, ''), NULLIF($11, ''), $12, $13, NULLIF($14, ''), $15
              ON CONFLICT (sync, side, key) DO UPDATE SET
                     attempts = q.attempts + EXCLUDED.attempts,
@@ -148,8 +152,8 @@ pub fn park(
                                  ELSE EXCLUDED.state END,
                     changed_at = EXCLUDED.changed_at,
                     next_at = CASE $5
-                        WHEN 'failed' THEN pg_catalog.clock_timestamp() + LEAST(interval '1 hour',
-                             interval '1 second' * ($8::float8 * pg_catalog.power($9::float8, LEAST(q.attempts, 40)::float8)))
+                        WHEN 'failed' THEN pg_catalog.clock_timestamp() + (1 - $17::float8 * pg_catalog.random()) * interval '1 second' *
+                             LEAST($16::float8, $8::float8 * pg_catalog.power($9::float8, LEAST(q.attempts, 40)::float8))
                         WHEN 'parent' THEN pg_catalog.clock_timestamp() + LEAST(interval '30 seconds',
                              interval '200 milliseconds' + (pg_catalog.clock_timestamp() - q.since) / 2::float8)
                         WHEN 'busy' THEN pg_catalog.clock_timestamp() + LEAST(interval '1 second',
@@ -158,7 +162,8 @@ pub fn park(
                     parent_sync = NULL, parent_side = NULL, parent_key = NULL,
                     before = COALESCE(EXCLUDED.before, q.before), in_doubt = q.in_doubt OR EXCLUDED.in_doubt,
                     sqlstate = COALESCE(EXCLUDED.sqlstate, q.sqlstate), message = COALESCE(EXCLUDED.message, q.message),
-                    detail = COALESCE(EXCLUDED.detail, q.detail), hint = COALESCE(EXCLUDED.hint, q.hint)",
+                    detail = COALESCE(EXCLUDED.detail, q.detail), hint = COALESCE(EXCLUDED.hint, q.hint)
+             RETURNING q.state, q.attempts",
             &[
                 Arg::Int4(plan.id),
                 Arg::Int4(side as i32),
@@ -175,8 +180,12 @@ pub fn park(
                 Arg::OptText(failure.hint.as_deref()),
                 Arg::Bytes(before.unwrap_or_default()),
                 Arg::Bool(matches!(why, Parked::InDoubt(_))),
+                Arg::Text(&longest),
+                Arg::Text(&jitter),
             ],
         );
+        let state = parked.first().and_then(|row| row[0].as_deref());
+        reviewed = state == Some("review") && !matches!(why, Parked::InDoubt(_));
         if !matches!(kind, "again" | "busy") {
             sql::often(
                 "INSERT INTO sync._error (sync, side, key_text, attempt, sqlstate, message, detail, hint)
@@ -198,6 +207,41 @@ pub fn park(
     queued.insert(mark(side, key));
     if kind != "again" && kind != "busy" {
         queued.touch(plan, side, key);
+    }
+    match retry.fallback {
+        Fallback::Skip if reviewed => skip(plan, side, key, queued),
+        Fallback::PauseSync if reviewed => pause(plan, &text, failure),
+        _ => {}
+    }
+}
+
+/// Gives a record up until it is changed again.
+fn skip(plan: &Plan, side: Side, key: &[u8], queued: &mut Marks) {
+    sql::as_extension(|| {
+        sql::often(
+            "WITH gone AS (DELETE FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3
+                           RETURNING sync, side, key_text, attempts, sqlstate, message)
+             INSERT INTO sync._error (sync, side, key_text, attempt, sqlstate, message, detail, hint)
+             SELECT g.sync, g.side, g.key_text, g.attempts, g.sqlstate, 'skipped after the last attempt', g.message,
+                    'It is synced again when it is next changed, or by sync.push and sync.pull.' FROM gone g",
+            &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
+        )
+    });
+    queued.take_off(mark(side, key));
+}
+
+/// The sync waits with the record.
+fn pause(plan: &Plan, key: &str, failure: &Failure) {
+    let why = format!("the record {key} needs a person: {}", failure.message);
+    let paused = sql::as_extension(|| {
+        sql::query(
+            "UPDATE sync._sync SET state = 'paused', reason = $2, changed_at = pg_catalog.clock_timestamp()
+              WHERE id = $1 AND state = 'running' RETURNING 1",
+            &[Arg::Int4(plan.id), Arg::Text(&why)],
+        )
+    });
+    if !paused.is_empty() {
+        super::mark_configuration_stale();
     }
 }
 

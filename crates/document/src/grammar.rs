@@ -330,8 +330,8 @@ const RETRY_STRATEGY: &[Key] = &[
     key("max_attempts", Integer(1, 1000), "5"),
     key("initial_delay_seconds", Number(0.0, DAY), "1"),
     key("backoff_factor", Number(1.0, 100.0), "2.0"),
-    key("jitter", Any, "true").not_served(),
-    key("max_delay_seconds", Number(0.0, DAY), "3600").not_served(),
+    key("jitter", Either(&[Flag, Number(0.0, 1.0)]), "true"),
+    key("max_delay_seconds", Number(0.0, DAY), "3600"),
 ];
 
 const NOTIFICATION: &[Key] = &[
@@ -350,7 +350,7 @@ const NOTIFICATIONS: &[Key] = &[
 
 const FALLBACK: &[Key] = &[key(
     "action",
-    Choice(&[yes("queue_for_manual_review"), not_yet("skip"), not_yet("pause_sync")]),
+    Choice(&[yes("queue_for_manual_review"), yes("skip"), yes("pause_sync")]),
     "\"queue_for_manual_review\"",
 )
 .required()];

@@ -45,6 +45,6 @@ pub use matching::MatchField;
 pub use name::TableName;
 pub use nearest::nearest;
 pub use rows::{OnDelete, OnExit, OnTargetEdit, RowFilter, StampColumns};
-pub use settings::{DeleteLimit, InitialSync, LoopPrevention, Retry, SchemaPolicy};
+pub use settings::{DeleteLimit, Fallback, InitialSync, LoopPrevention, Retry, SchemaPolicy};
 pub use transform::{Builtin, Transform};
 pub use validation::{Check, OnInvalid, ValidationRule};

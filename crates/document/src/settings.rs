@@ -34,11 +34,39 @@ pub struct Retry {
     pub initial_delay: Duration,
     /// What the delay grows by with each attempt.
     pub backoff_factor: f64,
+    /// The longest delay.
+    pub max_delay: Duration,
+    /// So large a part of each delay is left to chance, from 0 to 1.
+    pub jitter: f64,
+    /// What happens after the last attempt.
+    pub fallback: Fallback,
 }
+
+/// What happens to a record that a person would have to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Fallback {
+    /// It waits.
+    #[default]
+    Queue,
+    /// It is given up until it is changed again.
+    Skip,
+    /// It waits, and its sync with it.
+    PauseSync,
+}
+
+/// What `"jitter": true` leaves to chance.
+const USUAL_JITTER: f64 = 0.5;
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { max_attempts: 5, initial_delay: Duration::from_secs(1), backoff_factor: 2.0 }
+        Self {
+            max_attempts: 5,
+            initial_delay: Duration::from_secs(1),
+            backoff_factor: 2.0,
+            max_delay: Duration::from_secs(3600),
+            jitter: 0.0,
+            fallback: Fallback::Queue,
+        }
     }
 }
 
@@ -123,6 +151,21 @@ impl Settings {
                     .unwrap_or(usual.initial_delay),
                 backoff_factor: number(&["error_handling", retry, "backoff_factor"])
                     .unwrap_or(usual.backoff_factor),
+                max_delay: number(&["error_handling", retry, "max_delay_seconds"])
+                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                    .unwrap_or(usual.max_delay),
+                jitter: match at(&["error_handling", retry, "jitter"]) {
+                    Some(Value::Bool(true)) => USUAL_JITTER,
+                    Some(part) => part.as_f64().unwrap_or(usual.jitter),
+                    None => usual.jitter,
+                },
+                fallback: match at(&["error_handling", "fallback", "action"])
+                    .and_then(Value::as_str)
+                {
+                    Some("skip") => Fallback::Skip,
+                    Some("pause_sync") => Fallback::PauseSync,
+                    _ => Fallback::Queue,
+                },
             },
             delete_limit: doc.get("delete_limit").map(delete_limit).transpose()?,
             loop_prevention: at(&["loop_prevention", "enabled"])

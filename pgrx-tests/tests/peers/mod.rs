@@ -7,6 +7,7 @@ mod documents;
 mod existing;
 mod filters;
 mod foldings;
+mod giving_up;
 mod guard;
 mod loops;
 mod mapping;

@@ -59,6 +59,19 @@ fn an_admin_does_everything_with_tables_of_his_own() {
 
 /// A record in the queue is its owner's to retry and to discard.
 #[test]
+fn an_admin_may_call_whatever_is_public() {
+    let db = db();
+    let mut c = db.connect();
+    let admin = role(&db, &mut c, "admin");
+    run(&mut c, &format!("SELECT sync.\"grant\"('{admin}')"));
+    let lacking = format!(
+        "SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'sync'::regnamespace AND p.proname !~ '^_'
+            AND NOT has_function_privilege('{admin}', p.oid, 'EXECUTE')"
+    );
+    assert_eq!(rows(&mut c, &lacking), ["sync.\"grant\"(regrole,text)"]);
+}
+
+#[test]
 fn an_admin_settles_his_own_queue() {
     let db = db();
     let mut client = db.connect();

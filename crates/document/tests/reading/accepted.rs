@@ -58,6 +58,9 @@ fn the_least_document_has_all_defaults() {
             max_attempts: 5,
             initial_delay: Duration::from_secs(1),
             backoff_factor: 2.0,
+            max_delay: Duration::from_secs(3600),
+            jitter: 0.0,
+            fallback: document::Fallback::Queue,
         },
         batch_size: 500,
         parallelism: None,
@@ -108,8 +111,9 @@ fn settings_are_taken_over() {
             "index_recommendation": false,
         },
         "error_handling": {
-            "retry_strategy": {"max_attempts": 3.0, "initial_delay_seconds": 0.25, "backoff_factor": 1},
-            "fallback": {"action": "queue_for_manual_review"},
+            "retry_strategy": {"max_attempts": 3.0, "initial_delay_seconds": 0.25, "backoff_factor": 1,
+                "max_delay_seconds": 60, "jitter": true},
+            "fallback": {"action": "skip"},
         },
         "capture": false,
         "schema_changes": "pause",
@@ -120,8 +124,14 @@ fn settings_are_taken_over() {
     assert_eq!(config.polling_interval, Some(Duration::from_secs(30)));
     assert_eq!(config.reconcile_interval, None);
     assert_eq!((config.batch_size, config.parallelism), (10_000, Some(64)));
-    let retry =
-        Retry { max_attempts: 3, initial_delay: Duration::from_millis(250), backoff_factor: 1.0 };
+    let retry = Retry {
+        max_attempts: 3,
+        initial_delay: Duration::from_millis(250),
+        backoff_factor: 1.0,
+        max_delay: Duration::from_secs(60),
+        jitter: 0.5,
+        fallback: document::Fallback::Skip,
+    };
     assert_eq!(config.retry, retry);
     assert!(!config.capture);
     assert_eq!(config.schema_policy, SchemaPolicy::Pause);

@@ -332,10 +332,6 @@ fn what_is_known_and_not_served_is_named() {
         ("performance_settings.change_detection", json!("polling")),
         ("performance_settings.index_recommendation", json!(true)),
         ("performance_settings.rate_limits", json!({"per_minute": 1})),
-        ("error_handling.retry_strategy.jitter", json!(true)),
-        ("error_handling.retry_strategy.max_delay_seconds", json!(60)),
-        ("error_handling.fallback.action", json!("skip")),
-        ("error_handling.fallback.action", json!("pause_sync")),
     ];
     for (path, value) in keys {
         refuse(vec![(at(path, &value), NotServed, path, "eave")]);
