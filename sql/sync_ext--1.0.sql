@@ -159,6 +159,52 @@ CREATE TABLE sync._hub (
     created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 
+-- Every change of a document and of what is done with it: kept when the sync has ended.
+CREATE TABLE sync._config (
+    id     int8        GENERATED ALWAYS AS IDENTITY CONSTRAINT _config_pkey PRIMARY KEY,
+    name   text        NOT NULL,
+    owner  oid         NOT NULL,
+    at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    by     text        NOT NULL,
+    action text        NOT NULL,
+    reason text,
+    before jsonb,
+    after  jsonb
+);
+
+CREATE FUNCTION sync._note_configuration() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    was jsonb := CASE WHEN TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN pg_catalog.to_jsonb(OLD) END;
+    now jsonb := CASE WHEN TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN pg_catalog.to_jsonb(NEW) END;
+    what text;
+BEGIN
+    IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' AND NEW.created_at OPERATOR(pg_catalog.<>) pg_catalog.now() THEN
+        -- It comes out of a dump, with its history.
+        RETURN NULL;
+    END IF;
+    what := CASE WHEN was IS NULL THEN 'created'
+                 WHEN now IS NULL THEN 'dropped'
+                 WHEN (was OPERATOR(pg_catalog.->) 'document') IS DISTINCT FROM (now OPERATOR(pg_catalog.->) 'document') THEN 'altered'
+                 WHEN (was OPERATOR(pg_catalog.->>) 'state') IS DISTINCT FROM (now OPERATOR(pg_catalog.->>) 'state') THEN
+                     CASE now OPERATOR(pg_catalog.->>) 'state' WHEN 'paused' THEN 'paused' WHEN 'running' THEN 'resumed' ELSE 'stopped to ask' END END;
+    IF what IS NOT NULL THEN
+        INSERT INTO sync._config (name, owner, by, action, reason, before, after)
+        SELECT COALESCE(now, was) OPERATOR(pg_catalog.->>) 'name',
+               CASE WHEN TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN OLD.owner ELSE NEW.owner END,
+               CASE WHEN a.backend_type OPERATOR(pg_catalog.=) 'client backend' THEN SESSION_USER::text ELSE a.backend_type END,
+               what, now OPERATOR(pg_catalog.->>) 'reason',
+               was OPERATOR(pg_catalog.->) 'document', now OPERATOR(pg_catalog.->) 'document'
+          FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS a;
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON sync._sync FOR EACH ROW EXECUTE FUNCTION sync._note_configuration();
+CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON sync._hub FOR EACH ROW EXECUTE FUNCTION sync._note_configuration();
+
 -- What other systems say of their objects, as this connection's user sees them.
 CREATE TABLE sync._object (
     connection   text        NOT NULL,
@@ -478,6 +524,31 @@ CREATE FUNCTION sync.map_field(name text, source text, target text, direction te
     LANGUAGE c AS 'MODULE_PATHNAME', 'map_field_wrapper';
 COMMENT ON FUNCTION sync.map_field(text, text, text, text) IS 'takes one more field into a sync, makes its column where there is none, and brings over what is there already';
 
+CREATE FUNCTION sync.unmap_field(name text, target text) RETURNS text
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'unmap_field_wrapper';
+COMMENT ON FUNCTION sync.unmap_field(text, text) IS 'takes a field out of a sync; its columns stay as they are on both sides';
+
+CREATE FUNCTION sync.alter_syncs(patch jsonb, names text[] DEFAULT NULL, matching text DEFAULT NULL) RETURNS TABLE (sync text, outcome text)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'alter_syncs_wrapper';
+COMMENT ON FUNCTION sync.alter_syncs(jsonb, text[], text) IS 'changes the documents of many syncs by one patch, all of them or none';
+
+CREATE FUNCTION sync.export(name text DEFAULT NULL) RETURNS jsonb
+    LANGUAGE c AS 'MODULE_PATHNAME', 'export_wrapper';
+COMMENT ON FUNCTION sync.export(text) IS 'the documents of one sync or of all, with their connections and without a secret';
+
+CREATE FUNCTION sync.document_schema() RETURNS jsonb
+    LANGUAGE c IMMUTABLE AS 'MODULE_PATHNAME', 'document_schema_wrapper';
+COMMENT ON FUNCTION sync.document_schema() IS 'the JSON Schema of a document, as this version reads it';
+
+-- The merge patch that makes one document of another.
+CREATE FUNCTION sync._patch(before jsonb, after jsonb) RETURNS jsonb
+    LANGUAGE c STRICT IMMUTABLE AS 'MODULE_PATHNAME', 'patch_between_wrapper';
+
+CREATE FUNCTION sync.import(configuration jsonb, dry_run boolean DEFAULT false, drop_missing boolean DEFAULT false)
+    RETURNS TABLE (kind text, name text, action text, detail text)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'import_configuration_wrapper';
+COMMENT ON FUNCTION sync.import(jsonb, boolean, boolean) IS 'makes connections and syncs what an exported configuration says';
+
 CREATE FUNCTION sync.drop_sync(name text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'drop_sync_wrapper';
 COMMENT ON FUNCTION sync.drop_sync(text) IS 'ends a sync; the rows of both sides stay as they are';
@@ -536,6 +607,11 @@ COMMENT ON FUNCTION sync.pull(text, text) IS 'has the worker read one record of 
 CREATE FUNCTION sync.push(name text, key text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'push_wrapper';
 COMMENT ON FUNCTION sync.push(text, text) IS 'has the worker send one row now, merged with what the other side holds';
+
+CREATE FUNCTION sync.preview(name text, key text)
+    RETURNS TABLE (field text, value text, arrives text, there text, action text, detail text)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'preview_wrapper';
+COMMENT ON FUNCTION sync.preview(text, text) IS 'what would be sent of one row, field by field, without sending anything';
 
 CREATE FUNCTION sync.format_phone(value text, region text DEFAULT NULL) RETURNS text
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'format_phone_wrapper';
@@ -976,6 +1052,16 @@ SELECT s.name AS sync, COALESCE(CASE WHEN l.side OPERATOR(pg_catalog.=) 0 THEN s
   FROM sync._load l JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) l.sync;
 COMMENT ON VIEW sync.progress IS 'tables that are being gone through: first loads and reconciling';
 
+CREATE VIEW sync.config_history AS
+SELECT c.id, c.name AS sync, c.at, c.by, c.action, c.reason,
+       CASE WHEN o.member THEN COALESCE(sync._patch(c.before, c.after), c.after) END AS patch,
+       CASE WHEN o.member THEN sync._patch(c.after, c.before) END AS back
+  FROM sync._config c
+ CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) c.owner
+                                       AND pg_catalog.pg_has_role(r.oid, 'USAGE')) AS member) o
+ ORDER BY c.id DESC;
+COMMENT ON VIEW sync.config_history IS 'every change of a sync''s configuration: who made it, when, what it was, and the patch that takes it back';
+
 -- The log beyond each sync's cursor, and history. One branch a status, each with its status as a
 -- constant, so that a query for what is pending never looks into history.
 CREATE VIEW sync.change_log AS
@@ -1281,7 +1367,7 @@ BEGIN
                  WHERE c.relnamespace OPERATOR(pg_catalog.=) 'sync'::pg_catalog.regnamespace AND c.relkind OPERATOR(pg_catalog.=) 'v' LOOP
         EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %s', item, role);
     END LOOP;
-    FOREACH item IN ARRAY ARRAY['_payload(oid,tid,text)', '_key(oid,tid)', '_worker_state()', '_fence(uuid)', '_api_usage(oid)', '_epoch_now()', '_wait(text,bigint)',
+    FOREACH item IN ARRAY ARRAY['_payload(oid,tid,text)', '_key(oid,tid)', '_patch(jsonb,jsonb)', '_worker_state()', '_fence(uuid)', '_api_usage(oid)', '_epoch_now()', '_wait(text,bigint)',
                                 'wait(text,interval)', 'trace(text,text)', 'doctor()'] LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
     END LOOP;
@@ -1308,6 +1394,8 @@ REVOKE ALL ON SCHEMA sync FROM PUBLIC;
 -- the history, which mean nothing to another server.
 SELECT pg_catalog.pg_extension_config_dump('sync._sync', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._hub', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._config', '');
+SELECT pg_catalog.pg_extension_config_dump('sync._config_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._sync_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._capture', '');
 SELECT pg_catalog.pg_extension_config_dump('sync._shape', '');

@@ -1,5 +1,5 @@
 //! `sync.map_field`: one more field of a sync, with a column made for it where there is none. What is there already is
-//! brought over while both sides are being written.
+//! brought over while both sides are being written. `sync.unmap_field`: one less.
 
 use super::{border, or_raise, owned, refuse, syncs};
 use crate::border::inwards;
@@ -103,6 +103,65 @@ fn map(name: &str, source: &str, target: &str, direction: Option<&str>) -> Resul
         }
         Fields::AllSame { .. } => all_same(name, &stored, &plan, source, target, direction),
     })
+}
+
+/// `sync.unmap_field(name text, target text) RETURNS text`
+#[pg_extern(sql = false)]
+fn unmap_field(name: &[u8], target: &[u8]) -> Vec<u8> {
+    speech::function(|| border::text(&or_raise(unmap(&inwards(name), &inwards(target)))))
+}
+
+/// The columns and what they hold stay as they are on both sides.
+fn unmap(name: &str, target: &str) -> Result<String, Failure> {
+    let id = owned(name);
+    let Some(stored) = sql::as_extension(|| plan::stored(id)) else {
+        return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
+    };
+    let (config, _) = plan::read_document(&stored.document)?;
+    let list =
+        |key: &str| stored.document.get(key).and_then(Json::as_array).cloned().unwrap_or_default();
+    let called = |value: Option<&Json>| {
+        value.and_then(Json::as_str).is_some_and(|text| text.eq_ignore_ascii_case(target))
+    };
+    let mappings = list("field_mappings");
+    let left: Vec<Json> = mappings.iter().filter(|m| !called(m.get("target"))).cloned().collect();
+    let included = list("include_fields");
+    let still: Vec<Json> = included.iter().filter(|name| !called(Some(name))).cloned().collect();
+    let patch = match &config.fields {
+        Fields::Mapped(_) if left.len() < mappings.len() && !left.is_empty() => {
+            json!({ "field_mappings": left })
+        }
+        _ if still.len() < included.len() && !still.is_empty() => {
+            json!({ "include_fields": still })
+        }
+        Fields::AllSame { include: None, exclude } => {
+            let plan = plan::compile_as(stored.clone(), true)?;
+            let field = plan.fields.iter().find(|f| f.name(&plan).eq_ignore_ascii_case(target));
+            let Some(field) = field else { return Err(not_mapped(&plan, target)) };
+            let mut exclude = exclude.clone();
+            exclude.push(field.name(&plan).to_owned());
+            json!({ "exclude_fields": exclude })
+        }
+        _ => return Err(not_mapped(&plan::compile_as(stored.clone(), true)?, target)),
+    };
+    syncs::alter(name, &[patch])
+}
+
+fn not_mapped(plan: &Plan, target: &str) -> Failure {
+    let known: Vec<&str> = plan.fields.iter().map(|field| field.name(plan)).collect();
+    if known.len() == 1 && known[0].eq_ignore_ascii_case(target) {
+        return refuse(
+            "22023",
+            format!("\"{target}\" is the last field of sync \"{}\"", plan.name),
+            "A sync without a field has nothing to do.",
+            "End it with sync.drop_sync, or stop it for a while with sync.pause.",
+        );
+    }
+    let hint = match document::nearest(target, known.iter().copied()) {
+        Some(near) => format!("Perhaps you meant \"{near}\"."),
+        None => format!("The fields are, by their targets: {}.", known.join(", ")),
+    };
+    refuse("42703", format!("sync \"{}\" has no field \"{target}\"", plan.name), "", &hint)
 }
 
 /// A table with the columns that the sync does not use, too.

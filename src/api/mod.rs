@@ -11,15 +11,18 @@ mod image;
 mod import;
 mod inspect;
 mod lifecycle;
+mod many;
 mod map_field;
 mod one_record;
 mod outlets;
 mod phone;
 mod plan;
+mod preview;
 mod queued;
 mod register;
 mod resolve;
 mod syncs;
+mod transfer;
 mod usage;
 mod wait;
 

@@ -164,7 +164,7 @@ fn described(direction: Direction) -> &'static str {
     }
 }
 
-fn no_row(tables: &str, key: &str, hint: &str) -> Failure {
+pub(super) fn no_row(tables: &str, key: &str, hint: &str) -> Failure {
     refuse(
         "02000",
         format!("no row of {tables} has this key"),
@@ -190,7 +190,7 @@ fn id_text(key: &[u8]) -> String {
 
 /// The key of the row that people call so, as it stands in the row; looked up as the caller, with
 /// whose rights the types' own functions run.
-fn row_key(table: &Table, text: &str) -> Option<Vec<u8>> {
+pub(super) fn row_key(table: &Table, text: &str) -> Option<Vec<u8>> {
     let columns: Vec<&Column> = table.key_columns().collect();
     let parts: Vec<&str> = match text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
         Some(inner) if columns.len() > 1 => inner.split(", ").collect(),

@@ -34,17 +34,17 @@ fn alter_sync(name: &[u8], pieces: AnyArray) -> Vec<u8> {
 /// `sync.drop_sync(name text) RETURNS void`
 #[pg_extern(sql = false)]
 fn drop_sync(name: &[u8]) {
-    speech::function(|| {
-        let name = inwards(name);
-        match hubs::named(&name) {
-            Some(hub) => or_raise(hubs::end(&hub)),
-            None => {
-                let id = owned(&name);
-                or_raise(hubs::check_free(id, &name, "ended", "sync.drop_sync"));
-                or_raise(drop_one(id, &name));
-            }
-        }
-    });
+    speech::function(|| or_raise(drop_named(&inwards(name))));
+}
+
+/// Ends a sync, or all of a hub.
+pub(super) fn drop_named(name: &str) -> Result<(), Failure> {
+    if let Some(hub) = hubs::named(name) {
+        return hubs::end(&hub);
+    }
+    let id = owned(name);
+    hubs::check_free(id, name, "ended", "sync.drop_sync")?;
+    drop_one(id, name)
 }
 
 /// Ends a sync.

@@ -1,6 +1,7 @@
 //! Two tables of one database in sync: what travels, what wins, what is refused, and as whom.
 
 mod applications;
+mod configuration;
 mod conversions;
 mod departed;
 mod documents;
@@ -16,6 +17,7 @@ mod one_record;
 mod others_bugs;
 mod parents;
 mod parking;
+mod preview;
 mod privileges;
 mod races;
 mod references;
