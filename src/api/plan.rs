@@ -141,10 +141,22 @@ fn of_document(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
 
 fn of_sync(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
     let (plan, is_new) = syncs::planned(name, pieces)?;
+    let mut rows: Vec<Row> = Vec::new();
+    if !is_new {
+        rows.extend(changes(&plan, pieces)?.into_iter().map(|line| Row(None, line)));
+    }
+    rows.extend(advice(&plan).map(|line| Row(None, line)));
     let Some((remote, of)) = plan.remote() else {
+        if is_new && plan.config.initial != InitialSync::None {
+            let from = if plan.flows_from(Side::Source) { Side::Source } else { Side::Target };
+            let detail = format!("of {}, brought over or compared", plan.side(from).name);
+            let figure = Some(rows_of(&plan, from) as f64);
+            rows.push(Row(None, Line { what: "first load: rows", detail, figure }));
+        }
         let detail = "both sides are tables of this database: no other system is called";
         let line = Line { what: "polling: calls a day", detail: detail.into(), figure: Some(0.0) };
-        return Ok(vec![Row(None, line)]);
+        rows.push(Row(None, line));
+        return Ok(rows);
     };
     let connection = connection::usable(&of.connection)?;
     let of_parents = needs::of_parents(&plan.config, remote == Side::Source);
@@ -182,10 +194,69 @@ fn of_sync(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
         let detail = format!("{} has no field \"{name}\"{near}", object.name);
         lines.push(Line { what: "warning", detail, figure: None });
     }
-    let mut rows: Vec<Row> =
-        lines.into_iter().map(|line| Row(Some(object.name.clone()), line)).collect();
+    rows.extend(lines.into_iter().map(|line| Row(Some(object.name.clone()), line)));
     rows.extend(totals(&rows, &connection).into_iter().map(|line| Row(None, line)));
     Ok(rows)
+}
+
+/// What would be other than what runs, key by key, and what comes of it.
+fn changes(plan: &Plan, pieces: &[Json]) -> Result<Vec<Line>, Failure> {
+    let Some(stored) = sql::as_extension(|| plan::stored(plan.id)) else { return Ok(Vec::new()) };
+    let wanted = document::merge_patch(&stored.document, pieces)?;
+    let mut lines = Vec::new();
+    differences("", Some(&stored.document), Some(&wanted), &mut lines);
+    if lines.is_empty() {
+        let detail = "the document is what runs already".to_owned();
+        return Ok(vec![Line { what: "change", detail, figure: None }]);
+    }
+    let old = plan::compile_as(stored, true).ok();
+    for side in Side::BOTH {
+        let table = &plan.side(side).name;
+        let effect = |what: &str| Line { what: "effect", detail: what.to_owned(), figure: None };
+        if syncs::widens(old.as_ref(), plan, side) {
+            let rows = (!plan.is_remote(side)).then(|| rows_of(plan, side) as f64);
+            let detail = format!("the records of {table} are gone through once and compared");
+            lines.push(Line { what: "effect", detail, figure: rows });
+        }
+        let captured = |plan: &Plan| plan.captured(side);
+        match (old.as_ref().is_some_and(captured), captured(plan)) {
+            (false, true) => lines.push(effect(&format!("changes of {table} are captured"))),
+            (true, false) => lines.push(effect(&format!("changes of {table} no longer travel"))),
+            _ => {}
+        }
+    }
+    Ok(lines)
+}
+
+/// A line for each value that differs, by the path of its key.
+fn differences(path: &str, now: Option<&Json>, wanted: Option<&Json>, lines: &mut Vec<Line>) {
+    if now == wanted {
+        return;
+    }
+    if let (Some(Json::Object(now)), Some(Json::Object(wanted))) = (now, wanted) {
+        let mut keys: Vec<&String> = now.keys().chain(wanted.keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        for key in keys {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            differences(&path, now.get(key), wanted.get(key), lines);
+        }
+        return;
+    }
+    let shown = |value: Option<&Json>| value.map_or("nothing".to_owned(), Json::to_string);
+    let detail = format!("{path}: {} instead of {}", shown(wanted), shown(now));
+    lines.push(Line { what: "change", detail, figure: None });
+}
+
+/// A word on a document that syncs whatever there is.
+fn advice(plan: &Plan) -> Option<Line> {
+    let document::Fields::AllSame { include: None, .. } = &plan.config.fields else { return None };
+    let names: Vec<&str> = plan.fields.iter().map(|field| field.name(plan)).collect();
+    let detail = format!(
+        "all fields that are called alike are synced: {}; those that both sides need can be named in \"include_fields\"",
+        names.join(", ")
+    );
+    Some(Line { what: "advice", detail, figure: Some(names.len() as f64) })
 }
 
 /// The object's fields that a plan has, and names of the document that are none.

@@ -544,21 +544,24 @@ pub(super) fn alter_one(id: i32, name: &str, document: Json) -> Result<String, F
         if !plan.is_remote(side) {
             attach::watch(plan.side(side).oid);
         }
-        // What travels now and did not before is compared once.
-        let wider = plan.flows_from(side)
-            && old.as_ref().is_none_or(|o| {
-                !o.flows_from(side)
-                    || o.fields != plan.fields
-                    || o.screens != plan.screens
-                    || o.row_function != plan.row_function
-                    || o.side(side) != plan.side(side)
-            });
-        if wider {
+        if widens(old.as_ref(), &plan, side) {
             sql::as_extension(|| load::request(id, side, Kind::Rows, "the mapping was changed"));
         }
     }
     attach::configuration_changed();
     Ok(summary(&plan, "changed"))
+}
+
+/// Does more travel from a side than before, or otherwise? It is compared once then.
+pub(super) fn widens(old: Option<&Plan>, plan: &Plan, side: Side) -> bool {
+    plan.flows_from(side)
+        && old.is_none_or(|old| {
+            !old.flows_from(side)
+                || old.fields != plan.fields
+                || old.screens != plan.screens
+                || old.row_function != plan.row_function
+                || old.side(side) != plan.side(side)
+        })
 }
 
 /// Does a document lead to another object than the sync was made for?

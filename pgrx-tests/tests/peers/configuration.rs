@@ -161,3 +161,36 @@ fn what_was_exported_makes_the_same_again() {
     }
     assert!(refusal(&mut c, "SELECT sync.export('nowhere')").starts_with("42704"));
 }
+
+#[test]
+fn a_plan_says_what_a_change_would_do_and_does_nothing() {
+    let (_db, mut c) = prepared(&format!("{TABLES} INSERT INTO a VALUES (1, 'n', 'x'); {BOTH}"));
+    synced(&mut c, "one");
+    let plan = |c: &mut cluster::postgres::Client, patch: &str| {
+        rows(c, &format!("SELECT what, detail, figure FROM sync.plan('one', '{patch}')"))
+    };
+    let lines = plan(
+        &mut c,
+        r#"{"sync_type": "bidirectional", "performance_settings": {"batch_size": 7}, "exclude_fields": ["note"]}"#,
+    );
+    for line in [
+        "change|exclude_fields: [\"note\"] instead of nothing|",
+        "change|performance_settings: {\"batch_size\":7} instead of nothing|",
+        "change|sync_type: \"bidirectional\" instead of nothing|",
+        "effect|changes of public.b are captured|",
+    ] {
+        assert!(lines.iter().any(|l| l == line), "{line}: {lines:#?}");
+    }
+    assert!(lines.iter().any(|l| {
+        l.starts_with("effect|the records of public.a are gone through once and compared|")
+    }));
+    assert!(lines.iter().any(|l| l.starts_with("advice|") && l.contains("id, name")), "{lines:#?}");
+    assert!(plan(&mut c, "{}")[0].starts_with("change|the document is what runs already"));
+    assert_eq!(query_one(&mut c, "SELECT direction FROM sync.status WHERE sync = 'one'"), "->");
+    let new = rows(
+        &mut c,
+        r#"SELECT what, figure FROM sync.plan('new', '{"source": "a", "target": "c", "include_fields": ["id", "name"]}')"#,
+    );
+    assert!(new.iter().any(|l| l.starts_with("first load: rows|")), "{new:?}");
+    assert!(!new.iter().any(|l| l.starts_with("advice")), "{new:?}");
+}
