@@ -608,6 +608,14 @@ CREATE FUNCTION sync.push(name text, key text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'push_wrapper';
 COMMENT ON FUNCTION sync.push(text, text) IS 'has the worker send one row now, merged with what the other side holds';
 
+CREATE FUNCTION sync.index_recommendations(name text DEFAULT NULL, create_them boolean DEFAULT false)
+    RETURNS TABLE (sync text, "table" text, statement text, reason text, created boolean)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'index_recommendations_wrapper';
+COMMENT ON FUNCTION sync.index_recommendations(text, boolean) IS 'indexes without which a sync, or what comes of it, reads whole tables';
+
+CREATE FUNCTION sync._index_advice() RETURNS TABLE (sync text, statement text, reason text)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'index_advice_wrapper';
+
 CREATE FUNCTION sync.preview(name text, key text)
     RETURNS TABLE (field text, value text, arrives text, there text, action text, detail text)
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'preview_wrapper';
@@ -1344,6 +1352,8 @@ AS $$
       FROM pg_catalog.pg_roles r LEFT JOIN pg_catalog.pg_auth_members m ON m.roleid OPERATOR(pg_catalog.=) r.oid
      WHERE r.rolname OPERATOR(pg_catalog.=) COALESCE(pg_catalog.current_setting('sync_ext.secret_role', true), 'sync_ext_secrets')
     UNION ALL
+    SELECT 'indexes', false, pg_catalog.format('sync "%s": %s', i.sync, i.reason), i.statement FROM sync._index_advice() i
+    UNION ALL
     SELECT 'syncs', pg_catalog.count(*) OPERATOR(pg_catalog.=) 0, pg_catalog.format('%s syncs need attention', pg_catalog.count(*)), 'SELECT * FROM sync.status;'
       FROM sync.status s WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['needs decision', 'failing', 'needs review', 'fenced'])
     ) AS c (what, ok, detail, remedy)
@@ -1367,7 +1377,7 @@ BEGIN
                  WHERE c.relnamespace OPERATOR(pg_catalog.=) 'sync'::pg_catalog.regnamespace AND c.relkind OPERATOR(pg_catalog.=) 'v' LOOP
         EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %s', item, role);
     END LOOP;
-    FOREACH item IN ARRAY ARRAY['_payload(oid,tid,text)', '_key(oid,tid)', '_patch(jsonb,jsonb)', '_worker_state()', '_fence(uuid)', '_api_usage(oid)', '_epoch_now()', '_wait(text,bigint)',
+    FOREACH item IN ARRAY ARRAY['_payload(oid,tid,text)', '_key(oid,tid)', '_index_advice()', '_patch(jsonb,jsonb)', '_worker_state()', '_fence(uuid)', '_api_usage(oid)', '_epoch_now()', '_wait(text,bigint)',
                                 'wait(text,interval)', 'trace(text,text)', 'doctor()'] LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION sync.%s TO %s', item, role);
     END LOOP;

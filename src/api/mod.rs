@@ -9,6 +9,7 @@ mod edit_row;
 mod hubs;
 mod image;
 mod import;
+mod index_advice;
 mod inspect;
 mod lifecycle;
 mod many;

@@ -179,7 +179,7 @@ fn matching(
 }
 
 /// The syncs that are meant: one, those of a hub, or all of the caller's.
-fn syncs(name: Option<&str>) -> Vec<i32> {
+pub(super) fn syncs(name: Option<&str>) -> Vec<i32> {
     if let Some(name) = name {
         return match hubs::named(name) {
             Some(hub) => hubs::members(&hub).into_iter().map(|(id, _)| id).collect(),

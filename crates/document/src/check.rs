@@ -140,12 +140,6 @@ fn shape(
     match (expected, value) {
         (Shape::Any, _) if !value.is_null() => Ok(()),
         (Shape::Flag, Value::Bool(_)) => Ok(()),
-        (Shape::FlagOff, Value::Bool(on)) => {
-            if *on && served {
-                findings.not_served_value(path, "true");
-            }
-            Ok(())
-        }
         (Shape::Integer(min, max), Value::Number(number)) => match integer(number) {
             None => Err(wrong_type(value, expected, path, example)),
             Some(n) if (i128::from(*min)..=i128::from(*max)).contains(&n) => Ok(()),
@@ -207,7 +201,7 @@ fn shape(
 fn fits(shape: &Shape, value: &Value) -> bool {
     match shape {
         Shape::Any => true,
-        Shape::Flag | Shape::FlagOff => value.is_boolean(),
+        Shape::Flag => value.is_boolean(),
         Shape::Integer(..) | Shape::Number(..) => value.is_number(),
         Shape::Text | Shape::Choice(_) => value.is_string(),
         Shape::List(..) => value.is_array(),
@@ -219,7 +213,7 @@ fn fits(shape: &Shape, value: &Value) -> bool {
 fn noun(shape: &Shape) -> String {
     match shape {
         Shape::Any => "a value".into(),
-        Shape::Flag | Shape::FlagOff => "true or false".into(),
+        Shape::Flag => "true or false".into(),
         Shape::Integer(..) => "an integer".into(),
         Shape::Number(..) => "a number".into(),
         Shape::Text | Shape::Choice(_) => "a string".into(),

@@ -177,6 +177,8 @@ pub struct Config {
     pub delete_limit: Option<DeleteLimit>,
     /// How often a record may come back, changed by nobody's hand; `None`: nobody counts.
     pub loop_prevention: Option<LoopPrevention>,
+    /// Whether `sync.doctor` tells of indexes that lack.
+    pub index_recommendation: bool,
     /// Whether changes of the tables are captured.
     pub capture: bool,
     /// What the sync does when the other system changes the object's fields.
@@ -252,6 +254,7 @@ impl Config {
             reconcile_interval: settings.reconcile_interval,
             delete_limit: settings.delete_limit,
             loop_prevention: settings.loop_prevention,
+            index_recommendation: settings.index_recommendation,
             capture: settings.capture,
             schema_policy: settings.schema_policy,
             kept: findings.kept,

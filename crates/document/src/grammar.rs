@@ -1,13 +1,11 @@
 //! Every key of the configuration language in one table: its type, its range and whether it is acted on.
 
-use Shape::{Any, Choice, Either, Flag, FlagOff, Integer, List, Number, Object, Settings, Text};
+use Shape::{Any, Choice, Either, Flag, Integer, List, Number, Object, Settings, Text};
 
 /// What may stand at a key.
 #[derive(Debug)]
 pub(crate) enum Shape {
     Flag,
-    /// A flag that is only served while it is false.
-    FlagOff,
     Integer(i64, i64),
     Number(f64, f64),
     /// A text that is not empty.
@@ -314,7 +312,7 @@ const PERFORMANCE: &[Key] = &[
         Choice(&[yes("database_triggers"), not_yet("polling")]),
         "\"database_triggers\"",
     ),
-    key("index_recommendation", FlagOff, "false"),
+    key("index_recommendation", Flag, "true"),
     key("priority", Integer(0, 1_000), "10"),
     key("rate_limits", Any, "{\"per_minute\": 100}").not_served(),
 ];

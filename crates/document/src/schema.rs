@@ -55,7 +55,6 @@ fn object(keys: &[Key]) -> Value {
 fn shape(shape: &Shape) -> Value {
     match shape {
         Shape::Flag => json!({ "type": "boolean" }),
-        Shape::FlagOff => json!({ "const": false }),
         Shape::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Shape::Number(min, max) => json!({ "type": "number", "minimum": min, "maximum": max }),
         Shape::Text => json!({ "type": "string", "pattern": "\\S" }),

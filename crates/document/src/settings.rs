@@ -117,6 +117,7 @@ pub(crate) struct Settings {
     pub(crate) batch_size: u32,
     pub(crate) parallelism: Option<u32>,
     pub(crate) priority: u32,
+    pub(crate) index_recommendation: bool,
     pub(crate) capture: bool,
     pub(crate) schema_policy: SchemaPolicy,
 }
@@ -189,6 +190,9 @@ impl Settings {
             batch_size: whole(&["performance_settings", "batch_size"]).unwrap_or(BATCH_SIZE),
             parallelism: whole(&["performance_settings", "parallelism"]),
             priority: whole(&["performance_settings", "priority"]).unwrap_or(0),
+            index_recommendation: at(&["performance_settings", "index_recommendation"])
+                .and_then(Value::as_bool)
+                .unwrap_or(false),
             capture: doc.get("capture").and_then(Value::as_bool).unwrap_or(true),
             schema_policy: match doc.get("schema_changes").and_then(Value::as_str) {
                 Some("adapt") => SchemaPolicy::Adapt,

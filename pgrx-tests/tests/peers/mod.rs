@@ -10,6 +10,7 @@ mod filters;
 mod foldings;
 mod giving_up;
 mod guard;
+mod index_advice;
 mod loops;
 mod mapping;
 mod merge;

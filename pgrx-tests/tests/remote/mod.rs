@@ -10,6 +10,7 @@ mod events;
 mod families;
 mod fencing;
 mod first_load;
+mod fragments;
 mod hubs;
 mod importing;
 mod ingest;

@@ -70,6 +70,7 @@ fn the_least_document_has_all_defaults() {
         delete_limit: None,
         row_function: None,
         loop_prevention: Some(document::LoopPrevention::default()),
+        index_recommendation: false,
         capture: true,
         schema_policy: SchemaPolicy::Ignore,
         kept: Map::new(),
