@@ -151,9 +151,9 @@ fn made_of(expression: &str, column: &str) -> String {
         if apart && here.starts_with("value") && here.as_bytes().get(5).is_none_or(|&b| !word(b)) {
             made += column;
             at += 5;
-        } else if here.starts_with('\'') {
+        } else if let Some(rest) = here.strip_prefix('\'') {
             // A literal stays as it is.
-            let end = here[1..].find('\'').map_or(here.len(), |end| end + 2);
+            let end = rest.find('\'').map_or(here.len(), |end| end + 2);
             made += &here[..end];
             at += end;
         } else {
