@@ -40,7 +40,7 @@ pub fn examine(
     for entry in entries {
         if matches!(entry.op, row::DELETE | row::TRUNCATE | row::UPDATE) {
             let Some(side) = collector.side_of(plan, shapes, entry.shape) else { continue };
-            if !plan.captured(side) || entry.origin == plan.origin(side) {
+            if !plan.flows_from(side) || !plan.captured(side) || entry.origin == plan.origin(side) {
                 continue;
             }
             match entry.op {

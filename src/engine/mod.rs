@@ -30,6 +30,7 @@ pub mod stamps;
 pub mod statement;
 pub mod store;
 pub mod sync;
+pub mod target_edit;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -7,6 +7,7 @@ use super::plan::{Column, Plan, screens};
 use super::resolve::{Readers, Record};
 use super::settle::key_text;
 use super::statement::{self, FED, Fed, Statement, render};
+use super::target_edit;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
 use bumpalo::Bump;
@@ -51,7 +52,8 @@ pub fn read_with(plan: &Plan, records: &mut [Record<'_>]) {
     let decides = plan.screens.two_way.as_ref().map(|way| way.0);
     for record in records {
         let Some(link) = record.linked() else { continue };
-        let outside = link.standing & (OUTSIDE[0] | OUTSIDE[1]) != 0;
+        let outside = link.standing & (OUTSIDE[0] | OUTSIDE[1]) != 0
+            || target_edit::wants_source(plan, record);
         let keys = Side::BOTH.map(|side| link.key_of(side));
         for side in Side::BOTH.into_iter().filter(|&side| !plan.is_remote(side)) {
             let s = side as usize;

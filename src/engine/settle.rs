@@ -408,6 +408,19 @@ fn decided(rule: Option<&str>, winner: Option<Side>, at: [i64; 2]) -> String {
     }
 }
 
+/// An edit where the sync only writes.
+pub fn note_target_edit(plan: &Plan, record: &Record<'_>, field: usize, held: Value<'_>) {
+    let target = Side::Target;
+    let column = plan.fields[field].column[target as usize];
+    let base = record.linked().and_then(|l| l.base.as_ref());
+    let agreed = base.and_then(|base| text_of(base.target[field], plan.side(target), column));
+    let key = record.keys[target as usize].map(|key| (target, key));
+    let values = [agreed, None, text_of(held, plan.side(target), column)];
+    let why = "the target was edited, where the sync only writes; the edit stays until the source changes the field";
+    let name = plan.fields[field].name(plan);
+    insert_conflict(plan, key, "update_origin_differs", name, values, Some(target.name()), why);
+}
+
 /// `values`: the base's, the source's, the target's. A conflict that is met again, because what was decided
 /// could not be written yet, is the same one.
 fn insert_conflict(

@@ -131,12 +131,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("on_difference", Text, "\"report\"").not_served(),
     key("on_source_delete", ON_DELETE, "\"delete\""),
     key("on_target_delete", ON_DELETE, "\"delete\""),
-    key(
-        "on_target_edit",
-        Choice(&[not_yet("overwrite"), not_yet("keep"), not_yet("report")]),
-        "\"report\"",
-    )
-    .not_served(),
+    key("on_target_edit", Choice(&[yes("overwrite"), yes("keep"), yes("report")]), "\"report\""),
     key("delete_limit", Either(&[Integer(0, i64::MAX), Text]), "\"5%\""),
     // Running.
     key("capture", Flag, "true"),

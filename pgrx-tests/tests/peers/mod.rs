@@ -28,6 +28,7 @@ mod session_state;
 mod stamps;
 mod strategies;
 mod surface;
+mod target_edits;
 mod tenants;
 mod topology;
 mod transforms;

@@ -64,3 +64,40 @@ fn a_row_stays_when_the_org_deletes_its_record() {
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM accounts"), "1");
     assert_eq!(names(&org).len(), 1);
 }
+
+#[test]
+fn edits_where_a_sync_only_writes_are_undone_on_either_side() {
+    // Pulled only: the row is edited, and deleted.
+    let (org, _cluster, mut c) = super::accounts(Options::default(), "{}");
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('accounts', '{"sync_type": "one_way", "on_target_edit": "overwrite"}')"#,
+    );
+    org.insert("Account", json!({"Name": "one", "Industry": "Energy"})).unwrap();
+    until(&mut c, "SELECT count(*) FROM accounts", "1");
+    settle(&mut c);
+    run(&mut c, "UPDATE accounts SET account_name = 'edited'");
+    until(&mut c, "SELECT account_name FROM accounts", "one");
+    run(&mut c, "DELETE FROM accounts");
+    until(
+        &mut c,
+        "SELECT string_agg(account_name || industry_type, ',') FROM accounts",
+        "oneEnergy",
+    );
+    settle(&mut c);
+    assert_eq!(names(&org), ["one"]);
+    run(&mut c, "SELECT sync.drop_sync('accounts')");
+    // Pushed only: the record is edited.
+    run(
+        &mut c,
+        r#"SELECT sync.create_sync('pushed', '{"source": "accounts", "target": {"connection": "crm", "object": "Account"},
+             "on_target_edit": "overwrite", "match_on": [{"source": "sf_id", "target": "Id"}], "ongoing_sync": {"polling_interval_seconds": 1},
+             "field_mappings": [{"source": "account_name", "target": "Name"}, {"source": "industry_type", "target": "Industry"}]}')"#,
+    );
+    let pushed = query_one(&mut c, "SELECT settled, parked FROM sync.wait('pushed', '60s')");
+    assert_eq!(pushed, "t|0", "{:?}", rows(&mut c, "SELECT * FROM sync.queue"));
+    let id = org.records("Account")[0]["Id"].as_str().unwrap().to_owned();
+    org.edit(&id, json!({"Name": "edited there", "Phone": "1"})).unwrap();
+    assert!(cluster::poll(std::time::Duration::from_secs(30), || names(&org) == ["one"]));
+    assert_eq!(org.get(&id).unwrap()["Phone"], "1");
+}

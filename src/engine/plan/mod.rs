@@ -22,7 +22,9 @@ use crate::engine::stamps::Stamps;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, refuse};
 use change::shape;
-use document::{Config, Context, DeleteLimit, Endpoint, Fields, Nulls, OnDelete, TableName};
+use document::{
+    Config, Context, DeleteLimit, Endpoint, Fields, Nulls, OnDelete, OnTargetEdit, TableName,
+};
 use fields::{
     add_marks, base_shape, check_match, keep_used, match_columns, named_columns, resolve_fields,
     set_defaults, timestamp_column,
@@ -131,7 +133,13 @@ impl Plan {
 
     /// Is this side watched? Only then can an overwritten edit of it be noticed.
     pub fn captured(&self, side: Side) -> bool {
-        self.flows_from(side) && self.config.capture && !self.is_remote(side)
+        self.listens_to(side) && self.config.capture && !self.is_remote(side)
+    }
+
+    /// Is anything done about changes of this side, whether they travel or not?
+    pub fn listens_to(&self, side: Side) -> bool {
+        let judged = side == Side::Target && self.config.on_target_edit != OnTargetEdit::Keep;
+        self.flows_from(side) || judged
     }
 
     pub fn is_remote(&self, side: Side) -> bool {

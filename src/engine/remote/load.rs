@@ -39,7 +39,7 @@ impl Sync {
         let Some(load) = self.loads.first().cloned() else { return Ok(false) };
         let Some((remote, _)) = self.plan.remote() else { return Ok(false) };
         let Some(state) = &mut self.remote else { return Ok(false) };
-        if state.poll.at.is_empty() && self.plan.flows_from(remote) {
+        if state.poll.at.is_empty() && self.plan.listens_to(remote) {
             self.poll_if_due()?;
             return Ok(true);
         }

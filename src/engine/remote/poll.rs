@@ -144,7 +144,7 @@ impl Sync {
     /// Records are not there any more: their changes tell whether they were deleted.
     pub(super) fn hurry_poll(&mut self) {
         if let Some((remote, _)) = self.plan.remote()
-            && self.plan.flows_from(remote)
+            && self.plan.listens_to(remote)
             && let Some(state) = &mut self.remote
         {
             state.poll.hurry();
@@ -153,7 +153,7 @@ impl Sync {
 
     /// Asks for changes when it is time.
     pub(super) fn poll_if_due(&mut self) -> Result<Step, Failure> {
-        let flows = self.plan.remote_side().is_some_and(|side| self.plan.flows_from(side));
+        let flows = self.plan.remote_side().is_some_and(|side| self.plan.listens_to(side));
         let id = self.plan.id;
         let loading = self.loads.iter().any(|l| self.plan.is_remote(l.side));
         let Some(state) = &mut self.remote else { return Ok(Step::Rest) };

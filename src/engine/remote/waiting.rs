@@ -76,7 +76,8 @@ impl Sync {
         fetching: bool,
     ) -> Result<(Vec<Due>, Vec<Due>), Failure> {
         let Self { plan, places, .. } = self;
-        let always = plan.reads_first();
+        let undoes = plan.config.on_target_edit == document::OnTargetEdit::Overwrite;
+        let always = plan.reads_first() || undoes;
         let Some(remote) = plan.remote_side().filter(|_| always || plan.screens.filters()) else {
             return Ok((ours, theirs));
         };

@@ -18,6 +18,7 @@ use crate::engine::resolve::{self, Record};
 use crate::engine::screen;
 use crate::engine::settle::{self, Origin};
 use crate::engine::shapes::Shapes;
+use crate::engine::target_edit;
 use crate::log::batch::Images;
 use crate::sql;
 use crate::worker::transaction::{Failure, as_owner, transaction};
@@ -282,6 +283,7 @@ impl Sync {
             records.iter_mut().for_each(choose::send_chosen);
             for (record, decision) in records.iter_mut().zip(&mut decisions) {
                 departed::depart(bump, plan, record, decision);
+                target_edit::judge(plan, record, decision);
             }
             unread |= hold_unread(plan, &mut records, &mut decisions);
             for (record, decision) in records.iter_mut().zip(&mut decisions) {
@@ -394,13 +396,15 @@ fn hold_doubtful(plan: &Plan, queued: &Marks, records: &mut [Record<'_>]) {
     }
 }
 
-/// Records that come back into the filter while the other system's side of them is not known: it may have been edited
-/// meanwhile, and is read first. True if there are any.
+/// Records that come back into the filter, or are to be made again, while the other system's side of them is not known:
+/// it is read first. True if there are any.
 fn hold_returning(plan: &Plan, records: &mut [Record<'_>]) -> bool {
-    let Some(remote) = plan.remote_side().filter(|_| plan.screens.filters()) else { return false };
+    let Some(remote) = plan.remote_side() else { return false };
     let mut any = false;
     for record in records.iter_mut().filter(|r| r.trouble.is_none() && !r.held) {
-        if record.seen[remote as usize] == Seen::Nothing && screen::returns(plan, record) {
+        let unknown = record.seen[remote as usize] == Seen::Nothing;
+        let restored = remote == Side::Source && target_edit::wants_source(plan, record);
+        if unknown && (screen::returns(plan, record) || restored) {
             (record.held, record.unread) = (true, true);
             any = true;
         }

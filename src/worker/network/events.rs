@@ -51,7 +51,7 @@ impl Worker {
         for sync in syncs.values().filter(|sync| sync.loads.is_empty()) {
             let Some(state) = &sync.remote else { continue };
             let Some((side, remote)) = sync.plan.remote() else { continue };
-            if !state.connector.serves_events() || !sync.plan.flows_from(side) {
+            if !state.connector.serves_events() || !sync.plan.listens_to(side) {
                 continue;
             }
             let (priority, told) = (sync.plan.config.priority, state.told.as_ref());

@@ -26,7 +26,7 @@ impl Worker {
             let (Some(state), Some(account)) = (&sync.remote, account(&remote.connection)) else {
                 continue;
             };
-            if sync.plan.flows_from(side) {
+            if sync.plan.listens_to(side) {
                 let at_once = state.connector.objects_at_once().max(1);
                 let interval = state.poll.interval().max(Duration::from_secs(1));
                 together.entry((account, interval)).or_insert((0, at_once)).0 += 1;

@@ -244,3 +244,19 @@ fn stamps_are_read() {
         (json!({"stamp_columns": {"state": "x", "error": "x"}}), "stamp_columns", "of its own"),
     ]);
 }
+
+#[test]
+fn what_becomes_of_edits_of_the_target_is_read() {
+    use document::OnTargetEdit::{Keep, Overwrite, Report};
+    for (text, policy) in [("overwrite", Overwrite), ("keep", Keep), ("report", Report)] {
+        assert_eq!(accepted(json!({"on_target_edit": text})).on_target_edit, policy);
+    }
+    refused(vec![
+        (json!({"on_target_edit": "undo"}), "on_target_edit", "\"overwrite\""),
+        (
+            json!({"sync_type": "bidirectional", "on_target_edit": "keep"}),
+            "on_target_edit",
+            "conflict_resolution",
+        ),
+    ]);
+}
