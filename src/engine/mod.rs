@@ -18,6 +18,7 @@ pub mod link;
 pub mod load;
 pub mod loops;
 pub mod outlet;
+pub mod pace;
 pub mod plan;
 pub mod queue;
 pub mod references;

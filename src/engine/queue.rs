@@ -11,6 +11,7 @@ use document::Fallback;
 use foldhash::HashSet;
 use merge::Side;
 use std::cell::RefCell;
+use std::time::Duration;
 
 /// Why a record is put aside.
 #[derive(Clone, Debug)]
@@ -213,6 +214,49 @@ pub fn park(
         Fallback::PauseSync if reviewed => pause(plan, &text, failure),
         _ => {}
     }
+}
+
+/// A record that is put off again and again goes after so many times the pause.
+const MOST_PAUSES: f64 = 10.0;
+
+/// Puts a record off until nothing more has happened to it for so long.
+pub fn put_off(
+    plan: &Plan,
+    side: Side,
+    key: &[u8],
+    before: Option<&[u8]>,
+    at: i64,
+    pause: Duration,
+    queued: &mut Marks,
+) {
+    let text = key_text(plan, side, key);
+    let changed = if at == i64::MIN { None } else { Some(at.to_string()) };
+    let pause = pause.as_secs_f64();
+    sql::as_extension(|| {
+        sql::often(
+            "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, changed_at, next_at, before)
+             SELECT $1, $2::int2, $3, $4, 'pending',
+                    COALESCE('2000-01-01 00:00:00+00'::timestamptz + ($5::float8 * interval '1 microsecond'), pg_catalog.clock_timestamp()),
+                    pg_catalog.clock_timestamp() + $6::float8 * interval '1 second', NULLIF($8, ''::bytea)
+             ON CONFLICT (sync, side, key) DO UPDATE SET
+                    changed_at = EXCLUDED.changed_at, before = COALESCE(EXCLUDED.before, q.before),
+                    since = CASE WHEN q.state = 'pending' THEN q.since ELSE EXCLUDED.since END,
+                    next_at = CASE WHEN q.state = 'pending' THEN LEAST(EXCLUDED.next_at, q.since + $7::float8 * interval '1 second')
+                                   ELSE EXCLUDED.next_at END,
+                    state = CASE WHEN q.in_doubt THEN q.state ELSE 'pending' END",
+            &[
+                Arg::Int4(plan.id),
+                Arg::Int4(side as i32),
+                Arg::Bytes(key),
+                Arg::Text(&text),
+                Arg::OptText(changed.as_deref()),
+                Arg::Text(&pause.to_string()),
+                Arg::Text(&(pause * MOST_PAUSES).to_string()),
+                Arg::Bytes(before.unwrap_or_default()),
+            ],
+        )
+    });
+    queued.insert(mark(side, key));
 }
 
 /// Gives a record up until it is changed again.
@@ -501,6 +545,12 @@ pub fn next_due(sync: i32) -> Option<u64> {
     )?
     .parse()
     .ok()
+}
+
+/// Is there a record that is to be looked at, and was refused by nobody?
+pub fn has_pending(sync: i32) -> bool {
+    let text = "SELECT 1 FROM sync._queue WHERE sync = $1 AND state = 'pending' LIMIT 1";
+    sql::one(text, &[Arg::Int4(sync)]).is_some()
 }
 
 /// The marks of all queued records of a sync, read in pieces.

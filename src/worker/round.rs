@@ -221,6 +221,10 @@ impl Worker {
             wait = wait.min(due);
         }
         for sync in self.syncs.values() {
+            if let Some(until) = sync.paced_until() {
+                wait = wait.min(until.saturating_duration_since(Instant::now()));
+                continue;
+            }
             for due in [sync.next_due, sync.held_until.map(|h| h.0)].into_iter().flatten() {
                 wait = wait.min(
                     due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
@@ -289,7 +293,9 @@ impl Worker {
 
     /// Works on one sync for a slice. True when there is more to do at once.
     fn serve(&mut self, id: i32, asked: u64) -> Result<bool, Failure> {
-        let held = |s: &Sync| s.held_until.is_some_and(|h| h.0 > Instant::now());
+        let held = |s: &Sync| {
+            s.held_until.is_some_and(|h| h.0 > Instant::now()) || s.paced_until().is_some()
+        };
         if self.syncs.get(&id).is_none_or(held) {
             return Ok(false);
         }
@@ -329,6 +335,8 @@ impl Worker {
             && sync.loads.is_empty()
             && sync.remote.as_ref().is_none_or(State::is_settled)
             && self.tick.is_some()
+            && sync.paced_until().is_none()
+            && !sync.puts_off()?
             && let Some(progress) = self.slot.claim_progress(sync.plan.id as u32)
         {
             progress.done.fetch_max(asked, Ordering::AcqRel);
@@ -348,6 +356,9 @@ impl Worker {
         }
         loop {
             pgrx::check_for_interrupts!();
+            if sync.paced_until().is_some() {
+                return Ok(false);
+            }
             if sync.batch.is_none() && (sync.cursor.frozen.is_some() || sync.cursor.seen != tick) {
                 self.read_batch(sync, &tick)?;
             }

@@ -14,7 +14,9 @@ use crate::matching::{self, MatchField};
 use crate::name::{self, TableName};
 use crate::path::{Path, shown};
 use crate::rows::{OnDelete, OnTargetEdit, RowFilter, StampColumns};
-use crate::settings::{DeleteLimit, InitialSync, LoopPrevention, Retry, SchemaPolicy, Settings};
+use crate::settings::{
+    DeleteLimit, InitialSync, LoopPrevention, RateLimits, Retry, SchemaPolicy, Settings,
+};
 use crate::validation::{self, ValidationRule};
 
 /// The ways that changes go.
@@ -177,6 +179,10 @@ pub struct Config {
     pub delete_limit: Option<DeleteLimit>,
     /// How often a record may come back, changed by nobody's hand; `None`: nobody counts.
     pub loop_prevention: Option<LoopPrevention>,
+    /// How fast the sync may go.
+    pub rate_limits: RateLimits,
+    /// A record is sent when nothing more has happened to it for so long.
+    pub debounce: Option<Duration>,
     /// Whether `sync.doctor` tells of indexes that lack.
     pub index_recommendation: bool,
     /// Whether changes of the tables are captured.
@@ -254,6 +260,8 @@ impl Config {
             reconcile_interval: settings.reconcile_interval,
             delete_limit: settings.delete_limit,
             loop_prevention: settings.loop_prevention,
+            rate_limits: settings.rate_limits,
+            debounce: settings.debounce,
             index_recommendation: settings.index_recommendation,
             capture: settings.capture,
             schema_policy: settings.schema_policy,

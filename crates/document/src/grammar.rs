@@ -297,6 +297,7 @@ const ONGOING_SYNC: &[Key] = &[
     key("mode", Choice(&[yes("real_time"), not_yet("polling")]), "\"real_time\""),
     key("polling_interval_seconds", Integer(1, 86_400), "30"),
     key("reconcile_interval_seconds", Integer(0, MANY), "86400"),
+    key("debounce_seconds", Number(0.0, 3600.0), "5"),
 ];
 
 const PERFORMANCE: &[Key] = &[
@@ -309,7 +310,14 @@ const PERFORMANCE: &[Key] = &[
     ),
     key("index_recommendation", Flag, "true"),
     key("priority", Integer(0, 1_000), "10"),
-    key("rate_limits", Any, "{\"per_minute\": 100}").not_served(),
+    key("rate_limits", Object(RATE_LIMITS), "{\"per_minute\": 100}"),
+];
+
+const RATE_LIMITS: &[Key] = &[
+    key("per_second", Integer(1, MANY), "10"),
+    key("per_minute", Integer(1, MANY), "100"),
+    key("per_hour", Integer(1, MANY), "1000"),
+    key("per_day", Integer(1, MANY), "10000"),
 ];
 
 const ERROR_HANDLING: &[Key] = &[

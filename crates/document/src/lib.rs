@@ -47,6 +47,8 @@ pub use name::TableName;
 pub use nearest::nearest;
 pub use rows::{OnDelete, OnExit, OnTargetEdit, RowFilter, StampColumns};
 pub use schema::schema;
-pub use settings::{DeleteLimit, Fallback, InitialSync, LoopPrevention, Retry, SchemaPolicy};
+pub use settings::{
+    DeleteLimit, Fallback, InitialSync, LoopPrevention, RateLimits, Retry, SchemaPolicy,
+};
 pub use transform::{Builtin, Transform};
 pub use validation::{Check, OnInvalid, ValidationRule};

@@ -81,6 +81,19 @@ pub enum SchemaPolicy {
     Ignore,
 }
 
+/// How many calls to another system, or records written to a table, a sync may make in any such span.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RateLimits {
+    /// In any second.
+    pub per_second: Option<u32>,
+    /// In any minute.
+    pub per_minute: Option<u32>,
+    /// In any hour.
+    pub per_hour: Option<u32>,
+    /// In any 24 hours.
+    pub per_day: Option<u32>,
+}
+
 /// How often a record may come back before it is taken to go round in a circle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoopPrevention {
@@ -117,6 +130,8 @@ pub(crate) struct Settings {
     pub(crate) batch_size: u32,
     pub(crate) parallelism: Option<u32>,
     pub(crate) priority: u32,
+    pub(crate) rate_limits: RateLimits,
+    pub(crate) debounce: Option<Duration>,
     pub(crate) index_recommendation: bool,
     pub(crate) capture: bool,
     pub(crate) schema_policy: SchemaPolicy,
@@ -190,6 +205,18 @@ impl Settings {
             batch_size: whole(&["performance_settings", "batch_size"]).unwrap_or(BATCH_SIZE),
             parallelism: whole(&["performance_settings", "parallelism"]),
             priority: whole(&["performance_settings", "priority"]).unwrap_or(0),
+            rate_limits: {
+                let limit = |span: &str| whole(&["performance_settings", "rate_limits", span]);
+                RateLimits {
+                    per_second: limit("per_second"),
+                    per_minute: limit("per_minute"),
+                    per_hour: limit("per_hour"),
+                    per_day: limit("per_day"),
+                }
+            },
+            debounce: number(&["ongoing_sync", "debounce_seconds"])
+                .filter(|&seconds| seconds > 0.0)
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             index_recommendation: at(&["performance_settings", "index_recommendation"])
                 .and_then(Value::as_bool)
                 .unwrap_or(false),

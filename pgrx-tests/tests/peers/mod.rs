@@ -16,6 +16,7 @@ mod mapping;
 mod merge;
 mod one_record;
 mod others_bugs;
+mod pace;
 mod parents;
 mod parking;
 mod preview;

@@ -182,3 +182,37 @@ fn a_row_says_how_it_is_with_its_record() {
     until(&mut c, &row("good"), "t|");
     assert_eq!(org.get(&id).unwrap()["Name"], "good");
 }
+
+#[test]
+fn no_more_calls_leave_in_any_second_than_the_document_allows() {
+    let (org, _cluster, mut c) = accounts(
+        Options::default(),
+        r#"{"performance_settings": {"rate_limits": {"per_second": 2}}}"#,
+    );
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
+    settle(&mut c);
+    org.clear_calls();
+    let begun = std::time::Instant::now();
+    let mut v = 0;
+    while begun.elapsed() < std::time::Duration::from_secs(4) {
+        v += 1;
+        run(&mut c, &format!("UPDATE accounts SET annual_revenue = {v}"));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    settle(&mut c);
+    let calls: Vec<std::time::Instant> = org
+        .calls()
+        .iter()
+        .filter(|call| call.path.contains("/composite") || call.path.contains("/query"))
+        .map(|call| call.arrived)
+        .collect();
+    // As they arrive, two that left a second apart may be a little closer.
+    let window = std::time::Duration::from_millis(800);
+    let most = calls
+        .iter()
+        .map(|&from| calls.iter().filter(|&&at| at >= from && at < from + window).count())
+        .max();
+    assert!(most <= Some(2) && calls.len() >= 6, "{most:?} of {}", calls.len());
+    let id = query_one(&mut c, "SELECT sf_id FROM accounts");
+    assert_eq!(org.get(&id).unwrap()["AnnualRevenue"], f64::from(v));
+}

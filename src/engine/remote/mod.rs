@@ -25,6 +25,7 @@ pub mod side;
 pub mod values;
 mod waiting;
 
+use super::pace::Pace;
 use super::plan::Plan;
 use super::sync::Sync;
 use super::{queue, resolve};
@@ -151,6 +152,8 @@ pub struct State {
     pub poll: Poll,
     /// Where the events stand that have been taken.
     pub told: Option<Place>,
+    /// How many calls it may make.
+    pub pace: Pace,
     /// When the object is compared as a whole; `None`: not known yet.
     reconcile_at: Option<Instant>,
     /// Everything up to the tick is with the other system, or in the queue.
@@ -182,6 +185,7 @@ impl State {
             missing: Vec::new(),
             poll,
             told: None,
+            pace: Pace::default(),
             reconcile_at: None,
             caught_up: false,
             clock_offset_ms,
@@ -201,6 +205,7 @@ impl State {
     /// The next call that may leave now: its number, by which it is answered, and what it asks.
     pub fn next(&mut self) -> Option<(u64, Request)> {
         let mut call = self.outbox.remove(self.ready()?)?;
+        self.pace.take(1);
         call.gathering = false;
         let (number, request) = (call.number, call.request.clone());
         self.left.insert(number, (call, self.moment));
@@ -219,6 +224,9 @@ impl State {
 
     /// The place in the outbox of the next call that may leave now.
     fn ready(&self) -> Option<usize> {
+        if self.pace.free_at().is_some() {
+            return None;
+        }
         let now = Instant::now();
         self.outbox.iter().position(|call| call.not_before.is_none_or(|at| at <= now))
     }
@@ -249,7 +257,8 @@ impl State {
 
     /// When the next call may leave that has to wait.
     pub fn next_due(&self) -> Option<Instant> {
-        self.outbox.iter().filter_map(|call| call.not_before).min()
+        let paced = self.pace.free_at().filter(|_| !self.outbox.is_empty());
+        paced.or_else(|| self.outbox.iter().filter_map(|call| call.not_before).min())
     }
 
     /// When the other system is asked for changes again; `None` while it is being asked.

@@ -15,6 +15,7 @@ use crate::engine::collect::{Collected, Collector, Half};
 use crate::engine::fan_out::Fan;
 use crate::engine::link::Places;
 use crate::engine::load::Load;
+use crate::engine::pace::Pace;
 use crate::engine::plan::Plan;
 use crate::engine::remote::State;
 use crate::engine::remote::fresh::Fresh;
@@ -29,6 +30,7 @@ use crate::worker::notify::Settled;
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use change::snapshot::Snapshot;
+use document::RateLimits;
 use effort::Chunk;
 use merge::Side;
 use pgrx::pg_sys;
@@ -89,6 +91,8 @@ pub struct Sync {
     pub remote: Option<State>,
     /// What of the batch is settled, for listeners.
     pub settled: Settled,
+    /// How fast it may go, between tables; with another system that is its state's.
+    pub pace: Pace,
     /// The statement that writes stamps, and whether they could not be written last.
     pub stamping: Option<Statement>,
     pub stamping_fails: bool,
@@ -151,6 +155,7 @@ impl Sync {
             effort: Effort::default(),
             remote: None,
             settled: Settled::default(),
+            pace: Pace::default(),
             stamping: None,
             stamping_fails: false,
         }
@@ -165,7 +170,10 @@ impl Sync {
             state.poll.ask_every(fresh.poll.interval());
             state.forget_schedule();
             self.remote = Some(state);
+        } else if let (Some(state), Some(before)) = (&mut self.remote, old.remote.take()) {
+            state.pace = before.pace;
         }
+        self.pace = old.pace;
         self.known = old.known;
         crate::engine::load::inherit(&mut self.loads, old.loads);
         self.again_from = old.again_from;
@@ -178,6 +186,26 @@ impl Sync {
             // Where it stands in memory is at least as far as in the table.
             self.cursor = old.cursor;
             self.unsaved = true;
+        }
+    }
+
+    /// Do records wait that are not to be sent before they have come to rest?
+    ///
+    /// # Errors
+    /// What reading the queue raised.
+    pub fn puts_off(&self) -> Result<bool, Failure> {
+        if self.plan.config.debounce.is_none() || self.queued.is_empty() {
+            return Ok(false);
+        }
+        transaction(|| Ok(queue::has_pending(self.plan.id)))
+    }
+
+    /// Goes no faster than its document allows.
+    pub fn keep_pace(&mut self) {
+        let limits = &self.plan.config.rate_limits;
+        match &mut self.remote {
+            Some(state) => state.pace.set(limits),
+            None => self.pace.set(limits),
         }
     }
 
@@ -213,7 +241,8 @@ impl Sync {
         let begun = Instant::now();
         let chunk = self.piece();
         // Another system sees nobody's transactions.
-        let longer = if self.remote.is_some() { 0 } else { MOST_WHOLE };
+        let paced = self.plan.config.rate_limits != RateLimits::default();
+        let longer = if self.remote.is_some() || paced { 0 } else { MOST_WHOLE };
         let Self { plan, collector, known, .. } = &mut *self;
         // Only what concerns this sync counts as work.
         let mut mine: Vec<Entry> = Vec::new();
@@ -287,7 +316,11 @@ impl Sync {
             state.note_backlog(batch.entries.len() - next);
         }
         let origin = Origin { entries: &mine, images: &images };
-        self.work(epoch, shapes, &bump, collected.halves, origin, Some(&moved))?;
+        let halves = match self.plan.config.debounce.filter(|_| self.verdict.is_none()) {
+            Some(pause) => self.put_off(epoch, collected.halves, origin, pause)?,
+            None => collected.halves,
+        };
+        self.work(epoch, shapes, &bump, halves, origin, Some(&moved))?;
         for entry in &mine[..images.count()] {
             if let Some(side) = self.collector.side_of(&self.plan, shapes, entry.shape) {
                 self.settled.add(&self.plan, side, entry);
@@ -312,7 +345,13 @@ impl Sync {
 
     /// How many records are well worked on in one transaction.
     pub fn piece(&mut self) -> usize {
-        self.chunk.size(self.plan.config.batch_size as usize)
+        let room = self.pace.room().max(1);
+        self.chunk.size(self.plan.config.batch_size as usize).min(room)
+    }
+
+    /// Until when it has to wait, because it has done as much as the document allows.
+    pub fn paced_until(&self) -> Option<Instant> {
+        self.pace.free_at()
     }
 
     /// So many have been, since then.
@@ -380,7 +419,7 @@ impl Sync {
 
     /// Works on the queue rows that are due. True when there may be more.
     pub fn work_queue(&mut self, epoch: i32, shapes: &mut Shapes) -> Result<bool, Failure> {
-        let limit = self.plan.config.batch_size as i32;
+        let limit = (self.plan.config.batch_size as usize).min(self.pace.room().max(1)) as i32;
         let id = self.plan.id;
         let due = transaction(|| Ok(queue::due(id, limit, &mut self.queued)))?;
         let more = due.len() as i32 == limit;

@@ -27,7 +27,7 @@ use change::image::Value;
 use foldhash::{HashMap, HashMapExt};
 use merge::{Decision, Now, Side, Write};
 use pgrx::pg_sys;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Sync {
     /// Carries out a piece of work and moves the cursor with it. What fails is narrowed down to the
@@ -83,6 +83,45 @@ impl Sync {
     ) -> Result<(), Failure> {
         let images = Images::default();
         self.work(epoch, shapes, bump, halves, Origin { entries: &[], images: &images }, None)
+    }
+
+    /// Puts what users changed aside until nothing more has happened to it for a while; returns what came of our own
+    /// writes. Done again after a crash it comes to the same.
+    pub(super) fn put_off<'b>(
+        &mut self,
+        epoch: i32,
+        halves: Vec<Half<'b>>,
+        origin: Origin<'_>,
+        pause: Duration,
+    ) -> Result<Vec<Half<'b>>, Failure> {
+        let (own, others): (Vec<Half<'b>>, Vec<Half<'b>>) =
+            halves.into_iter().partition(|half| half.echo);
+        if others.is_empty() {
+            return Ok(own);
+        }
+        let Self { plan, queued, .. } = self;
+        let done = transaction(|| {
+            let mut history = crate::log::history::Writer::new(epoch, plan.id);
+            for half in &others {
+                queue::put_off(plan, half.side, half.key, half.before, half.at, pause, queued);
+                for &n in &half.entries {
+                    history.add(&crate::log::history::Line::of(
+                        &origin.entries[n],
+                        half.side,
+                        crate::log::history::AGAIN,
+                        origin.images.old(n),
+                        origin.images.new(n),
+                    ));
+                }
+            }
+            history.finish();
+            Ok(())
+        });
+        queued.finish(done.is_ok());
+        done?;
+        let soon = Instant::now() + pause;
+        self.next_due = Some(self.next_due.map_or(soon, |due| due.min(soon)));
+        Ok(own)
     }
 
     fn narrow<'b>(
@@ -206,6 +245,7 @@ impl Sync {
             pulled,
             remote,
             fan,
+            pace,
             ..
         } = self;
         let halves: Vec<Half<'b>> = bundles.iter().flatten().cloned().collect();
@@ -245,6 +285,7 @@ impl Sync {
             return Ok(());
         }
         let (mut again, mut unread) = (false, false);
+        let mut applied = 0;
         let mut read_at = 0;
         let mut marks: Vec<u64> = Vec::new();
         let mut written: Vec<(u64, i64)> = Vec::new();
@@ -294,6 +335,7 @@ impl Sync {
             if let Some(state) = remote.as_mut() {
                 leaving = push::intend(plan, state, &records, &decisions, &mut outcomes);
             }
+            applied = decisions.iter().filter(|decision| !decision.writes_nothing()).count();
             loops::note(plan, &records, &outcomes, &decisions);
             again = settle::settle(
                 plan, epoch, &records, &decisions, &outcomes, origin, places, queued,
@@ -341,6 +383,9 @@ impl Sync {
         }
         for (mark, seq) in written {
             known.note(mark, 0, seq);
+        }
+        if remote.is_none() {
+            pace.take(applied);
         }
         if unread {
             self.next_due = Some(Instant::now());

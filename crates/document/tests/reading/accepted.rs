@@ -70,6 +70,8 @@ fn the_least_document_has_all_defaults() {
         delete_limit: None,
         row_function: None,
         loop_prevention: Some(document::LoopPrevention::default()),
+        rate_limits: document::RateLimits::default(),
+        debounce: None,
         index_recommendation: false,
         capture: true,
         schema_policy: SchemaPolicy::Ignore,
@@ -109,7 +111,7 @@ fn settings_are_taken_over() {
         "ongoing_sync": {"mode": "real_time", "polling_interval_seconds": 30, "reconcile_interval_seconds": 0},
         "performance_settings": {
             "batch_size": 10_000, "parallelism": 64.0, "change_detection": "database_triggers",
-            "index_recommendation": false,
+            "index_recommendation": false, "rate_limits": {"per_second": 2, "per_day": 5000},
         },
         "error_handling": {
             "retry_strategy": {"max_attempts": 3.0, "initial_delay_seconds": 0.25, "backoff_factor": 1,
@@ -134,6 +136,8 @@ fn settings_are_taken_over() {
         fallback: document::Fallback::Skip,
     };
     assert_eq!(config.retry, retry);
+    let limits = &config.rate_limits;
+    assert_eq!((limits.per_second, limits.per_minute, limits.per_day), (Some(2), None, Some(5000)));
     assert!(!config.capture);
     assert_eq!(config.schema_policy, SchemaPolicy::Pause);
     assert_eq!(config.delete_limit, Some(DeleteLimit::Percent(2.5)));

@@ -329,7 +329,6 @@ fn what_is_known_and_not_served_is_named() {
         ("initial_sync.on_difference", json!("report")),
         ("ongoing_sync.mode", json!("polling")),
         ("performance_settings.change_detection", json!("polling")),
-        ("performance_settings.rate_limits", json!({"per_minute": 1})),
     ];
     for (path, value) in keys {
         refuse(vec![(at(path, &value), NotServed, path, "eave")]);
