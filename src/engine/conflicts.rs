@@ -7,6 +7,7 @@ use super::queue::{self, Marks};
 use super::resolve::Record;
 use crate::sql::{self, Arg};
 use change::image::Value;
+use document::OnDifference;
 use merge::{Base, Decision, Deletes, Rule, Side, Write};
 
 /// The condition under which an open conflict is of a record, by the key of either side.
@@ -71,7 +72,9 @@ pub fn close(plan: &Plan, record: &Record<'_>, decision: &Decision<'_>) {
     let mut decided: Vec<(usize, Option<Side>)> = Vec::new();
     for side in Side::BOTH {
         if let Write::Update(fields) = &decision.write[side as usize] {
-            let reviewed = |&field: &usize| plan.flows[field].rule == Rule::Review;
+            // An edit decides what nobody has, whatever the rule of its field.
+            let reported = plan.config.on_difference == Some(OnDifference::Report);
+            let reviewed = |&field: &usize| reported || plan.flows[field].rule == Rule::Review;
             let fields = fields.iter().copied().filter(reviewed);
             decided.extend(fields.map(|field| (field, Some(side.other()))));
         }
@@ -132,5 +135,7 @@ pub fn drop_decision(sync: i32, key: &str) {
 }
 
 fn asks_people(plan: &Plan) -> bool {
-    plan.deletes == Deletes::Review || plan.flows.iter().any(|flow| flow.rule == Rule::Review)
+    plan.config.on_difference == Some(OnDifference::Report)
+        || plan.deletes == Deletes::Review
+        || plan.flows.iter().any(|flow| flow.rule == Rule::Review)
 }

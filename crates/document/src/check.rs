@@ -19,20 +19,16 @@ pub(crate) struct Findings {
     pub(crate) kept: Map<String, Value>,
 }
 
-/// A key, or one value of a key, that this version does not act on.
+/// A value of a key that this version does not act on.
 #[derive(Debug)]
 pub(crate) struct NotServed {
     pub(crate) path: String,
-    pub(crate) value: Option<String>,
+    pub(crate) value: String,
 }
 
 impl Findings {
-    pub(crate) fn not_served_key(&mut self, path: &Path) {
-        self.not_served.push(NotServed { path: path.to_string(), value: None });
-    }
-
     pub(crate) fn not_served_value(&mut self, path: &Path, value: impl Into<String>) {
-        self.not_served.push(NotServed { path: path.to_string(), value: Some(value.into()) });
+        self.not_served.push(NotServed { path: path.to_string(), value: value.into() });
     }
 }
 
@@ -105,10 +101,6 @@ fn object(
             return Err(unknown_key(name, &path, keys));
         };
         let standing = match (standing, key.standing) {
-            (Standing::Served, Standing::NotServed) => {
-                findings.not_served_key(&path);
-                Standing::NotServed
-            }
             (Standing::Served, Standing::Kept) => {
                 findings.kept.insert(path.to_string(), value.clone());
                 Standing::Kept

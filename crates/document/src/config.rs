@@ -13,7 +13,7 @@ use crate::mapping::MappingOptions;
 use crate::matching::{self, MatchField};
 use crate::name::{self, TableName};
 use crate::path::{Path, shown};
-use crate::rows::{OnDelete, OnTargetEdit, RowFilter, StampColumns};
+use crate::rows::{OnDelete, OnDifference, OnTargetEdit, RowFilter, StampColumns};
 use crate::settings::{
     DeleteLimit, InitialSync, LoopPrevention, RateLimits, Retry, SchemaPolicy, Settings,
 };
@@ -151,6 +151,8 @@ pub struct Config {
     pub rules: Vec<ValidationRule>,
     /// Which records take part.
     pub filter: RowFilter,
+    /// Whose values stand where rows that are there on both sides are paired, and differ, if the document says so.
+    pub on_difference: Option<OnDifference>,
     /// What becomes of the target's record when the source's is deleted, and of the source's when the target's is.
     pub on_delete: [OnDelete; 2],
     /// What becomes of an edit on the target of a sync that goes one way.
@@ -246,6 +248,7 @@ impl Config {
             mapping: MappingOptions::read(doc, &fields)?,
             rules: validation::read(doc)?,
             filter,
+            on_difference: OnDifference::read(doc)?,
             on_delete: OnDelete::of_both(doc, direction)?,
             on_target_edit: OnTargetEdit::read(doc, direction)?,
             stamps: StampColumns::read(doc)?,
@@ -291,6 +294,7 @@ fn for_application(doc: &Map<String, Value>, direction: Direction) -> Result<(),
         "target_where",
         "two_way_where",
         "on_filter_exit",
+        "on_difference",
         "on_source_delete",
         "on_target_delete",
         "on_target_edit",
@@ -342,6 +346,7 @@ fn row_function(
         "source_where",
         "target_where",
         "on_filter_exit",
+        "on_difference",
         "on_source_delete",
         "on_target_edit",
     ];
@@ -419,30 +424,16 @@ fn not_served(findings: &Findings) -> Result<(), Error> {
     let Some((first, others)) = findings.not_served.split_first() else {
         return Ok(());
     };
-    let mut detail = match &first.value {
-        Some(_) => {
-            "The value is part of the configuration language, but this version does not act on it."
-                .to_owned()
-        }
-        None => {
-            "The key is part of the configuration language, but this version does not act on it."
-                .to_owned()
-        }
-    };
+    let mut detail =
+        "The value is part of the configuration language, but this version does not act on it."
+            .to_owned();
     if !others.is_empty() {
         let others: Vec<_> = others.iter().map(|other| other.path.as_str()).collect();
         detail.push_str(&format!(" The same is true of {}.", others.join(", ")));
     }
-    let (message, hint) = match &first.value {
-        Some(value) => (
-            format!("the value {value} of \"{}\" is not supported by this version", first.path),
-            "Choose another value, or leave the key out.",
-        ),
-        None => (
-            format!("the key \"{}\" is not supported by this version", first.path),
-            "Leave the key out.",
-        ),
-    };
+    let message =
+        format!("the value {} of \"{}\" is not supported by this version", first.value, first.path);
+    let hint = "Choose another value, or leave the key out.";
     Err(Error::new(ErrorKind::NotServed, &first.path, message, detail, hint))
 }
 

@@ -33,7 +33,6 @@ pub(crate) struct Value {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     Served,
-    NotServed,
     /// Kept, without effect so far.
     Kept,
 }
@@ -56,11 +55,6 @@ const fn key(name: &'static str, shape: Shape, example: &'static str) -> Key {
 impl Key {
     const fn required(mut self) -> Self {
         self.required = true;
-        self
-    }
-
-    const fn not_served(mut self) -> Self {
-        self.standing = Standing::NotServed;
         self
     }
 
@@ -128,7 +122,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("two_way_where", Text, "\"active\""),
     key("on_filter_exit", Choice(&[yes("release"), not_yet("delete")]), "\"release\""),
     key("match_on", List(1, &Either(&[Text, Object(MATCH)])), "[\"email\"]"),
-    key("on_difference", Text, "\"report\"").not_served(),
+    key("on_difference", ON_DIFFERENCE, "\"report\""),
     key("on_source_delete", ON_DELETE, "\"delete\""),
     key("on_target_delete", ON_DELETE, "\"delete\""),
     key("on_target_edit", Choice(&[yes("overwrite"), yes("keep"), yes("report")]), "\"report\""),
@@ -288,9 +282,11 @@ const ON_DELETE: Shape = Either(&[
 
 const DELETE_POLICY: Shape = Choice(&[yes("delete"), yes("mark"), yes("keep")]);
 
+const ON_DIFFERENCE: Shape = Choice(&[yes("source"), yes("target"), yes("report")]);
+
 const INITIAL_SYNC: &[Key] = &[
     key("strategy", Choice(&[yes("full_load"), yes("none"), yes("match_only")]), "\"full_load\""),
-    key("on_difference", Text, "\"report\"").not_served(),
+    key("on_difference", ON_DIFFERENCE, "\"report\""),
 ];
 
 const ONGOING_SYNC: &[Key] = &[
@@ -441,20 +437,10 @@ mod tests {
         walk(DOCUMENT, &Path::root());
     }
 
-    /// The paths of the keys that are served or kept, and of those that are refused. An object whose keys are listed
-    /// is not listed itself; the two endpoints have the same keys.
-    fn paths(
-        keys: &'static [Key],
-        inside: &str,
-        served: &mut Vec<String>,
-        refused: &mut Vec<String>,
-    ) {
+    /// The paths of the keys. An object whose keys are listed is not listed itself; the two endpoints have the same keys.
+    fn paths(keys: &'static [Key], inside: &str, served: &mut Vec<String>) {
         for key in keys {
             let path = format!("{inside}{}", key.name);
-            if key.standing == Standing::NotServed {
-                refused.push(path);
-                continue;
-            }
             let inner = objects(&key.shape);
             let list = matches!(key.shape, List(..));
             if !matches!(key.shape, Object(_)) {
@@ -464,7 +450,7 @@ mod tests {
                 continue;
             }
             for keys in inner {
-                paths(keys, &format!("{path}{}.", if list { "[]" } else { "" }), served, refused);
+                paths(keys, &format!("{path}{}.", if list { "[]" } else { "" }), served);
             }
         }
     }
@@ -475,19 +461,13 @@ mod tests {
         let page = std::fs::read_to_string(file).unwrap();
         let (_, page) = page.split_once("\n## Keys of a document\n").unwrap();
         let (page, _) = page.split_once("\n## ").unwrap();
-        let (table, list) = page.split_once("\n### Known").unwrap();
-        let names = |text: &str, mark: &str| -> Vec<String> {
-            let lines = text.lines().filter_map(|line| line.strip_prefix(mark)?.split_once('`'));
-            let mut names: Vec<String> = lines.map(|(name, _)| name.to_owned()).collect();
-            names.sort();
-            names
-        };
-        let (mut served, mut refused) = (Vec::new(), Vec::new());
-        paths(DOCUMENT, "", &mut served, &mut refused);
+        let lines = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let mut named: Vec<String> = lines.map(|(name, _)| name.to_owned()).collect();
+        named.sort();
+        let mut served = Vec::new();
+        paths(DOCUMENT, "", &mut served);
         served.sort();
-        refused.sort();
-        assert_eq!(names(table, "| `"), served);
-        assert_eq!(names(list, "- `"), refused);
+        assert_eq!(named, served);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub use mapping::{MappingOptions, Nulls, TimestampFormat};
 pub use matching::MatchField;
 pub use name::TableName;
 pub use nearest::nearest;
-pub use rows::{OnDelete, OnExit, OnTargetEdit, RowFilter, StampColumns};
+pub use rows::{OnDelete, OnDifference, OnExit, OnTargetEdit, RowFilter, StampColumns};
 pub use schema::schema;
 pub use settings::{
     DeleteLimit, Fallback, InitialSync, LoopPrevention, RateLimits, Retry, SchemaPolicy,

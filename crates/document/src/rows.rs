@@ -38,6 +38,40 @@ pub enum OnExit {
     Delete,
 }
 
+/// Whose values stand where rows that are there on both sides are paired, and differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnDifference {
+    /// The source's.
+    Source,
+    /// The target's.
+    Target,
+    /// Each side keeps its own, and a person decides.
+    Report,
+}
+
+impl OnDifference {
+    /// It can stand at the top or with the first load, and means the same.
+    pub(crate) fn read(doc: &Map<String, Value>) -> Result<Option<Self>, Error> {
+        let top = doc.get("on_difference").and_then(Value::as_str);
+        let initial = doc.get("initial_sync").and_then(|it| it.get("on_difference")?.as_str());
+        if let (Some(top), Some(initial)) = (top, initial)
+            && top != initial
+        {
+            return Err(Error::malformed(
+                Path::root().key("initial_sync").key("on_difference"),
+                "\"initial_sync.on_difference\" contradicts \"on_difference\"",
+                format!("One is \"{initial}\", the other \"{top}\"."),
+                "Both mean the same: keep one of them.",
+            ));
+        }
+        Ok(top.or(initial).map(|value| match value {
+            "target" => Self::Target,
+            "report" => Self::Report,
+            _ => Self::Source,
+        }))
+    }
+}
+
 /// What becomes of a record when the other side's is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum OnDelete {

@@ -27,7 +27,6 @@ pub fn schema() -> Value {
 fn object(keys: &[Key]) -> Value {
     let properties: Map<String, Value> = keys
         .iter()
-        .filter(|key| key.standing != Standing::NotServed)
         .map(|key| {
             let mut schema = shape(&key.shape);
             let example = serde_json::from_str::<Value>(key.example).unwrap_or(Value::Null);

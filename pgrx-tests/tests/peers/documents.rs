@@ -74,9 +74,9 @@ const CASES: &[(&str, &str, &[&str])] = &[
     (r#"{"source": "late", "target": "b"}"#, "0A000", &["DEFERRABLE"]),
     (r#"{"source": "sync._sync", "target": "b"}"#, "0A000", &["sync_ext itself"]),
     (
-        r#"{"source": "a", "target": "b", "on_difference": "report"}"#,
+        r#"{"source": "a", "target": "b", "where": "true", "on_filter_exit": "delete"}"#,
         "0A000",
-        &["\"on_difference\""],
+        &["\"on_filter_exit\""],
     ),
     (
         r#"{"source": "a", "target": "b", "ongoing_sync": {"mode": "polling"}}"#,

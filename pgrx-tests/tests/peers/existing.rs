@@ -201,3 +201,42 @@ fn rows_that_match_the_same_row_go_to_review() {
         "new n, one a, other second, twin first",
     );
 }
+
+#[test]
+fn rows_that_differ_when_they_are_paired_are_what_the_document_says() {
+    let cases = [
+        ("one_way", "source", "from a", "from a"),
+        ("one_way", "target", "from a", "from b"),
+        ("one_way", "report", "from a", "from b"),
+        ("bidirectional", "source", "from a", "from a"),
+        ("bidirectional", "target", "from b", "from b"),
+        ("bidirectional", "report", "from a", "from b"),
+    ];
+    for (kind, policy, a, b) in cases {
+        let (_db, mut c) = prepared(&format!(
+            r#"CREATE TABLE a (id int PRIMARY KEY, v text, w text); CREATE TABLE b (LIKE a INCLUDING ALL);
+               INSERT INTO a VALUES (1, 'from a', 'same'), (2, 'only a', NULL); INSERT INTO b VALUES (1, 'from b', 'same');
+               SELECT sync.create_sync('s', '{{"source": "a", "target": "b", "sync_type": "{kind}", "on_difference": "{policy}"}}')"#
+        ));
+        synced(&mut c, "s");
+        let found =
+            ["a", "b"].map(|t| query_one(&mut c, &format!("SELECT v FROM {t} WHERE id = 1")));
+        assert_eq!(found, [a, b], "{kind} {policy}");
+        assert_eq!(query_one(&mut c, "SELECT v FROM b WHERE id = 2"), "only a");
+        let told = rows(
+            &mut c,
+            "SELECT kind, field, source_value, target_value, winner FROM sync.conflicts",
+        );
+        let winner = if policy == "report" { "" } else { policy };
+        assert_eq!(told, [format!("insert_exists|v|from a|from b|{winner}")], "{kind} {policy}");
+        // Whatever became of it, the next edit travels; and a person may decide before that.
+        if policy == "report" && kind == "bidirectional" {
+            run(&mut c, "SELECT sync.resolve_all('s', 'target')");
+            synced(&mut c, "s");
+            assert_eq!(query_one(&mut c, "SELECT v FROM a WHERE id = 1"), "from b");
+        }
+        run(&mut c, "UPDATE a SET v = 'edited' WHERE id = 1");
+        synced(&mut c, "s");
+        assert_eq!(query_one(&mut c, "SELECT v FROM b WHERE id = 1"), "edited", "{kind} {policy}");
+    }
+}

@@ -24,8 +24,9 @@ use crate::sql;
 use crate::worker::transaction::{Failure, as_owner, transaction};
 use bumpalo::Bump;
 use change::image::Value;
+use document::OnDifference;
 use foldhash::{HashMap, HashMapExt};
-use merge::{Decision, Now, Side, Write};
+use merge::{Decision, Now, Row, Side, Write};
 use pgrx::pg_sys;
 use std::time::{Duration, Instant};
 
@@ -477,6 +478,12 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
         };
         return Decision { write: Default::default(), conflicts: Vec::new(), base };
     }
+    if base.is_none()
+        && let [Now::Row(source), Now::Row(target)] = &now
+        && let Some(decision) = pair(plan, source, target)
+    {
+        return decision;
+    }
     if discard && base.is_some() && (now[0] == Now::Gone) != (now[1] == Now::Gone) {
         // The delete stays where it was made; without a base the record is no longer linked.
         return Decision { write: Default::default(), conflicts: Vec::new(), base: None };
@@ -495,6 +502,48 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
     }
     references::leave_out(record, &mut decision);
     decision
+}
+
+/// Rows that are there on both sides as they become one record, where the document says what of their differences.
+fn pair<'b>(plan: &Plan, source: &Row<'b>, target: &Row<'b>) -> Option<Decision<'b>> {
+    let policy = plan.config.on_difference?;
+    let mut decision = Decision {
+        write: Default::default(),
+        conflicts: Vec::new(),
+        base: Some(merge::Base { source: source.own.clone(), target: target.own.clone() }),
+    };
+    let winner = match policy {
+        OnDifference::Source => Some(Side::Source),
+        OnDifference::Target => Some(Side::Target),
+        OnDifference::Report => None,
+    };
+    let rows = [source, target];
+    let mut fields: [Vec<usize>; 2] = Default::default();
+    for (n, field) in plan.fields.iter().enumerate() {
+        let goes = Side::BOTH.map(|side| field.how[side as usize].is_some());
+        // What it is sent is what it has.
+        let alike = Side::BOTH.into_iter().any(|side| {
+            goes[side as usize] && rows[side as usize].sent[n] == rows[side.other() as usize].own[n]
+        });
+        if alike || goes == [false, false] {
+            continue;
+        }
+        decision.conflicts.push(merge::Conflict { field: n, winner, chosen: false });
+        // Where it goes the other way only, each keeps its own.
+        if let Some(winner) = winner.filter(|&winner| goes[winner as usize]) {
+            let sent = rows[winner as usize].sent[n];
+            fields[winner.other() as usize].push(n);
+            if let Some(agreed) = &mut decision.base {
+                agreed.set(winner.other(), n, sent);
+            }
+        }
+    }
+    for (write, fields) in decision.write.iter_mut().zip(fields) {
+        if !fields.is_empty() {
+            *write = Write::Update(fields);
+        }
+    }
+    Some(decision)
 }
 
 /// Values that were emptied on one side stay on the other; both agree to differ until one of them edits the field.

@@ -49,6 +49,7 @@ fn the_least_document_has_all_defaults() {
             keys: ["source_where", "target_where"],
             ..document::RowFilter::default()
         },
+        on_difference: None,
         on_delete: [document::OnDelete::Delete, document::OnDelete::Delete],
         on_target_edit: document::OnTargetEdit::Keep,
         stamps: document::StampColumns::default(),

@@ -260,3 +260,23 @@ fn what_becomes_of_edits_of_the_target_is_read() {
         ),
     ]);
 }
+
+#[test]
+fn what_becomes_of_rows_that_differ_is_read_from_either_place() {
+    use document::OnDifference::{Report, Source, Target};
+    for (text, policy) in [("source", Source), ("target", Target), ("report", Report)] {
+        for doc in
+            [json!({"on_difference": text}), json!({"initial_sync": {"on_difference": text}})]
+        {
+            assert_eq!(accepted(doc).on_difference, Some(policy));
+        }
+    }
+    refused(vec![
+        (json!({"on_difference": "newer"}), "on_difference", "\"source\""),
+        (
+            json!({"on_difference": "source", "initial_sync": {"on_difference": "target"}}),
+            "initial_sync.on_difference",
+            "keep one",
+        ),
+    ]);
+}
