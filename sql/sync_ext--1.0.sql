@@ -1051,7 +1051,7 @@ SELECT c.id, s.name AS sync, s.connection, s.object, c.field, c.change, c.was, c
        COALESCE(c.effect, 'not followed yet') AS effect, c.remedy, c.at
   FROM sync._schema_change c JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) c.sync
  ORDER BY c.id DESC;
-COMMENT ON VIEW sync.schema_changes IS 'what other systems changed of the fields of their objects: what came of it, and what can be done about it';
+COMMENT ON VIEW sync.schema_changes IS 'what was changed of fields over there and of columns here: what came of it, and what can be done about it';
 
 CREATE VIEW sync.progress AS
 SELECT s.name AS sync, COALESCE(CASE WHEN l.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS "table",

@@ -16,6 +16,7 @@ pub mod insert;
 mod labels;
 pub mod link;
 pub mod load;
+pub mod local_schema;
 pub mod loops;
 pub mod outlet;
 pub mod pace;

@@ -5,6 +5,7 @@ use super::process::extension;
 use super::round::Worker;
 use super::transaction::{Failure, as_owner, transaction};
 use super::upkeep;
+use crate::engine::local_schema::{self, Followed};
 use crate::engine::plan::{self, Stored};
 use crate::engine::remote::schema;
 use crate::engine::remote::side::UNDESCRIBED;
@@ -50,8 +51,18 @@ impl Worker {
         // SAFETY: reads a counter.
         let unknown = transaction(|| Ok(unsafe { pg_sys::ReadNextFullTransactionId().value }))?;
         let known: Vec<i32> = stored.iter().map(|s| s.0.id).collect();
-        for (stored, cursor) in stored {
+        for (mut stored, cursor) in stored {
             let id = stored.id;
+            if let Some(old) = before.get(&id) {
+                match local_schema::follow(&stored, &old.plan)? {
+                    Followed::On(None) => {}
+                    Followed::On(Some(document)) => stored.document = document,
+                    Followed::Paused => {
+                        self.resting.extend(before.remove(&id).map(|old| (id, old.known)));
+                        continue;
+                    }
+                }
+            }
             let plan = as_owner(stored.owner, &stored.search_path, true, || {
                 let plan = plan::compile(stored.clone())?;
                 link::check_key(&plan)?;

@@ -1,6 +1,7 @@
 //! Two tables of one database in sync: what travels, what wins, what is refused, and as whom.
 
 mod applications;
+mod columns;
 mod configuration;
 mod conversions;
 mod departed;
