@@ -13,15 +13,13 @@ use crate::engine::settle::key_text_of;
 use crate::engine::statement::{FED, ORD, Statement};
 use crate::speech;
 use crate::sql::{self, identifier};
-use crate::worker::transaction::Failure;
+use crate::worker::transaction::{Failure, savepoint};
 use bumpalo::Bump;
 use change::image::{self, Value};
 use document::{Config, Direction};
 use merge::Side;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
-use std::panic::AssertUnwindSafe;
 
 /// `sync.pull(name text, key text) RETURNS void`
 #[pg_extern(sql = false)]
@@ -217,10 +215,13 @@ fn readings(parts: &[&str], count: usize) -> Vec<Vec<String>> {
 
 fn look_up(table: &Table, columns: &[&Column], texts: &[String]) -> Option<Vec<u8>> {
     let bump = Bump::new();
-    let values: Vec<Value<'_>> = in_subtransaction(|| {
+    // What is no value of a type is no key.
+    let of_a_value = |failure: &Failure| failure.sqlstate.starts_with("22");
+    let values = savepoint(of_a_value, || {
         let read = |(column, text): (&&Column, &String)| values::read(&bump, column, Some(text));
-        columns.iter().zip(texts).map(read).collect::<Result<_, _>>().ok()
-    })?;
+        columns.iter().zip(texts).map(read).collect::<Result<Vec<Value<'_>>, _>>().ok()
+    });
+    let values = values.ok().flatten()?;
     let lengths = table.key_lengths();
     let names: Vec<String> = columns.iter().map(|c| format!("t.{}", identifier(&c.name))).collect();
     let text = format!(
@@ -241,29 +242,4 @@ fn look_up(table: &Table, columns: &[&Column], texts: &[String]) -> Option<Vec<u
         pg_sys::SPI_finish();
     }
     found
-}
-
-/// What `work` finds; `None` also where it raises that a text is no value of a type, which leaves
-/// nothing behind.
-fn in_subtransaction<T>(work: impl FnOnce() -> Option<T>) -> Option<T> {
-    // SAFETY: a subtransaction around `work`, ended the way it went; any other error ends the
-    // transaction and the subtransaction with it.
-    unsafe {
-        let (memory, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
-        pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::MemoryContextSwitchTo(memory);
-        // Class 22, data exceptions: the first two characters of a code are its lowest bits.
-        let of_a_value =
-            |error: &CaughtError| speech::of(error).0.sql_error_code() as i32 & 0xFFF == 2 | 2 << 6;
-        let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
-            .catch_others(|error| if of_a_value(&error) { Err(()) } else { error.rethrow() })
-            .execute();
-        match result {
-            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
-            Err(()) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
-        }
-        pg_sys::MemoryContextSwitchTo(memory);
-        pg_sys::CurrentResourceOwner = owner;
-        result.ok().flatten()
-    }
 }

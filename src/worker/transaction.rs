@@ -87,6 +87,42 @@ pub fn transaction<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Fa
     result
 }
 
+/// Runs `work` in a subtransaction of a transaction that is under way, in an SPI connection: what it raises is its
+/// failure, and leaves nothing behind. What is not to be `caught` is raised all the same.
+///
+/// # Errors
+/// Whatever `work` raised.
+pub fn savepoint<T>(
+    caught: impl Fn(&Failure) -> bool,
+    work: impl FnOnce() -> T,
+) -> Result<T, Failure> {
+    // SAFETY: ended the way it went, before anything else is raised: an error with a subtransaction open would leave
+    // the session in an aborted transaction block.
+    unsafe {
+        let (memory, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(memory);
+        let result = PgTryBuilder::new(AssertUnwindSafe(|| {
+            pg_sys::SPI_connect();
+            let value = work();
+            pg_sys::SPI_finish();
+            Ok(value)
+        }))
+        .catch_others(|error| Err(Box::new(error)))
+        .execute();
+        match result {
+            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
+            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        }
+        pg_sys::MemoryContextSwitchTo(memory);
+        pg_sys::CurrentResourceOwner = owner;
+        result.map_err(|error| {
+            let failure = Failure::of(&error);
+            if caught(&failure) { failure } else { error.rethrow() }
+        })
+    }
+}
+
 unsafe extern "C-unwind" {
     // utils/timeout.h and storage/lock.h; not among pgrx's bindings.
     fn enable_timeout_after(id: i32, milliseconds: i32);

@@ -62,6 +62,18 @@ fn a_key_that_no_row_has_is_refused() {
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync._queue"), "0");
 }
 
+/// What the type says to a key that is none is raised, and the session goes on.
+#[test]
+fn a_key_that_its_type_refuses_leaves_the_session_as_it_was() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id regclass PRIMARY KEY, v text); CREATE TABLE b (id regclass PRIMARY KEY, v text);
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b"}')"#,
+    );
+    let said = refusal(&mut c, "SELECT sync.push('s', 'no_such_table')");
+    assert!(said.starts_with("42P01"), "{said}");
+    assert_eq!(query_one(&mut c, "SELECT 1"), "1");
+}
+
 /// In a transaction that is prepared, too: the worker hears of it when it is committed.
 #[test]
 fn a_push_in_a_prepared_transaction_is_seen_when_it_is_committed() {
