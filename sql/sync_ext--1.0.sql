@@ -298,6 +298,8 @@ CREATE TABLE sync._queue (
     before     bytea,
     -- a create of it may have been carried out unseen: only a person's word sends it again
     in_doubt   bool        NOT NULL DEFAULT false,
+    -- a person has what differs of it put right: the side whose value is to stand, 2: as the document says
+    repair     int2,
     -- the record that it waits for, where it points to one: its sync, the side, the key there
     parent_sync int4,
     parent_side int2,
@@ -1206,6 +1208,15 @@ CREATE FUNCTION sync.plan_objects(connection text, objects text[], direction tex
     RETURNS TABLE (object text, what text, detail text, figure float8)
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'plan_objects_wrapper';
 COMMENT ON FUNCTION sync.plan_objects(text, text[], text) IS 'what it would take to import these objects: calls, time, disk, warnings; makes nothing';
+
+CREATE FUNCTION sync.audit(name text, show integer DEFAULT 100)
+    RETURNS TABLE (what text, records bigint, key text, remote_id text, field text, source_value text, target_value text, detail text)
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'audit_wrapper';
+COMMENT ON FUNCTION sync.audit(text, integer) IS 'compares both sides of a sync and changes nothing: counts first, then the records that are not as they should be';
+
+CREATE FUNCTION sync.repair(name text, keep text DEFAULT NULL, create_missing boolean DEFAULT false) RETURNS bigint
+    LANGUAGE c AS 'MODULE_PATHNAME', 'repair_wrapper';
+COMMENT ON FUNCTION sync.repair(text, text, boolean) IS 'has the worker put right what sync.audit finds; returns how many records were handed over';
 
 CREATE FUNCTION sync._import_order(connection text, objects text[], schema text)
     RETURNS TABLE (object text, relation text, sync text, note text, problem text, detail text, hint text)

@@ -145,12 +145,51 @@ fn handed_over(args: &[(Oid, Option<pg_sys::Datum>)]) -> Handed {
 
 /// Rows fetched at once where they are many.
 const MANY: std::ffi::c_long = 10_000;
+/// The same of rows that hold images.
+const MANY_LONG: std::ffi::c_long = 500;
 
 /// Goes through the rows of a statement that returns an int2 and a bytea, in pieces: however many they
 /// are, they take no memory.
 pub fn each_key(statement: &str, args: &[Arg<'_>], mut row: impl FnMut(i16, &[u8])) {
+    each(statement, args, MANY, |values| {
+        if let [Some(number), Some(bytes)] = *values {
+            // SAFETY: a bytea.
+            row(number.value() as i16, unsafe { bytes_of(bytes) });
+        }
+    });
+}
+
+/// The same of a statement that returns an int8, a "char" and two bytea that may be null.
+pub fn each_image(
+    statement: &str,
+    args: &[Arg<'_>],
+    mut row: impl FnMut(i64, u8, Option<&[u8]>, Option<&[u8]>),
+) {
+    each(statement, args, MANY_LONG, |values| {
+        if let [Some(number), Some(char), old, new] = *values {
+            // SAFETY: two bytea.
+            let [old, new] = [old, new].map(|image| image.map(|image| unsafe { bytes_of(image) }));
+            row(number.value() as i64, char.value() as u8, old, new);
+        }
+    });
+}
+
+/// # Safety
+/// A bytea, which lives as long as what is returned.
+unsafe fn bytes_of<'d>(datum: pg_sys::Datum) -> &'d [u8] {
+    // SAFETY: the caller's promise.
+    unsafe { pgrx::varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) }
+}
+
+fn each(
+    statement: &str,
+    args: &[Arg<'_>],
+    at_once: std::ffi::c_long,
+    mut row: impl FnMut(&[Option<pg_sys::Datum>]),
+) {
     let text = border::exact(statement);
-    // SAFETY: as in `run`; the rows are read before the next are fetched.
+    // SAFETY: as in `run`; the rows are read before the next are fetched, and what reading them took is given back
+    // with them.
     unsafe {
         check(pg_sys::SPI_connect());
         let mut types: Vec<Oid> = args.iter().map(|a| a.type_oid()).collect();
@@ -167,18 +206,24 @@ pub fn each_key(statement: &str, args: &[Arg<'_>], mut row: impl FnMut(i16, &[u8
             0,
         );
         loop {
-            pg_sys::SPI_cursor_fetch(portal, true, MANY);
+            pg_sys::SPI_cursor_fetch(portal, true, at_once);
             let table = pg_sys::SPI_tuptable;
             let count = if table.is_null() { 0 } else { (*table).numvals as usize };
-            for n in 0..count {
-                let mut null = false;
-                let tuple = *(*table).vals.add(n);
-                let first = pg_sys::SPI_getbinval(tuple, (*table).tupdesc, 1, &raw mut null);
-                let second = pg_sys::SPI_getbinval(tuple, (*table).tupdesc, 2, &raw mut null);
-                if !null {
-                    let bytes = pg_sys::pg_detoast_datum_packed(second.cast_mut_ptr());
-                    row(first.value() as i16, pgrx::varlena_to_byte_slice(bytes));
+            if count > 0 {
+                let before = pg_sys::MemoryContextSwitchTo((*table).tuptabcxt);
+                let width = (*(*table).tupdesc).natts;
+                let mut found = vec![None; width as usize];
+                for n in 0..count {
+                    let tuple = *(*table).vals.add(n);
+                    for (value, column) in found.iter_mut().zip(1..=width) {
+                        let mut null = false;
+                        let datum =
+                            pg_sys::SPI_getbinval(tuple, (*table).tupdesc, column, &raw mut null);
+                        *value = (!null).then_some(datum);
+                    }
+                    row(&found);
                 }
+                pg_sys::MemoryContextSwitchTo(before);
             }
             pg_sys::SPI_freetuptable(table);
             if count == 0 {
@@ -255,6 +300,27 @@ pub fn as_extension<T>(work: impl FnOnce() -> T) -> T {
         let value = work();
         pg_sys::SetUserIdAndSecContext(user, context);
         pg_sys::AtEOXact_GUC(false, level);
+        value
+    }
+}
+
+/// Runs `work` as a sync's owner, where it can write nothing and keep nothing: the expressions of a document, from
+/// the backend of whoever asks.
+pub fn as_reader<T>(owner: Oid, search_path: &str, work: impl FnOnce() -> T) -> T {
+    // SAFETY: as in `as_extension`; the abort also puts back that the transaction only reads.
+    unsafe {
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
+        let only_reads = pg_sys::XactReadOnly;
+        let level = pg_sys::NewGUCNestLevel();
+        set_local("search_path", search_path);
+        pg_sys::XactReadOnly = true;
+        let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+        pg_sys::SetUserIdAndSecContext(owner, context | flags as i32);
+        let value = work();
+        pg_sys::SetUserIdAndSecContext(user, context);
+        pg_sys::AtEOXact_GUC(false, level);
+        pg_sys::XactReadOnly = only_reads;
         value
     }
 }

@@ -188,7 +188,7 @@ unsafe fn get_partition_parent_or_none(relation: Oid) -> Oid {
 }
 
 /// May the caller see the rows of a table: SELECT on it, and no row security that would hide some?
-fn may_read(table: Oid) -> bool {
+pub(super) fn may_read(table: Oid) -> bool {
     // SAFETY: catalog lookups for the current user.
     unsafe {
         if pg_sys::superuser() {

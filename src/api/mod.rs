@@ -2,6 +2,7 @@
 //! declarations are in `sql/`, written by hand.
 
 mod application;
+mod audit;
 mod border;
 mod connections;
 mod cycles;
@@ -21,6 +22,7 @@ mod plan;
 mod preview;
 mod queued;
 mod register;
+mod repair;
 mod resolve;
 mod syncs;
 mod transfer;

@@ -211,7 +211,7 @@ fn decide(stored: &Stored, side: Side, which: &str, argument: Arg<'_>) -> Result
 }
 
 /// The side that a person means.
-fn named(stored: &Stored, keep: &str) -> Result<Side, Failure> {
+pub(super) fn named(stored: &Stored, keep: &str) -> Result<Side, Failure> {
     let sides = [(Side::Source, stored.source), (Side::Target, stored.target)];
     let mut known = vec!["source".to_owned(), "target".to_owned()];
     if let Some((connection, _)) = &stored.object {

@@ -12,6 +12,7 @@
 //! generation   noticing that any of it changed        refusal     a connector's fault as an SQL error
 //! inspect      looking at the other side              call        from a person's own backend
 //! rights       what its user may do with the objects of syncs
+//! records      reading those of an object
 //! discretion   keeping secrets out of the server's log and out of pg_stat_activity
 //! ```
 
@@ -28,6 +29,7 @@ mod health;
 mod inspect;
 mod link;
 mod options;
+mod records;
 mod refusal;
 mod rights;
 mod rotation;
@@ -45,6 +47,7 @@ pub use self::{
     },
     link::{CLIENT, account, connector, connector_with_new_secret, policy, record_id},
     options::validate,
+    records::Records,
     refusal::fault_to_failure,
     rights::{FieldNeed, Need, is_of_parent},
     rotation::Rotating,

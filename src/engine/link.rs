@@ -303,6 +303,20 @@ impl<'p> Links<'p> {
         found
     }
 
+    /// How many of these keys of the source have a living link.
+    pub fn living(&mut self, keys: &[&[u8]]) -> usize {
+        let finder = self.finder(Side::Source);
+        let is_living = |key: &&&[u8]| {
+            let mut living = false;
+            finder.each(key, |found| {
+                living = found.is_null(DELETED_AT);
+                !living
+            });
+            living
+        };
+        keys.iter().filter(is_living).count()
+    }
+
     /// Writes a link: a new one, or over the one found.
     pub fn put(
         &mut self,
@@ -575,15 +589,27 @@ pub fn decode<'b>(
 /// # Errors
 /// What reading them raised.
 pub fn after(plan: &Plan, key: &[u8], limit: usize) -> Result<Vec<Keys>, Failure> {
+    transaction(|| Ok(next(plan, key, limit)))
+}
+
+/// The same for who is in a transaction.
+pub fn next(plan: &Plan, key: &[u8], limit: usize) -> Vec<Keys> {
     let name = partition(plan.id);
     let text = format!(
         "SELECT {BOTH_KEYS} FROM sync.{name}
           WHERE deleted_at IS NULL AND key > $1 ORDER BY key LIMIT {limit}"
     );
-    transaction(|| {
-        let rows = sql::read(&text, &[Arg::Bytes(key)]);
-        Ok(rows.iter().filter_map(|row| both_keys(row)).collect())
-    })
+    let rows = sql::as_extension(|| sql::read(&text, &[Arg::Bytes(key)]));
+    rows.iter().filter_map(|row| both_keys(row)).collect()
+}
+
+/// How many living links there are.
+pub fn count(plan: &Plan) -> u64 {
+    let mut links = 0;
+    let table = Table::open(store::relation(&partition(plan.id)));
+    table.scan(|found| links += u64::from(found.is_null(DELETED_AT)));
+    table.close();
+    links
 }
 
 /// Number of living links: counted where they are few, else as the planner's statistics have it.

@@ -3,6 +3,7 @@
 //! `load` feeds them with whole tables, `queue` with the records that were not settled.
 
 pub mod apply;
+pub mod audit;
 pub mod backlog;
 pub mod choose;
 pub mod classify;
@@ -24,6 +25,7 @@ pub mod plan;
 pub mod queue;
 pub mod references;
 pub mod remote;
+pub mod repair;
 pub mod resolve;
 pub mod screen;
 pub mod settle;

@@ -4,6 +4,7 @@
 use super::classify::{Class, class};
 use super::plan::Plan;
 use super::references::{self, Missing};
+use super::repair::Keep;
 use super::settle::key_text;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
@@ -51,6 +52,8 @@ pub struct Marks {
     taken_off: Vec<u64>,
     /// Keys of the side that is stamped whose records have been settled or put aside.
     touched: Vec<Vec<u8>>,
+    /// Some are to be put right.
+    repairs: bool,
 }
 
 impl Marks {
@@ -60,6 +63,11 @@ impl Marks {
 
     pub fn contains(&self, mark: u64) -> bool {
         self.set.contains(&mark)
+    }
+
+    /// May some of them be such as [`super::repair`] is about?
+    pub fn has_repairs(&self) -> bool {
+        self.repairs && !self.set.is_empty()
     }
 
     fn insert(&mut self, mark: u64) {
@@ -411,6 +419,8 @@ pub struct Due {
     pub key: Vec<u8>,
     pub before: Option<Vec<u8>>,
     pub changed_at: i64,
+    /// It is to be put right.
+    pub repair: bool,
 }
 
 /// What the queue knows of one record.
@@ -502,12 +512,39 @@ pub fn next_later(sync: i32) -> Option<u64> {
 /// Has a record looked at now, as a person asked. What is known of it already stays: when it was
 /// changed, and what it was called.
 pub fn ask(sync: i32, side: Side, key: &[u8], text: &str) {
-    sql::query(
+    sql::often(
         "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, changed_at)
          VALUES ($1, $2::int2, $3, $4, 'pending', pg_catalog.clock_timestamp())
          ON CONFLICT (sync, side, key) DO UPDATE SET state = 'pending', attempts = 0, next_at = pg_catalog.clock_timestamp()",
         &[Arg::Int4(sync), Arg::Int4(side as i32), Arg::Bytes(key), Arg::Text(text)],
     );
+}
+
+/// The same, to have it put right.
+pub fn ask_to_repair(sync: i32, side: Side, key: &[u8], text: &str, keep: Keep) {
+    sql::often(
+        "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, changed_at, repair)
+         VALUES ($1, $2::int2, $3, $4, 'pending', pg_catalog.clock_timestamp(), $5::int2)
+         ON CONFLICT (sync, side, key) DO UPDATE SET state = 'pending', attempts = 0, next_at = pg_catalog.clock_timestamp(), repair = EXCLUDED.repair",
+        &[
+            Arg::Int4(sync),
+            Arg::Int4(side as i32),
+            Arg::Bytes(key),
+            Arg::Text(text),
+            Arg::Int4(keep.number()),
+        ],
+    );
+}
+
+/// How a record that waits is to be put right, if it is.
+pub fn repair_of(plan: &Plan, side: Side, key: &[u8]) -> Option<Keep> {
+    let rows = sql::as_extension(|| {
+        sql::often(
+            "SELECT repair FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3 AND repair IS NOT NULL",
+            &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
+        )
+    });
+    Keep::of(rows.first()?[0].as_deref()?)
 }
 
 /// The rows that are due now, the longest due first: one that comes back at once lets others pass.
@@ -517,7 +554,7 @@ pub fn due(sync: i32, limit: i32, queued: &mut Marks) -> Vec<Due> {
     sql::read(
         "SELECT side, pg_catalog.encode(key, 'hex'),
                 (EXTRACT(epoch FROM changed_at) - 946684800)::numeric * 1000000,
-                pg_catalog.encode(before, 'hex')
+                pg_catalog.encode(before, 'hex'), repair IS NOT NULL
            FROM sync._queue
           WHERE sync = $1 AND state NOT IN ('review', 'sending')
             AND next_at <= pg_catalog.clock_timestamp()
@@ -530,8 +567,10 @@ pub fn due(sync: i32, limit: i32, queued: &mut Marks) -> Vec<Due> {
         let changed_at = row[2].as_deref()?.parse::<f64>().ok()? as i64;
         let before = row[3].as_deref().and_then(sql::from_hex);
         let key = sql::from_hex(row[1].as_deref()?)?;
+        let repair = row[4].as_deref() == Some("t");
         queued.insert(mark(side, &key));
-        Some(Due { side, key, before, changed_at })
+        queued.repairs |= repair;
+        Some(Due { side, key, before, changed_at, repair })
     })
     .collect()
 }
@@ -564,5 +603,7 @@ pub fn marks(sync: i32) -> Marks {
             marks.insert(mark(side, key));
         },
     );
+    let repairs = "SELECT 1 FROM sync._queue WHERE sync = $1 AND repair IS NOT NULL LIMIT 1";
+    marks.repairs = !marks.set.is_empty() && sql::one(repairs, &[Arg::Int4(sync)]).is_some();
     marks
 }

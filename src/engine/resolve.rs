@@ -8,6 +8,7 @@ use super::plan::{Column, How, Plan, Table};
 use super::queue;
 use super::references::{self, Missing};
 use super::remote::values;
+use super::repair::Keep;
 use super::screen;
 use super::shapes::Shapes;
 use super::statement::{self, FED, Fed, ORD, Statement};
@@ -45,6 +46,8 @@ pub struct Record<'b> {
     pub entries: Vec<(Side, usize)>,
     /// Fields of which a person has decided whose value is to stand.
     pub kept: Vec<(usize, Side)>,
+    /// A person has it put right.
+    pub repair: Option<Keep>,
     /// Why this record cannot be synced without a person.
     pub trouble: Option<Failure>,
     /// Something of it is on its way to the other system, or has to be read there first: until that is answered nothing
@@ -86,6 +89,7 @@ impl<'b> Record<'b> {
             logged: [Seen::Nothing, Seen::Nothing],
             entries: Vec::new(),
             kept: Vec::new(),
+            repair: None,
             trouble: None,
             held: false,
             unread: false,
@@ -107,7 +111,10 @@ impl<'b> Record<'b> {
     /// Who decides where one side deleted it and the other changed it: a person who has done so, else as the document
     /// says.
     pub fn deletes(&self, plan: &Plan) -> Deletes {
-        self.kept.first().map_or(plan.deletes, |&(_, side)| Deletes::Prefer(side))
+        match (self.repair, self.kept.first()) {
+            (Some(Keep::Side(side)), _) | (_, Some(&(_, side))) => Deletes::Prefer(side),
+            _ => plan.deletes,
+        }
     }
 
     /// Who changed it, as the merge asks.

@@ -3,11 +3,8 @@
 
 use crate::sql;
 
-const SETTINGS: &[(&str, &str)] = &[
-    ("default_transaction_isolation", "read committed"),
-    ("transaction_isolation", "read committed"),
-    ("default_transaction_read_only", "off"),
-    ("default_transaction_deferrable", "off"),
+/// How values look, and how statements on users' tables are planned.
+const STATEMENTS: &[(&str, &str)] = &[
     ("jit", "off"),
     ("max_parallel_workers_per_gather", "0"),
     ("row_security", "off"),
@@ -17,6 +14,18 @@ const SETTINGS: &[(&str, &str)] = &[
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
     ("lc_monetary", "C"),
+    // Batches join a few rows to large tables by key.
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_seqscan", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+];
+
+const SETTINGS: &[(&str, &str)] = &[
+    ("default_transaction_isolation", "read committed"),
+    ("transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_deferrable", "off"),
     ("search_path", "pg_catalog, pg_temp"),
     ("session_replication_role", "origin"),
     ("statement_timeout", "0"),
@@ -27,16 +36,18 @@ const SETTINGS: &[(&str, &str)] = &[
     // A batch that a crash takes back is delivered again from the log, so waiting for the disk
     // (or for a standby) on each one buys nothing.
     ("synchronous_commit", "off"),
-    // Batches join a few rows to large tables by key.
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("enable_seqscan", "off"),
-    ("plan_cache_mode", "force_generic_plan"),
 ];
 
 /// Sets all of it; between transactions, and again after user code has run.
 pub fn assert_all() {
-    for (name, value) in SETTINGS {
+    for (name, value) in STATEMENTS.iter().chain(SETTINGS) {
         sql::set_session(name, value);
+    }
+}
+
+/// Sets what makes statements come to the same in another process, to the end of the current GUC nest level.
+pub fn assume_for_statements() {
+    for (name, value) in STATEMENTS {
+        sql::set_local(name, value);
     }
 }

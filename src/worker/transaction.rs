@@ -123,6 +123,11 @@ pub fn savepoint<T>(
     }
 }
 
+/// Is it of what was to be done, and no cancel nor trouble of the server's?
+pub fn is_of_the_work(failure: &Failure) -> bool {
+    !["53", "57", "58", "XX"].iter().any(|class| failure.sqlstate.starts_with(class))
+}
+
 unsafe extern "C-unwind" {
     // utils/timeout.h and storage/lock.h; not among pgrx's bindings.
     fn enable_timeout_after(id: i32, milliseconds: i32);

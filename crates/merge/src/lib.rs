@@ -98,7 +98,8 @@ impl Deletes {
 }
 
 impl Flow {
-    fn from(self, side: Side) -> bool {
+    /// Does it leave this side?
+    pub fn from(self, side: Side) -> bool {
         match side {
             Side::Source => self.to_target,
             Side::Target => self.to_source,

@@ -1,6 +1,7 @@
 //! Two tables of one database in sync: what travels, what wins, what is refused, and as whom.
 
 mod applications;
+mod audit;
 mod columns;
 mod configuration;
 mod conversions;
@@ -24,6 +25,7 @@ mod preview;
 mod privileges;
 mod races;
 mod references;
+mod repair;
 mod row_functions;
 mod row_security;
 mod session_state;

@@ -1,6 +1,7 @@
 //! Two-way sync with another system, held against the local org.
 
 mod allowance;
+mod audit;
 mod both_ways;
 mod bulk;
 mod campaign;

@@ -328,7 +328,7 @@ fn next_turn(interval: Duration) -> Instant {
 }
 
 /// A moment of the other system's clock, so many seconds earlier.
-fn earlier(at: &str, seconds: i64) -> String {
+pub fn earlier(at: &str, seconds: i64) -> String {
     sql::one(
         "SELECT pg_catalog.to_char(($1::timestamptz - interval '1 second' * $2) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')",
         &[Arg::Text(at), Arg::Int(seconds)],

@@ -285,7 +285,7 @@ fn is_known(
 
 /// The row of ours beside a record that waited, perhaps because the row was not what it was taken for. What
 /// nobody has told of it has happened just now.
-fn own_half<'b>(bump: &'b Bump, plan: &Plan, link: &Link<'_>) -> Half<'b> {
+pub(super) fn own_half<'b>(bump: &'b Bump, plan: &Plan, link: &Link<'_>) -> Half<'b> {
     let local = plan.remote_side().map_or(Side::Target, Side::other);
     let own = &*bump.alloc_slice_copy(link.key_of(local));
     let told = queue::waiting(plan, local, own);

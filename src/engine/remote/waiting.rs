@@ -1,13 +1,13 @@
 //! What waits in the queue: rows of ours are taken up at once, records of the other system once they have
 //! been read.
 
-use super::pull::Origin;
+use super::pull::{Origin, own_half};
 use super::{Purpose, Request, values};
-use crate::engine::collect::Half;
+use crate::engine::collect::{Half, Seen};
 use crate::engine::link::Links;
 use crate::engine::queue::{self, Due, Parked};
 use crate::engine::shapes::Shapes;
-use crate::engine::sync::Sync;
+use crate::engine::sync::{Sync, flush};
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use connector::Record;
@@ -121,14 +121,28 @@ impl Sync {
         }
         let Self { plan, places, queued, .. } = self;
         let bump = Bump::new();
+        let mut gone: Vec<Half<'_>> = Vec::new();
         let done = transaction(|| {
             let mut vanished = false;
             let mut links = Links::open(plan, places);
             for (due, record) in due.iter().zip(&records) {
                 if record.as_ref().is_none_or(|r| r.deleted) {
-                    queue::settled(plan, due.side, &due.key, queued);
                     let link = links.find(&bump, shapes, due.side, &due.key);
-                    let link = link.filter(|link| record.is_none() && !link.deleted);
+                    let link = link.filter(|link| !link.deleted);
+                    if let Some(link) = link.as_ref().filter(|_| due.repair) {
+                        // It was found not to be there before: what comes of it is to be decided now.
+                        let key = &*bump.alloc_slice_copy(&due.key);
+                        gone.push(Half {
+                            seen: Seen::Gone,
+                            left: true,
+                            both: false,
+                            ..Half::unread(due.side, key, i64::MIN)
+                        });
+                        gone.push(own_half(&bump, plan, link));
+                        continue;
+                    }
+                    let link = link.filter(|_| record.is_none());
+                    queue::settled(plan, due.side, &due.key, queued);
                     vanished |= link.is_some();
                     // Its row waited for what was to be read.
                     let own = link.map(|link| link.key_of(due.side.other()));
@@ -158,6 +172,11 @@ impl Sync {
             self.hurry_poll();
         }
         self.next_due = Some(Instant::now());
+        if !gone.is_empty() {
+            // As for a delete that was told.
+            flush();
+            self.merge_anew(epoch, shapes, &bump, gone)?;
+        }
         self.take_read(epoch, shapes, &there, moment, Origin::Queue)
     }
 }

@@ -14,6 +14,7 @@ use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Marks, Parked};
 use crate::engine::references;
 use crate::engine::remote::push;
+use crate::engine::repair;
 use crate::engine::resolve::{self, Record};
 use crate::engine::screen;
 use crate::engine::settle::{self, Origin};
@@ -319,7 +320,8 @@ impl Sync {
             }
             conflicts::look_up(plan, queued, &mut records);
             records.iter_mut().for_each(|record| wait_for_parent(plan, record));
-            unread = hold_returning(plan, &mut records);
+            unread = repair::look_up(plan, queued, &mut records);
+            unread |= hold_returning(plan, &mut records);
             let mut decisions: Vec<Decision<'b>> =
                 records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
             records.iter_mut().for_each(choose::send_chosen);
@@ -496,6 +498,10 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
     let base = seen.as_ref().or(base);
     let deletes = record.deletes(plan);
     let flows = screen::flows(plan, record);
+    if let Some(mut decision) = repair::decide(plan, record, &flows, &now) {
+        references::leave_out(record, &mut decision);
+        return decision;
+    }
     let mut decision = merge::merge(&flows, deletes, base, &now, record.edits(), &record.chosen);
     if discard && let Some(base) = record.linked().and_then(|link| link.base.as_ref()) {
         keep_values(&mut decision, base, record);
