@@ -26,6 +26,7 @@ mod privileges;
 mod races;
 mod references;
 mod repair;
+mod rollout;
 mod row_functions;
 mod row_security;
 mod session_state;
