@@ -1,6 +1,7 @@
 //! Measurements with their budgets. Wall-clock figures are ratios of interleaved runs where a machine's noise would
 //! decide otherwise; instruction counts and bytes are exact.
 
+mod audit;
 mod bench;
 mod capture;
 mod drain;
@@ -144,6 +145,11 @@ const MEASUREMENTS: &[Measurement] = &[
         name: "load_org",
         what: "the first load of 1,000,000 accounts of a local org, and COPY of the same rows",
         measure: load::from_org,
+    },
+    Measurement {
+        name: "audit",
+        what: "an audit of two tables of 1,000,000 rows",
+        measure: audit::of_peers,
     },
     Measurement {
         name: "memory",
