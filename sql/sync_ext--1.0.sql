@@ -618,6 +618,10 @@ COMMENT ON FUNCTION sync.index_recommendations(text, boolean) IS 'indexes withou
 CREATE FUNCTION sync._index_advice() RETURNS TABLE (sync text, statement text, reason text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'index_advice_wrapper';
 
+CREATE FUNCTION sync.cancel_load(name text) RETURNS bigint
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'cancel_load_wrapper';
+COMMENT ON FUNCTION sync.cancel_load(text) IS 'stops going through the tables of a sync: what has been brought over stays, later changes travel';
+
 CREATE FUNCTION sync.preview(name text, key text)
     RETURNS TABLE (field text, value text, arrives text, there text, action text, detail text)
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'preview_wrapper';
@@ -1058,8 +1062,17 @@ COMMENT ON VIEW sync.schema_changes IS 'what was changed of fields over there an
 CREATE VIEW sync.progress AS
 SELECT s.name AS sync, COALESCE(CASE WHEN l.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS "table",
        CASE WHEN l.kind OPERATOR(pg_catalog.=) 'rows' THEN 'comparing rows' ELSE 'looking for rows that are gone' END AS phase, l.reason,
-       pg_catalog.cardinality(l.waits_for) AS waiting_for_writers, l.done, CASE WHEN l.expected OPERATOR(pg_catalog.>) 0 THEN l.expected END AS expected, l.job, l.started_at
-  FROM sync._load l JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) l.sync;
+       pg_catalog.cardinality(l.waits_for) AS waiting_for_writers, l.done, e.expected,
+       CASE WHEN e.expected OPERATOR(pg_catalog.>) 0 THEN (e.bytes::pg_catalog.float8 OPERATOR(pg_catalog.*) LEAST(1, l.done::pg_catalog.float8 OPERATOR(pg_catalog./) e.expected))::pg_catalog.int8 END AS bytes,
+       r.rate AS rows_per_second,
+       CASE WHEN r.rate OPERATOR(pg_catalog.>) 0 AND e.expected OPERATOR(pg_catalog.>=) l.done
+            THEN pg_catalog.make_interval(secs => (e.expected OPERATOR(pg_catalog.-) l.done) OPERATOR(pg_catalog./) r.rate) END AS ends_in,
+       l.job, l.started_at
+  FROM sync._load l JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) l.sync
+  LEFT JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) CASE WHEN l.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END::pg_catalog.oid
+ CROSS JOIN LATERAL (SELECT COALESCE(NULLIF(l.expected, 0), NULLIF(GREATEST(t.reltuples, 0)::pg_catalog.int8, 0)) AS expected,
+                            pg_catalog.pg_table_size(t.oid::pg_catalog.regclass) AS bytes) e
+ CROSS JOIN LATERAL (SELECT pg_catalog.round((l.done OPERATOR(pg_catalog./) NULLIF(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) l.started_at), 0))::pg_catalog.numeric, 1)::pg_catalog.float8 AS rate) r;
 COMMENT ON VIEW sync.progress IS 'tables that are being gone through: first loads and reconciling';
 
 CREATE VIEW sync.config_history AS

@@ -35,6 +35,34 @@ fn pause_sync(id: i32) {
     attach::configuration_changed();
 }
 
+/// `sync.cancel_load(name text) RETURNS int8`: how many tables are no longer gone through.
+#[pg_extern(sql = false)]
+fn cancel_load(name: &[u8]) -> i64 {
+    speech::function(|| {
+        let name = inwards(name);
+        let id = owned(&name);
+        let kept = sql::as_extension(|| {
+            sql::one(
+                "SELECT 1 FROM sync._load WHERE sync = $1 AND before_sending LIMIT 1",
+                &[Arg::Int4(id)],
+            )
+        });
+        if kept.is_some() {
+            raise(&refuse(
+                "55000",
+                format!("what sync \"{name}\" goes through cannot be left out"),
+                "Nobody knows what is there on the other side since this server took over: nothing is sent before it has been read.",
+                "Watch it in sync.progress; sync.pause stops it for a while.",
+            ));
+        }
+        let ended = sql::as_extension(|| {
+            sql::query("DELETE FROM sync._load WHERE sync = $1 RETURNING 1", &[Arg::Int4(id)])
+        });
+        attach::configuration_changed();
+        ended.len() as i64
+    })
+}
+
 /// `sync.resume(name text, confirm bool, discard bool) RETURNS void`
 #[pg_extern(sql = false)]
 fn resume(name: &[u8], confirm: bool, discard: bool) {

@@ -11,13 +11,11 @@ use crate::engine::plan::{self, Field, How, Plan};
 use crate::engine::statement::render;
 use crate::speech;
 use crate::sql::{self, identifier, literal};
-use crate::worker::transaction::Failure;
+use crate::worker::transaction::{Failure, is_of_the_work, savepoint};
 use change::image;
 use merge::Side;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
-use std::panic::AssertUnwindSafe;
 
 /// A field as it would be sent; the first line is of the record as a whole.
 #[derive(Default)]
@@ -259,29 +257,12 @@ fn value_of(expression: &str, table: &str, at: &str) -> Result<Option<String>, S
     tried(&format!("SELECT ({expression})::pg_catalog.text FROM {table} AS source WHERE {at}"))
 }
 
-/// Runs a query of the user's own words where it can write nothing and leaves nothing behind.
+/// Runs a query of the user's own words where it can write nothing: what it raises is told.
 fn tried(query: &str) -> Result<Option<String>, String> {
-    // SAFETY: a subtransaction that is always rolled back.
-    unsafe {
-        let (memory, owner) = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
-        let read_only = pg_sys::XactReadOnly;
-        pg_sys::BeginInternalSubTransaction(std::ptr::null());
-        pg_sys::MemoryContextSwitchTo(memory);
-        pg_sys::XactReadOnly = true;
-        let told = |error: &CaughtError| {
-            let (report, by_server) = speech::of(error);
-            speech::told(report, by_server).message
-        };
-        let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(sql::one(query, &[]))))
-            .catch_others(|error| match &error {
-                CaughtError::PostgresError(_) => Err(told(&error)),
-                _ => error.rethrow(),
-            })
-            .execute();
-        pg_sys::RollbackAndReleaseCurrentSubTransaction();
-        pg_sys::XactReadOnly = read_only;
-        pg_sys::MemoryContextSwitchTo(memory);
-        pg_sys::CurrentResourceOwner = owner;
-        result
-    }
+    savepoint(is_of_the_work, || {
+        // SAFETY: plain state of this process, put back with the subtransaction.
+        unsafe { pg_sys::XactReadOnly = true };
+        sql::one(query, &[])
+    })
+    .map_err(|failure| failure.message)
 }

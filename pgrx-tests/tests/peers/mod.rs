@@ -23,6 +23,7 @@ mod parents;
 mod parking;
 mod preview;
 mod privileges;
+mod progress;
 mod races;
 mod references;
 mod repair;

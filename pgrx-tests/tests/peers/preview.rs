@@ -75,4 +75,11 @@ fn a_transformation_writes_nothing_when_it_is_only_shown() {
     );
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM seen"), "0");
     run(&mut c, "INSERT INTO seen VALUES ('still writable')");
+    // A cancelled look is cancelled, and the session is as usable as before.
+    run(
+        &mut c,
+        "CREATE OR REPLACE FUNCTION note(text) RETURNS text LANGUAGE sql AS 'SELECT $1 FROM pg_sleep(60)'; SET statement_timeout = '200ms'",
+    );
+    assert!(refusal(&mut c, "SELECT * FROM sync.preview('s', '1')").starts_with("57014"));
+    run(&mut c, "SET statement_timeout = 0; INSERT INTO seen VALUES ('and again')");
 }

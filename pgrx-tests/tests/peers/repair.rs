@@ -220,6 +220,24 @@ fn where_people_decide_a_repair_asks_them() {
     assert_eq!(counts(&mut c), [""; 0]);
 }
 
+/// Rows of the same key that were never linked; a person's word counts more than what the document says of such pairs.
+#[test]
+fn pairs_without_a_link_are_linked() {
+    for (keep, expected) in [("NULL", "a b"), ("'target'", "b b")] {
+        let (_db, mut c) = tables(
+            r#"{"sync_type": "bidirectional", "initial_sync": {"on_difference": "report"}}"#,
+        );
+        unseen(&mut c, "UPDATE a SET v = 'a' WHERE id = 1; UPDATE b SET v = 'b' WHERE id = 1");
+        run(&mut c, "DELETE FROM sync._link");
+        assert_eq!(counts(&mut c), ["not linked|20"]);
+        assert_eq!(query_one(&mut c, &format!("SELECT sync.repair('s', keep => {keep})")), "20");
+        synced(&mut c, "s");
+        let both = "SELECT (SELECT v FROM a WHERE id = 1) || ' ' || (SELECT v FROM b WHERE id = 1)";
+        assert_eq!(query_one(&mut c, both), expected, "{keep}");
+        assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync._link"), "20");
+    }
+}
+
 #[test]
 fn thousands_are_put_right_at_once() {
     let (_db, mut c) = prepared(

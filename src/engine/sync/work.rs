@@ -14,7 +14,7 @@ use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Marks, Parked};
 use crate::engine::references;
 use crate::engine::remote::push;
-use crate::engine::repair;
+use crate::engine::repair::{self, Keep};
 use crate::engine::resolve::{self, Record};
 use crate::engine::screen;
 use crate::engine::settle::{self, Origin};
@@ -480,7 +480,9 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
         };
         return Decision { write: Default::default(), conflicts: Vec::new(), base };
     }
+    let told = matches!(record.repair, Some(Keep::Side(_)));
     if base.is_none()
+        && !told
         && let [Now::Row(source), Now::Row(target)] = &now
         && let Some(decision) = pair(plan, source, target)
     {
