@@ -1070,9 +1070,10 @@ SELECT s.name AS sync, COALESCE(CASE WHEN l.side OPERATOR(pg_catalog.=) 0 THEN s
        l.job, l.started_at
   FROM sync._load l JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) l.sync
   LEFT JOIN pg_catalog.pg_class t ON t.oid OPERATOR(pg_catalog.=) CASE WHEN l.side OPERATOR(pg_catalog.=) 0 THEN s.source ELSE s.target END::pg_catalog.oid
- CROSS JOIN LATERAL (SELECT COALESCE(NULLIF(l.expected, 0), NULLIF(GREATEST(t.reltuples, 0)::pg_catalog.int8, 0)) AS expected,
+ CROSS JOIN LATERAL (SELECT CASE WHEN l.expected OPERATOR(pg_catalog.>) 0 THEN l.expected WHEN t.reltuples OPERATOR(pg_catalog.>) 0 THEN t.reltuples::pg_catalog.int8 END AS expected,
                             pg_catalog.pg_table_size(t.oid::pg_catalog.regclass) AS bytes) e
- CROSS JOIN LATERAL (SELECT pg_catalog.round((l.done OPERATOR(pg_catalog./) NULLIF(EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) l.started_at), 0))::pg_catalog.numeric, 1)::pg_catalog.float8 AS rate) r;
+ CROSS JOIN LATERAL (SELECT CASE WHEN p.seconds OPERATOR(pg_catalog.>) 0 THEN pg_catalog.round(l.done OPERATOR(pg_catalog./) p.seconds, 1)::pg_catalog.float8 END AS rate
+                       FROM (SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) l.started_at)) AS p (seconds)) r;
 COMMENT ON VIEW sync.progress IS 'tables that are being gone through: first loads and reconciling';
 
 CREATE VIEW sync.config_history AS

@@ -437,6 +437,43 @@ mod tests {
         walk(DOCUMENT, &Path::root());
     }
 
+    /// Values of every type, at the ends of every range, and texts that no closed set has.
+    fn strangers() -> Vec<serde_json::Value> {
+        serde_json::from_str(
+            r#"[null, true, 0, -1, 1.5, 1e300, -1e300, 9223372036854775807, "", "  ", "no such value",
+                [], [null], [[]], [{}], [1], {}, {"no such key": 1}, {"client_secret": "x"}]"#,
+        )
+        .unwrap()
+    }
+
+    /// Whatever a key does not take is refused at its place, with what is wrong and what would be right.
+    #[test]
+    fn every_key_says_what_it_does_not_take() {
+        fn walk(keys: &'static [Key], path: &Path, tried: &mut usize) {
+            for key in keys {
+                let path = path.key(key.name);
+                let mut refused = 0;
+                for value in strangers() {
+                    let Err(error) = check::value_of_key(&value, key, &path) else { continue };
+                    refused += 1;
+                    let (at, here) = (error.path.as_str(), path.to_string());
+                    assert!(at.starts_with(&here), "{here}: {value}: {error:?}");
+                    let told = [&error.message, &error.detail, &error.hint];
+                    assert!(told.iter().all(|text| !text.is_empty()), "{here}: {value}: {error:?}");
+                    assert_eq!(error.kind.sqlstate(), "22023", "{here}: {value}: {error:?}");
+                }
+                assert!(refused > 0 || matches!(key.shape, Any), "{path} takes anything");
+                *tried += refused;
+                for keys in objects(&key.shape) {
+                    walk(keys, &path, tried);
+                }
+            }
+        }
+        let mut tried = 0;
+        walk(DOCUMENT, &Path::root(), &mut tried);
+        assert!(tried > 1000, "{tried}");
+    }
+
     /// The paths of the keys. An object whose keys are listed is not listed itself; the two endpoints have the same keys.
     fn paths(keys: &'static [Key], inside: &str, served: &mut Vec<String>) {
         for key in keys {

@@ -39,6 +39,7 @@ mod tenants;
 mod topology;
 mod transforms;
 mod triggers;
+mod types;
 mod validation;
 
 use cluster::postgres::Client;

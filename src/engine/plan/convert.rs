@@ -1,7 +1,7 @@
 //! The SQL by which a value of one side becomes one of the other.
 
 use super::fields::How;
-use super::table::Column;
+use super::table::{Column, Table};
 use crate::sql::{identifier, literal};
 use crate::worker::transaction::{Failure, refuse};
 use document::{Builtin, MappingOptions, TimestampFormat};
@@ -16,7 +16,7 @@ pub(super) fn is_text(column: &Column) -> bool {
 }
 
 /// How a value travels that nothing changes on its way.
-pub(super) fn plain(from: &Column, to: &Column, options: &MappingOptions) -> How {
+fn plain(from: &Column, to: &Column, options: &MappingOptions) -> How {
     let name = identifier(&from.name);
     // A moment without a zone is one of UTC, unless the document says otherwise.
     if from.base_type != to.base_type
@@ -45,6 +45,45 @@ pub(super) fn plain(from: &Column, to: &Column, options: &MappingOptions) -> How
     } else {
         How::Cast(format!("CAST({name} AS {})", to.cast))
     }
+}
+
+/// The same, where there is a way between the types.
+///
+/// # Errors
+/// There is none.
+pub(super) fn between(
+    (table, from): (&Table, &Column),
+    to: &Column,
+    options: &MappingOptions,
+) -> Result<How, Failure> {
+    let how = plain(from, to, options);
+    // What is not described yet is taken for a text.
+    if table.remote.as_ref().is_some_and(|remote| remote.assumed) || !matches!(how, How::Cast(_)) {
+        return Ok(how);
+    }
+    let written = options.timestamp_format.is_some() && (is_moment(from) || is_moment(to));
+    // SAFETY: a question to the parser about two types.
+    let leads = written
+        || unsafe {
+            pg_sys::can_coerce_type(
+                1,
+                &raw const from.base_type,
+                &raw const to.base_type,
+                pg_sys::CoercionContext::COERCION_EXPLICIT,
+            )
+        };
+    if leads {
+        return Ok(how);
+    }
+    Err(refuse(
+        "42846",
+        format!(
+            "column \"{}\" of {} cannot be brought to column \"{}\" of the other side",
+            from.name, table.name, to.name
+        ),
+        &format!("No cast leads from {} to {}.", from.cast, to.cast),
+        "Give an expression in \"transformation\", or leave the field out with \"exclude_fields\".",
+    ))
 }
 
 fn is_moment(column: &Column) -> bool {

@@ -1,7 +1,7 @@
 //! The fields of a sync: which column of one side goes with which of the other, and how a value gets
 //! across.
 
-use super::convert::{self, plain};
+use super::convert;
 use super::references::Parent;
 use super::rules::ours;
 use super::stamps::is_stamp;
@@ -122,15 +122,16 @@ pub(super) fn resolve_fields(
                 }
                 let to = [&target.columns[t], column];
                 let how = |side: Side| {
-                    (flows(config.direction, side) && !to[side as usize].generated).then(|| {
-                        let from = column_of(side, column, &target.columns[t]);
-                        plain(from, to[side as usize], &config.mapping)
-                    })
+                    let table = if side == Side::Source { source } else { target };
+                    let from = (table, column_of(side, column, &target.columns[t]));
+                    (flows(config.direction, side) && !to[side as usize].generated)
+                        .then(|| convert::between(from, to[side as usize], &config.mapping))
+                        .transpose()
                 };
                 let field = Field {
                     column: [Some(s), Some(t)],
                     inputs: [vec![s], vec![t]],
-                    how: [how(Side::Source), how(Side::Target)],
+                    how: [how(Side::Source)?, how(Side::Target)?],
                     parents: Vec::new(),
                     required: false,
                     defaults: [None, None],
@@ -352,7 +353,7 @@ pub(super) fn leave(
                     "Name the column in \"source\".",
                 ));
             };
-            return Ok((plain(&from.columns[c], to, options), vec![c]));
+            return Ok((convert::between((from, &from.columns[c]), to, options)?, vec![c]));
         }
         Transform::Builtin(builtin) => {
             named("it")?;
