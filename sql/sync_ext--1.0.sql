@@ -631,6 +631,25 @@ CREATE FUNCTION sync.format_phone(value text, region text DEFAULT NULL) RETURNS 
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'format_phone_wrapper';
 COMMENT ON FUNCTION sync.format_phone(text, text) IS 'a phone number in E.164; what is none stays as it is';
 
+CREATE FUNCTION sync.join_choices(choices text[], in_order text[] DEFAULT NULL) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT pg_catalog.string_agg(c.choice, ';' ORDER BY pg_catalog.array_position(in_order, c.choice), c.choice COLLATE "C")
+      FROM pg_catalog.unnest(choices) AS c (choice);
+$$;
+COMMENT ON FUNCTION sync.join_choices(text[], text[]) IS 'the values of a multi-select picklist as one text, red;blue, in an order that is given';
+
+CREATE FUNCTION sync.split_choices(choices text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT pg_catalog.array_agg(DISTINCT pg_catalog.btrim(c.choice) COLLATE "C" ORDER BY pg_catalog.btrim(c.choice) COLLATE "C")
+      FROM pg_catalog.unnest(pg_catalog.string_to_array(choices, ';')) AS c (choice)
+     WHERE pg_catalog.btrim(c.choice) OPERATOR(pg_catalog.<>) '';
+$$;
+COMMENT ON FUNCTION sync.split_choices(text) IS 'the values of a multi-select picklist from one text, red;blue';
+
 CREATE FUNCTION sync._wait(name text, milliseconds bigint) RETURNS boolean
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'wait_for_wrapper';
 
@@ -1283,6 +1302,12 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE sync.import_objects(text, text[], text, text, integer, integer, integer) IS 'makes tables and syncs for many objects of a connection, parents first, a commit each; says what became of each';
+
+CREATE FUNCTION sync.import_heroku_connect(connection text, schema text DEFAULT 'salesforce', export jsonb DEFAULT NULL,
+                                           triggers text DEFAULT 'disable', stamp boolean DEFAULT false, dry_run boolean DEFAULT false)
+    RETURNS TABLE (object text, "table" text, sync text, access text, outcome text, note text, remedy text)
+    LANGUAGE c AS 'MODULE_PATHNAME', 'import_heroku_connect_wrapper';
+COMMENT ON FUNCTION sync.import_heroku_connect(text, text, jsonb, text, boolean, boolean) IS 'makes paused syncs, which send nothing, of the tables that Heroku Connect has left';
 
 CREATE FUNCTION sync.pause_all() RETURNS void
     LANGUAGE sql

@@ -110,7 +110,7 @@ fn steps(connection: &str, objects: &[String], schema: &str) -> Result<Vec<Step>
 }
 
 /// The sync that has an object already.
-fn sync_of(connection: &str, object: &str) -> Option<String> {
+pub(super) fn sync_of(connection: &str, object: &str) -> Option<String> {
     sql::as_extension(|| {
         sql::one(
             "SELECT s.name FROM sync._sync s

@@ -15,13 +15,15 @@ use pgrx::prelude::*;
 /// `sync.pause(name text) RETURNS void`
 #[pg_extern(sql = false)]
 fn pause(name: &[u8]) {
-    speech::function(|| {
-        let name = inwards(name);
-        match hubs::named(&name) {
-            Some(hub) => hubs::members(&hub).iter().for_each(|(id, _)| pause_sync(*id)),
-            None => pause_sync(owned(&name)),
-        }
-    });
+    speech::function(|| pause_named(&inwards(name)));
+}
+
+/// Stops a sync, or all of a hub.
+pub(super) fn pause_named(name: &str) {
+    match hubs::named(name) {
+        Some(hub) => hubs::members(&hub).iter().for_each(|(id, _)| pause_sync(*id)),
+        None => pause_sync(owned(name)),
+    }
 }
 
 fn pause_sync(id: i32) {

@@ -7,6 +7,7 @@ mod border;
 mod connections;
 mod cycles;
 mod edit_row;
+mod heroku_connect;
 mod hubs;
 mod image;
 mod import;

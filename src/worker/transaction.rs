@@ -96,6 +96,26 @@ pub fn savepoint<T>(
     caught: impl Fn(&Failure) -> bool,
     work: impl FnOnce() -> T,
 ) -> Result<T, Failure> {
+    in_subtransaction(|_| true, caught, work)
+}
+
+/// The same for what may refuse or raise. What it has done is kept only if `keep` says so and it went well; of the
+/// server's trouble, and of a cancel, it is no failure.
+///
+/// # Errors
+/// Whatever `work` returned or raised.
+pub fn attempt<T>(
+    keep: bool,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    in_subtransaction(|done: &Result<T, Failure>| keep && done.is_ok(), is_of_the_work, work)?
+}
+
+fn in_subtransaction<T>(
+    keep: impl FnOnce(&T) -> bool,
+    caught: impl Fn(&Failure) -> bool,
+    work: impl FnOnce() -> T,
+) -> Result<T, Failure> {
     // SAFETY: ended the way it went, before anything else is raised: an error with a subtransaction open would leave
     // the session in an aborted transaction block.
     unsafe {
@@ -110,9 +130,9 @@ pub fn savepoint<T>(
         }))
         .catch_others(|error| Err(Box::new(error)))
         .execute();
-        match result {
-            Ok(_) => pg_sys::ReleaseCurrentSubTransaction(),
-            Err(_) => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
+        match &result {
+            Ok(value) if keep(value) => pg_sys::ReleaseCurrentSubTransaction(),
+            _ => pg_sys::RollbackAndReleaseCurrentSubTransaction(),
         }
         pg_sys::MemoryContextSwitchTo(memory);
         pg_sys::CurrentResourceOwner = owner;

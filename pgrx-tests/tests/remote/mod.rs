@@ -12,6 +12,7 @@ mod families;
 mod fencing;
 mod first_load;
 mod fragments;
+mod heroku_connect;
 mod hubs;
 mod importing;
 mod ingest;

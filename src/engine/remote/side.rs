@@ -392,7 +392,8 @@ pub fn identity(
     Ok(Some(Identity { field: field.clone(), from }))
 }
 
-fn is_serial(table: &Table, column: usize) -> bool {
+/// Do a column's values come from a sequence?
+pub fn is_serial(table: &Table, column: usize) -> bool {
     sql::one(
         "SELECT 1 FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d
              ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid AND d.adnum OPERATOR(pg_catalog.=) a.attnum
