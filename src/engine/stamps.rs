@@ -145,10 +145,21 @@ pub struct Stamps {
     pub now: String,
 }
 
+/// The longest state that the queue has for a record is `waiting for parent`.
+const LONGEST_STATE: i32 = 18;
+
 /// Text columns take what the queue says, a timestamp takes the time.
 pub fn fits(stamp: &str, column: &Column) -> bool {
+    // Of a varchar the modifier is its length and four bytes more.
+    let room = match column.base_type {
+        pg_sys::TEXTOID => i32::MAX,
+        pg_sys::VARCHAROID if column.typmod < 0 => i32::MAX,
+        pg_sys::VARCHAROID => column.typmod - 4,
+        _ => 0,
+    };
     match stamp {
         "synced_at" => [pg_sys::TIMESTAMPOID, pg_sys::TIMESTAMPTZOID].contains(&column.base_type),
-        _ => column.base_type == pg_sys::TEXTOID,
+        "state" => room >= LONGEST_STATE,
+        _ => room == i32::MAX,
     }
 }

@@ -1,11 +1,10 @@
 //! Leaving Heroku Connect: `sync.import_heroku_connect` on a schema as Connect would have left it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cluster::Cluster;
 use cluster::postgres::Client;
-use local_org::{Field, FieldType, LocalOrg, Object, Options};
+use local_org::{Field, FieldType, LocalOrg, Options};
 use pgrx_tests::{query_one, refusal, rows, run};
 use serde_json::{Value, json};
 
@@ -284,4 +283,385 @@ fn tables_become_syncs_that_pair_their_rows_and_write_none() {
     until(&mut c, "SELECT count(*) FROM sync.queue", "0");
     // Nobody has written into a log that nobody reads.
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM salesforce._trigger_log"), "0");
+}
+
+/// A record that was deleted while nobody watched is not made again for the row that it has left behind.
+#[test]
+fn a_row_whose_record_is_gone_waits_for_a_person() {
+    let (org, _cluster, mut c) = family();
+    let ids: Vec<String> =
+        org.records("Contact").iter().map(|r| r["Id"].as_str().unwrap().to_owned()).collect();
+    for id in &ids[..2] {
+        org.delete(id).unwrap();
+        org.purge(id).unwrap();
+    }
+    import(&mut c, "");
+    resume(&mut c);
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM salesforce.contact"), "3");
+    two_way(&mut c);
+    until(&mut c, "SELECT count(*) FROM sync.queue WHERE state = 'review'", "2");
+    assert_eq!(org.count("Contact"), 1);
+    let told =
+        query_one(&mut c, "SELECT sqlstate, message, detail FROM sync.queue WHERE key = '7'");
+    let wanted = format!(
+        "02000|the row holds the id of a record that the other system does not have|The id is {}. The record was deleted there, or the user of the connection may not see it.",
+        ids[0]
+    );
+    assert_eq!(told, wanted);
+    // One goes, for the other a record is made.
+    run(
+        &mut c,
+        "DELETE FROM salesforce.contact WHERE id = 7; UPDATE salesforce.contact SET sfid = NULL WHERE id = 14",
+    );
+    until(&mut c, "SELECT count(*) FROM sync.queue", "0");
+    until(&mut c, "SELECT count(sfid) FROM salesforce.contact", "2");
+    assert_eq!(org.count("Contact"), 2);
+    assert_ne!(query_one(&mut c, "SELECT sfid FROM salesforce.contact WHERE id = 14"), ids[1]);
+}
+
+/// One mapping with all that an export may say, and others with something wrong.
+fn full_export() -> String {
+    let account = mapping(
+        "Account",
+        "read_write",
+        &ACCOUNT,
+        json!({"upsert_field": "ERP_Id__c", "sf_max_daily_api_calls": 5000,
+               "indexes": {"Id": {"unique": true}, "Industry": {"unique": false}}}),
+    );
+    let contact = mapping(
+        "Contact",
+        "read_only",
+        &CONTACT,
+        json!({"fields": {"Id": {}, "LastName": {}, "Old__c": {}, "Email": {}}}),
+    );
+    let gone = mapping("Acount", "read_only", &[], json!({}));
+    let no_table = mapping("Lead", "read_only", &[], json!({}));
+    export(&[contact, account, gone, no_table])
+}
+
+#[test]
+fn an_export_says_what_is_mapped_and_what_lacks_is_told() {
+    let (_org, _cluster, mut c) = family();
+    run(&mut c, &table("Opportunity", &[]));
+    let argument = format!(", export => '{}'", full_export());
+    let wanted = [
+        "Acount|salesforce.acount|read_only|failed|",
+        "Account|salesforce.account|read_write|created|",
+        "Contact|salesforce.contact|read_only|created|",
+        "Lead|salesforce.lead|read_only|failed|salesforce.lead is no table of Heroku Connect: It is not there, or has not the columns of one.",
+        "|salesforce.opportunity||left out|the export has no mapping of it",
+    ];
+    // First as it would be, of which nothing stays.
+    let dry = import(&mut c, &format!("{argument}, dry_run => true"));
+    let made = |line: &String| line.replace("would be created", "created");
+    let starts = |lines: &[String]| {
+        assert_eq!(lines.len(), wanted.len(), "{lines:?}");
+        for (line, wanted) in lines.iter().map(made).zip(wanted) {
+            assert!(line.starts_with(wanted), "{line}, not {wanted}");
+        }
+    };
+    starts(&dry);
+    assert!(dry[1].contains("would be created"), "{dry:?}");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.status"), "0");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync._object"), "0");
+    let disabled = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'hc\\_%' AND tgenabled = 'D'";
+    assert_eq!(query_one(&mut c, disabled), "0");
+
+    run(
+        &mut c,
+        &format!("CREATE TABLE told AS SELECT * FROM sync.import_heroku_connect('crm'{argument})"),
+    );
+    starts(&rows(
+        &mut c,
+        "SELECT object, \"table\", access, outcome, CASE WHEN outcome <> 'created' THEN note END FROM told",
+    ));
+    assert_eq!(
+        query_one(&mut c, "SELECT remedy FROM told WHERE object = 'Acount'"),
+        "Perhaps you meant \"Account\"."
+    );
+    assert_eq!(
+        query_one(&mut c, "SELECT remedy FROM told WHERE object = 'Lead'"),
+        "Restore it, or make another: SELECT * FROM sync.register_table('salesforce.lead', 'crm', 'Lead');"
+    );
+    assert_eq!(
+        rows(&mut c, "SELECT string_to_table(note, E'\\n') FROM told WHERE object = 'Account'"),
+        [
+            "no unique index tells rows apart by erp_id__c: a record whose row was not given its id would get another row",
+            "industry has lost the index that it was to have",
+            "its triggers were disabled: hc_account_logtrigger, hc_account_status_trigger",
+        ]
+    );
+    assert_eq!(
+        rows(
+            &mut c,
+            "SELECT n, r FROM told, ROWS FROM (string_to_table(note, E'\\n'), string_to_table(remedy, E'\\n')) AS l (n, r)
+              WHERE object = 'Contact' ORDER BY n"
+        ),
+        [
+            "field Email of the export has no column|SELECT sync.map_field('salesforce.contact', source => 'Email', target => 'email') makes it.",
+            "field Old__c is left out: Contact has no such field|If it is there, give the user of the connection Read Access to it, end the sync, and import it again.",
+            "its triggers were disabled: hc_contact_logtrigger, hc_contact_status_trigger|",
+        ]
+    );
+    assert_eq!(query_one(&mut c, disabled), "4");
+    let document: Value =
+        serde_json::from_str(&query_one(&mut c, "SELECT sync.show('salesforce.account')")).unwrap();
+    assert_eq!(document["identity"], json!({"field": "ERP_Id__c"}));
+    assert_eq!(document["performance_settings"]["rate_limits"]["per_day"], 5000);
+    assert_eq!(document["match_on"], json!([{"source": "Id", "target": "sfid"}]));
+    assert_eq!(document["on_difference"], "source");
+    let of = |field: &str| {
+        let all = document["field_mappings"].as_array().unwrap();
+        all.iter().find(|m| m["source"] == field).cloned().unwrap()
+    };
+    assert_eq!(of("AnnualRevenue"), json!({"source": "AnnualRevenue", "target": "annualrevenue"}));
+    assert_eq!(
+        of("CreatedDate"),
+        json!({"source": "CreatedDate", "target": "createddate", "direction": "source_to_target"})
+    );
+    // Only what was mapped, and of a read-only mapping nothing goes back, whatever the sync is told.
+    let document: Value =
+        serde_json::from_str(&query_one(&mut c, "SELECT sync.show('salesforce.contact')")).unwrap();
+    assert_eq!(
+        document["field_mappings"],
+        json!([{"source": "Id", "target": "sfid"},
+               {"source": "LastName", "target": "lastname", "direction": "source_to_target"}])
+    );
+    // Called again it makes what lacks.
+    run(&mut c, &table("Lead", &[]));
+    let again = import(&mut c, &argument);
+    assert_eq!(again.iter().filter(|line| line.contains("|present|")).count(), 2, "{again:?}");
+    assert!(again.contains(&"Lead|salesforce.lead|read_only|created|".to_owned()), "{again:?}");
+}
+
+#[test]
+fn what_was_not_sent_is_not_written_over() {
+    let (org, _cluster, mut c) = family();
+    let ids: Vec<String> =
+        org.records("Account").iter().map(|r| r["Id"].as_str().unwrap().to_owned()).collect();
+    // One edit waits, one was refused, one row is new; and a delete has not been sent.
+    run(
+        &mut c,
+        "ALTER TABLE salesforce.account DISABLE TRIGGER USER;
+         UPDATE salesforce.account SET name = 'waits', _hc_lastop = 'PENDING' WHERE id = 7;
+         UPDATE salesforce.account SET name = 'refused', _hc_lastop = 'FAILED', _hc_err = '{}' WHERE id = 14;
+         INSERT INTO salesforce.account (name, erp_id__c) VALUES ('new', 'k9');
+         INSERT INTO salesforce._trigger_log (state, action, table_name, record_id) VALUES
+           ('NEW', 'DELETE', 'account', 1), ('SUCCESS', 'DELETE', 'account', 2), ('READONLY', 'UPDATE', 'contact', 7);
+         CREATE TABLE told AS SELECT * FROM sync.import_heroku_connect('crm')",
+    );
+    assert_eq!(
+        rows(&mut c, "SELECT object, access FROM told"),
+        ["Account|read_write", "Contact|read_only"]
+    );
+    let note = query_one(&mut c, "SELECT note FROM told WHERE object = 'Account'");
+    assert!(
+        note.contains(
+            "3 rows hold what Heroku Connect has not sent or the org has refused, 1 of them new"
+        ),
+        "{note}"
+    );
+    assert!(note.contains("1 deletes have not been sent"), "{note}");
+    org.edit(&ids[2], json!({"Name": "later"})).unwrap();
+    resume(&mut c);
+    until(
+        &mut c,
+        "SELECT count(*) FROM sync.conflicts WHERE winner IS NULL AND sync = 'salesforce.account'",
+        "3",
+    );
+    // Each side has kept its own, and a person decides.
+    let names = "SELECT string_agg(name, ' ' ORDER BY id) FROM salesforce.account";
+    assert_eq!(query_one(&mut c, names), "waits refused a3 new");
+    run(
+        &mut c,
+        "SELECT sync.resolve(id, keep => 'crm') FROM sync.conflicts WHERE target_value IN ('a3', 'refused')",
+    );
+    until(&mut c, names, "waits a2 later new");
+    two_way(&mut c);
+    run(
+        &mut c,
+        "SELECT sync.resolve(id, keep => 'local') FROM sync.conflicts WHERE winner IS NULL",
+    );
+    until(&mut c, "SELECT count(*) FROM salesforce.account WHERE sfid IS NULL", "0");
+    let there = || {
+        let of = |r: &Value| r["Name"].as_str().unwrap_or_default().to_owned();
+        let mut all: Vec<String> = org.records("Account").iter().map(of).collect();
+        all.sort();
+        all
+    };
+    let done =
+        cluster::poll(Duration::from_secs(30), || there() == ["a2", "later", "new", "waits"]);
+    assert!(done, "{:?}", there());
+    assert_eq!(query_one(&mut c, names), "waits a2 later new");
+}
+
+/// What becomes of the triggers, and that those that are left break nobody's writes but their own.
+#[test]
+fn triggers_are_disabled_dropped_or_kept() {
+    let enabled = "SELECT count(*) FILTER (WHERE tgenabled <> 'D'), count(*) FROM pg_trigger WHERE tgname LIKE 'hc\\_%'";
+    for (triggers, wanted, says) in [
+        ("disable", "0|4", "were disabled"),
+        ("drop", "0|0", "were dropped"),
+        ("keep", "4|4", "are kept"),
+    ] {
+        let (org, _cluster, mut c) = family();
+        let told = rows(
+            &mut c,
+            &format!(
+                "SELECT note FROM sync.import_heroku_connect('crm', triggers => '{triggers}')"
+            ),
+        );
+        assert!(told.iter().all(|note| note.contains(says)), "{told:?}");
+        assert_eq!(query_one(&mut c, enabled), wanted);
+        resume(&mut c);
+        until(&mut c, "SELECT count(*) FROM sync._link", "6");
+        let write = "UPDATE salesforce.account SET name = 'x' WHERE id = 7";
+        if triggers == "keep" {
+            // The function is not found, for its caller and for us.
+            assert!(refusal(&mut c, write).contains("get_xmlbinary"));
+            let id = org.records("Account")[0]["Id"].as_str().unwrap().to_owned();
+            org.edit(&id, json!({"Name": "y"})).unwrap();
+            until(
+                &mut c,
+                "SELECT count(*) FROM sync.queue WHERE message LIKE '%get_xmlbinary%'",
+                "1",
+            );
+        } else {
+            run(&mut c, write);
+            assert_eq!(query_one(&mut c, "SELECT count(*) FROM salesforce._trigger_log"), "0");
+        }
+    }
+}
+
+#[test]
+fn columns_of_connects_own_are_kept_or_stamped() {
+    let (org, _cluster, mut c) = family();
+    import(&mut c, ", stamp => true");
+    resume(&mut c);
+    until(
+        &mut c,
+        "SELECT count(*) FROM salesforce.account WHERE _hc_lastop = 'synced' AND _hc_err IS NULL",
+        "3",
+    );
+    two_way(&mut c);
+    run(&mut c, "UPDATE salesforce.account SET name = NULL WHERE id = 14");
+    until(
+        &mut c,
+        "SELECT _hc_lastop IN ('retrying', 'review') AND _hc_err IS NOT NULL FROM salesforce.account WHERE id = 14",
+        "t",
+    );
+    assert!(org.records("Account").iter().all(|r| r["Name"].is_string()));
+    run(&mut c, "UPDATE salesforce.account SET name = 'mended' WHERE id = 14");
+    until(
+        &mut c,
+        "SELECT _hc_lastop = 'synced' AND _hc_err IS NULL FROM salesforce.account WHERE id = 14",
+        "t",
+    );
+}
+
+#[test]
+fn what_cannot_be_imported_is_refused_with_its_place() {
+    let (_org, _cluster, mut c) = family();
+    let mut refused = |arguments: &str, wanted: &[&str]| {
+        let told = refusal(&mut c, &format!("SELECT FROM sync.import_heroku_connect({arguments})"));
+        for wanted in wanted {
+            assert!(told.contains(wanted), "{arguments}: {told}, not {wanted}");
+        }
+    };
+    refused("NULL", &["22004", "needs the connection"]);
+    refused("'nobody'", &["42704"]);
+    refused("'crm', 'sales'", &["3F000", "schema \"sales\" does not exist"]);
+    refused("'crm', 'public'", &["42P01", "has no tables of Heroku Connect", "_hc_lastop"]);
+    refused("'crm', triggers => 'off'", &["22023", "\"off\"", "drop, or keep"]);
+    for (export, wanted) in [
+        ("[]", "\"mappings\" should be a list of mappings; it is missing."),
+        (r#"{"mappings": {}}"#, "it is {}."),
+        (r#"{"mappings": []}"#, "is an empty list"),
+        (
+            r#"{"mappings": [3]}"#,
+            "\"mappings[0].object_name\" should be an object's name; it is missing.",
+        ),
+        (r#"{"mappings": [{"object_name": "A"}]}"#, "\"mappings[0].config\""),
+        (
+            r#"{"mappings": [{"object_name": "A", "config": {"access": "write"}}]}"#,
+            "\"mappings[0].config.access\" should be \"read_only\" or \"read_write\"; it is \"write\".",
+        ),
+        (
+            r#"{"mappings": [{"object_name": "A", "config": {"fields": ["Id"]}}]}"#,
+            "\"mappings[0].config.fields\" should be an object of fields",
+        ),
+        (
+            r#"{"mappings": [{"object_name": "A", "config": {"sf_max_daily_api_calls": "many"}}]}"#,
+            "\"mappings[0].config.sf_max_daily_api_calls\"",
+        ),
+        (
+            r#"{"mappings": [{"object_name": "A", "config": {"upsert_field": 1}}]}"#,
+            "\"mappings[0].config.upsert_field\"",
+        ),
+        (
+            r#"{"mappings": [{"object_name": "A", "config": {}}, {"object_name": "a", "config": {}}]}"#,
+            "\"a\" is mapped twice",
+        ),
+    ] {
+        refused(
+            &format!("'crm', export => '{export}'"),
+            &["22023", wanted, "heroku connect:export"],
+        );
+    }
+    // Names are names, whatever is in them.
+    refused("'crm', $$s\"; DROP SCHEMA salesforce; --$$", &["3F000"]);
+    let hostile =
+        export(&[mapping("A\"; DROP TABLE salesforce.account; --", "read_only", &[], json!({}))]);
+    refused(&format!("'crm', export => '{hostile}'"), &["22023", "mappings[0].object_name"]);
+    let table = r#"salesforce."x""; DROP TABLE salesforce.account; --""#;
+    run(
+        &mut c,
+        &format!("CREATE TABLE {table} (id serial PRIMARY KEY, sfid varchar(18), _hc_lastop text)"),
+    );
+    let told = import(&mut c, ", dry_run => true");
+    assert!(told[0].starts_with("x\"; DROP TABLE salesforce.account; --|"), "{told:?}");
+    assert!(told[0].contains("|failed|the org has no object of this name"), "{told:?}");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM salesforce.account"), "3");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.status"), "0");
+    run(&mut c, &format!("DROP TABLE {table}"));
+
+    // A table that could not take a record, or whose columns cannot take a field.
+    run(
+        &mut c,
+        "ALTER TABLE salesforce.contact ALTER id DROP DEFAULT;
+         ALTER TABLE salesforce.account ALTER numberofemployees TYPE text, DROP industry,
+           ADD industry text GENERATED ALWAYS AS (upper(name)) STORED, ADD own text, ADD parent__erp_id__c text, ADD owner__name text",
+    );
+    let told = import(&mut c, "");
+    assert_eq!(told[0], "Account|salesforce.account||created|");
+    assert!(
+        told[1].starts_with(
+            "Contact|salesforce.contact||failed|records of the other system would get no key"
+        ),
+        "{told:?}"
+    );
+    run(&mut c, "SELECT sync.drop_sync('salesforce.account')");
+    let notes = rows(
+        &mut c,
+        "SELECT string_to_table(note, E'\\n') FROM sync.import_heroku_connect('crm', dry_run => true) WHERE object = 'Account'",
+    );
+    for wanted in [
+        "nothing says whether it was mapped read-only: it is taken for read_write",
+        "column numberofemployees is left out: the column would have to be integer or bigint",
+        "column industry is left out: the table computes it",
+        "column own is left out: Account has no such field",
+        "column owner__name is left out: \"Owner\" of Account may lead to records of several objects: Group, User",
+    ] {
+        assert!(notes.iter().any(|note| note == wanted), "{notes:#?}, without {wanted}");
+    }
+    // Whose connection it is, and whose tables.
+    run(
+        &mut c,
+        "CREATE ROLE maker; SELECT sync.\"grant\"('maker'); GRANT USAGE ON SCHEMA salesforce TO maker; SET ROLE maker",
+    );
+    let told = refusal(&mut c, "SELECT FROM sync.import_heroku_connect('crm')");
+    assert!(told.contains("permission denied for connection"), "{told}");
+    run(&mut c, "RESET ROLE; GRANT USAGE ON FOREIGN SERVER crm TO maker; SET ROLE maker");
+    let told = import(&mut c, "");
+    assert!(told[0].contains("|failed|permission denied for table account"), "{told:?}");
 }

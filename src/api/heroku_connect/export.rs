@@ -80,7 +80,7 @@ pub(super) fn read(export: &Json) -> Result<Vec<Mapping>, Failure> {
 
 fn one(mapping: &Json, path: &str) -> Result<Mapping, Failure> {
     let object = match mapping.get("object_name") {
-        Some(Json::String(name)) if !name.trim().is_empty() => name.trim().to_owned(),
+        Some(Json::String(name)) if is_name(name) => name.clone(),
         other => return Err(wrong(&format!("{path}.object_name"), "an object's name", other)),
     };
     let config = match mapping.get("config") {
@@ -119,6 +119,11 @@ fn one(mapping: &Json, path: &str) -> Result<Mapping, Failure> {
         upsert_field,
         daily_calls,
     })
+}
+
+/// Could an object be called so?
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// The names that stand before the values of an object.

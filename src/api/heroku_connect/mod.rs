@@ -76,8 +76,13 @@ fn import_heroku_connect(
     let text = |t: Option<&str>| t.map(border::text);
     let row = |line: Line| {
         let notes: Vec<&str> = line.remarks.iter().map(|r| r.text.as_str()).collect();
-        let remedies: Vec<&str> = line.remarks.iter().filter_map(|r| r.remedy.as_deref()).collect();
-        let joined = |texts: Vec<&str>| (!texts.is_empty()).then(|| texts.join("\n"));
+        // The remedy of a note is in its line.
+        let remedies: Vec<&str> =
+            line.remarks.iter().map(|r| r.remedy.as_deref().unwrap_or_default()).collect();
+        let joined = |texts: Vec<&str>| {
+            let joined = texts.join("\n");
+            Some(joined).filter(|joined| !joined.trim().is_empty())
+        };
         (
             text(line.object.as_deref()),
             border::text(&line.table),
@@ -191,15 +196,27 @@ impl Import {
         mut mappings: Vec<Mapping>,
         tables: &[Left],
     ) -> Result<Vec<(Mapping, Result<Object, Failure>)>, Failure> {
+        let mut unknown = Vec::new();
         if self.export.is_none() {
             // A table is called like its object in lower case.
             let objects = connection::objects(connection)?;
-            for mapping in &mut mappings {
-                let called = objects.iter().find(|o| o.name.eq_ignore_ascii_case(&mapping.object));
-                if let Some(object) = called {
-                    mapping.object.clone_from(&object.name);
+            let mut known = Vec::with_capacity(mappings.len());
+            for mut mapping in mappings {
+                match objects.iter().find(|o| o.name.eq_ignore_ascii_case(&mapping.object)) {
+                    Some(object) => {
+                        mapping.object.clone_from(&object.name);
+                        known.push(mapping);
+                    }
+                    None => {
+                        let near = document::nearest(
+                            &mapping.object,
+                            objects.iter().map(|o| o.name.as_str()),
+                        );
+                        unknown.push((mapping, Err(no_object(near))));
+                    }
                 }
             }
+            mappings = known;
         }
         let names: Vec<String> = mappings.iter().map(|mapping| mapping.object.clone()).collect();
         let described = connection::describe_each(connection, &names, &[])?;
@@ -229,6 +246,7 @@ impl Import {
                 });
             }
         }
+        pairs.extend(unknown);
         Ok(pairs)
     }
 
@@ -292,6 +310,17 @@ impl Import {
             Err(failure) => self.failed(mapping, Some(object), failure),
         }
     }
+}
+
+/// A table whose object is not there.
+fn no_object(near: Option<&str>) -> Failure {
+    let near = near.map(|near| format!(" Perhaps it is \"{near}\" now.")).unwrap_or_default();
+    refuse(
+        "42704",
+        "the org has no object of this name".to_owned(),
+        "It was deleted or renamed, or the user of the connection may not see it.",
+        &format!("If it is there, give the user Read on it.{near}"),
+    )
 }
 
 /// The names of a table's columns.

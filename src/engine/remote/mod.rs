@@ -582,6 +582,16 @@ impl Sync {
                 return Ok(Step::Done);
             }
             let Some(state) = &mut self.remote else { return Ok(Step::Rest) };
+            // What was only looked for has not been sent.
+            let looks: Vec<Sent> =
+                state.unsure.extract_if(.., |one| one.intent.op == Op::Look).collect();
+            if !looks.is_empty() {
+                let done = self.decide_anew(&looks);
+                if let (Err(_), Some(state)) = (&done, &mut self.remote) {
+                    state.unsure.extend(looks);
+                }
+                return done.map(|()| Step::Done);
+            }
             if !state.unsure.is_empty() {
                 recover::ask(&self.plan, state);
                 return Ok(Step::Done);

@@ -25,11 +25,11 @@ const LATE: Duration = Duration::from_secs(10);
 /// The other system's clock may be off by so much from what we take it for.
 const CLOCK: Duration = Duration::from_secs(5);
 
-/// Asks what became of the intents of which nobody knows.
+/// Asks what became of the intents of which nobody knows, all of which may have been sent.
 pub fn ask(plan: &Plan, state: &mut State) {
     let unsure = std::mem::take(&mut state.unsure);
     let (creates, rest): (Vec<Sent>, Vec<Sent>) =
-        unsure.into_iter().partition(|s| matches!(s.intent.op, Op::Create | Op::Look));
+        unsure.into_iter().partition(|s| s.intent.op == Op::Create);
     let mut rest = rest.into_iter().peekable();
     while rest.peek().is_some() {
         let piece: Vec<Sent> = rest.by_ref().take(state.can.max_fetch).collect();
@@ -274,7 +274,7 @@ impl Sync {
         self.decide_anew(&lost)
     }
 
-    fn decide_anew(&mut self, sent: &[Sent]) -> Result<(), Failure> {
+    pub(super) fn decide_anew(&mut self, sent: &[Sent]) -> Result<(), Failure> {
         if sent.is_empty() {
             return Ok(());
         }
@@ -299,6 +299,20 @@ impl Sync {
         why: &str,
         parked: fn(Failure) -> Parked,
     ) -> Result<(), Failure> {
+        self.set_before_a_person(sent, parked, |_| Failure {
+            sqlstate: "21000".into(),
+            message: why.into(),
+            detail: Some("Which one belongs to it is not for the sync to guess.".into()),
+            hint: Some("Make the records distinguishable, or name an external-id field in \"identity\"; then send the row with sync.push, or delete it if its record has come as a row of its own.".into()),
+        })
+    }
+
+    fn set_before_a_person(
+        &mut self,
+        sent: &[Sent],
+        parked: fn(Failure) -> Parked,
+        why: impl Fn(&Sent) -> Failure,
+    ) -> Result<(), Failure> {
         if sent.is_empty() {
             return Ok(());
         }
@@ -306,20 +320,52 @@ impl Sync {
         let Self { plan, queued, .. } = self;
         let done = transaction(|| {
             for one in sent {
-                let failure = Failure {
-                    sqlstate: "21000".into(),
-                    message: why.into(),
-                    detail: Some("Which one belongs to it is not for the sync to guess.".into()),
-                    hint: Some("Make the records distinguishable, or name an external-id field in \"identity\"; then send the row with sync.push, or delete it if its record has come as a row of its own.".into()),
-                };
                 let (key, at) = (&one.intent.key, one.intent.at);
-                queue::park(plan, local, key, None, at, &parked(failure), queued);
+                queue::park(plan, local, key, None, at, &parked(why(one)), queued);
             }
             Ok(())
         });
         queued.finish(done.is_ok());
         done?;
         self.forget(sent, history::PARKED)
+    }
+
+    /// Of rows whose record was looked for and is not there, those that may be created, and those that may not: a row
+    /// that was never linked and holds the id of a record belonged to that one, which was deleted when nobody watched.
+    fn without_record(
+        &mut self,
+        shapes: &mut Shapes,
+        missing: Vec<Sent>,
+    ) -> Result<(Vec<Sent>, Vec<Sent>), Failure> {
+        let Self { plan, places, .. } = self;
+        let (Some((remote, _)), Some(&(source, target))) = (plan.remote(), plan.match_on.first())
+        else {
+            return Ok((missing, Vec::new()));
+        };
+        let theirs = if remote == Side::Source { source } else { target };
+        if missing.is_empty() || !plan.side(remote).key.contains(&theirs) {
+            return Ok((missing, Vec::new()));
+        }
+        let bump = Bump::new();
+        transaction(|| {
+            let mut links = Links::open(plan, places);
+            let apart = missing.into_iter().partition(|one| {
+                links.find(&bump, shapes, remote.other(), &one.intent.key).is_some()
+            });
+            links.close();
+            Ok(apart)
+        })
+    }
+
+    fn review_strange(&mut self, sent: &[Sent]) -> Result<(), Failure> {
+        self.set_before_a_person(sent, Parked::Review, |one| Failure {
+            sqlstate: "02000".into(),
+            message: "the row holds the id of a record that the other system does not have".into(),
+            detail: one.look.as_ref().map(|id| {
+                format!("The id is {id}. The record was deleted there, or the user of the connection may not see it.")
+            }),
+            hint: Some("Delete the row if the record is gone; or empty the column with the id, and a record is created for the row.".into()),
+        })
     }
 
     /// Which of the records that were created since could be those that were sent: the ones that hold
@@ -427,6 +473,8 @@ impl Sync {
             "more than one record of the other system matches the row",
             Parked::Review,
         )?;
+        let (mut missing, strange) = self.without_record(shapes, missing)?;
+        self.review_strange(&strange)?;
         if !there.is_empty() {
             let pairs = self.pair_existing(shapes, &there, pairs)?;
             self.forget(&there, history::AGAIN)?;
