@@ -104,10 +104,7 @@ pub fn savepoint<T>(
 ///
 /// # Errors
 /// Whatever `work` returned or raised.
-pub fn attempt<T>(
-    keep: bool,
-    work: impl FnOnce() -> Result<T, Failure>,
-) -> Result<T, Failure> {
+pub fn attempt<T>(keep: bool, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     in_subtransaction(|done: &Result<T, Failure>| keep && done.is_ok(), is_of_the_work, work)?
 }
 
