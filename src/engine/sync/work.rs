@@ -536,7 +536,15 @@ fn pair<'b>(plan: &Plan, source: &Row<'b>, target: &Row<'b>) -> Option<Decision<
         if alike || goes == [false, false] {
             continue;
         }
-        decision.conflicts.push(merge::Conflict { field: n, winner, chosen: false });
+        // What another system computes is nobody's to decide.
+        let computed = Side::BOTH.into_iter().find(|&side| {
+            let column = field.column[side as usize];
+            plan.is_remote(side) && column.is_some_and(|c| plan.side(side).columns[c].generated)
+        });
+        if computed.is_none() {
+            decision.conflicts.push(merge::Conflict { field: n, winner, chosen: false });
+        }
+        let winner = computed.or(winner);
         // Where it goes the other way only, each keeps its own.
         if let Some(winner) = winner.filter(|&winner| goes[winner as usize]) {
             let sent = rows[winner as usize].sent[n];

@@ -28,7 +28,15 @@ fn tables_become_syncs_that_pair_their_rows_and_write_none() {
     assert_eq!(rows(&mut c, conflicts), [""; 0]);
     assert_eq!((versions(&mut c, "account"), versions(&mut c, "contact")), before);
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.queue"), "0");
-    // The org's changes come, and what is written here stays here.
+    // The org's changes come, and what is written here stays here. Triggers can tell who writes.
+    run(
+        &mut c,
+        "CREATE TABLE seen (who text);
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (session_user); RETURN NULL; END $$;
+         CREATE ROLE app; GRANT INSERT ON seen TO app; GRANT USAGE ON SCHEMA salesforce TO app; GRANT ALL ON salesforce.account TO app;
+         CREATE TRIGGER of_the_app AFTER UPDATE ON salesforce.account FOR EACH ROW WHEN (session_user = 'app') EXECUTE FUNCTION see();
+         CREATE TRIGGER of_all AFTER UPDATE ON salesforce.account FOR EACH ROW EXECUTE FUNCTION see()",
+    );
     let records = org.records("Account");
     let id = records[0]["Id"].as_str().unwrap();
     org.edit(id, json!({"Name": "there", "Tags__c": "green;blue", "AnnualRevenue": 0.1})).unwrap();
@@ -39,6 +47,16 @@ fn tables_become_syncs_that_pair_their_rows_and_write_none() {
         "theregreen;blue0.1",
     );
     assert!(!org.calls().iter().any(|call| call.method == "PATCH" || call.body.contains("here")));
+    run(
+        &mut c,
+        "TRUNCATE seen; SET SESSION AUTHORIZATION app; UPDATE salesforce.account SET id = id WHERE id = 14; RESET SESSION AUTHORIZATION",
+    );
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM seen WHERE who = 'app'"), "2");
+    org.edit(id, json!({"NumberOfEmployees": 77})).unwrap();
+    until(&mut c, "SELECT numberofemployees FROM salesforce.account WHERE id = 7", "77");
+    let superuser = "SELECT rolname FROM pg_roles WHERE oid = 10";
+    let superuser = query_one(&mut c, superuser);
+    assert_eq!(rows(&mut c, "SELECT who FROM seen WHERE who <> 'app'"), [superuser]);
 
     // Both ways: what was written here meanwhile goes over, and every kind of column.
     two_way(&mut c);
@@ -156,13 +174,16 @@ fn what_was_not_sent_is_not_written_over() {
     );
     assert!(note.contains("1 deletes have not been sent"), "{note}");
     org.edit(&ids[2], json!({"Name": "later"})).unwrap();
+    run(&mut c, "UPDATE salesforce.account SET systemmodstamp = 'epoch'");
     resume(&mut c);
     until(
         &mut c,
         "SELECT count(*) FROM sync.conflicts WHERE winner IS NULL AND sync = 'salesforce.account'",
         "3",
     );
-    // Each side has kept its own, and a person decides.
+    // Each side has kept its own, and a person decides; but not about what the org computes.
+    let stamps = "SELECT count(*) FROM salesforce.account WHERE systemmodstamp > 'epoch'";
+    assert_eq!(query_one(&mut c, stamps), "3");
     let names = "SELECT string_agg(name, ' ' ORDER BY id) FROM salesforce.account";
     assert_eq!(query_one(&mut c, names), "waits refused a3 new");
     run(
