@@ -635,7 +635,7 @@ CREATE FUNCTION sync.join_choices(choices text[], in_order text[] DEFAULT NULL) 
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT pg_catalog.string_agg(c.choice, ';' ORDER BY pg_catalog.array_position(in_order, c.choice), c.choice COLLATE "C")
+    SELECT pg_catalog.string_agg(c.choice, ';' ORDER BY pg_catalog.array_position(in_order, c.choice), c.choice COLLATE pg_catalog."C")
       FROM pg_catalog.unnest(choices) AS c (choice);
 $$;
 COMMENT ON FUNCTION sync.join_choices(text[], text[]) IS 'the values of a multi-select picklist as one text, red;blue, in an order that is given';
@@ -644,7 +644,7 @@ CREATE FUNCTION sync.split_choices(choices text) RETURNS text[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT pg_catalog.array_agg(DISTINCT pg_catalog.btrim(c.choice) COLLATE "C" ORDER BY pg_catalog.btrim(c.choice) COLLATE "C")
+    SELECT pg_catalog.array_agg(DISTINCT pg_catalog.btrim(c.choice) COLLATE pg_catalog."C" ORDER BY pg_catalog.btrim(c.choice) COLLATE pg_catalog."C")
       FROM pg_catalog.unnest(pg_catalog.string_to_array(choices, ';')) AS c (choice)
      WHERE pg_catalog.btrim(c.choice) OPERATOR(pg_catalog.<>) '';
 $$;

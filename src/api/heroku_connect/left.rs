@@ -65,7 +65,7 @@ pub(super) fn logs(schema: &str) -> Vec<String> {
 
 /// What the logs say of how a table was mapped: changes of a read-only mapping are captured too, and say so.
 pub(super) fn access(logs: &[String], table: &str) -> Option<Access> {
-    let states = logs.iter().filter_map(|log| {
+    let last = |log: &String| {
         sql::one(
             &format!(
                 "SELECT l.state FROM {log} l
@@ -74,12 +74,9 @@ pub(super) fn access(logs: &[String], table: &str) -> Option<Access> {
             ),
             &[Arg::Text(table)],
         )
-    });
-    states.last().map(
-        |state| {
-            if state == "READONLY" { Access::ReadOnly } else { Access::ReadWrite }
-        },
-    )
+    };
+    let state = logs.iter().find_map(last)?;
+    Some(if state == "READONLY" { Access::ReadOnly } else { Access::ReadWrite })
 }
 
 /// What of a table the org has not got.
