@@ -80,3 +80,35 @@ fn a_database_is_dropped_soon_with_unanswered_requests() {
         assert!(took < SOON, "{force}: {took:?}");
     }
 }
+
+/// What was only looked for has not been sent: it is looked for again, and not taken for what may have been created.
+#[test]
+fn a_record_that_was_being_looked_for_is_looked_for_again() {
+    let matching = r#"{"match_on": [{"source": "Name", "target": "account_name"}]}"#;
+    let (org, mut cluster, mut c) = accounts(Options::default(), matching);
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('accounts', '{"ongoing_sync": {"polling_interval_seconds": 600}}');
+           INSERT INTO accounts (account_name) VALUES ('one')"#,
+    );
+    settle(&mut c);
+    let known = org.insert("Account", serde_json::json!({"Name": "known"})).unwrap();
+    let look = org.fault(FaultRule::always(Fault::Latency { ms: 60_000 }).path("/query"));
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('known')");
+    assert!(cluster::poll(Duration::from_secs(30), || org.struck(look) > 0), "{:#?}", org.calls());
+    drop(c);
+    cluster.stop(Stop::Fast).unwrap();
+    org.clear_faults();
+    org.clear_calls();
+    cluster.start().unwrap();
+    c = cluster.connect("postgres").unwrap();
+    settle(&mut c);
+    until(&mut c, "SELECT count(sf_id) FROM accounts", "2");
+    let id = query_one(&mut c, "SELECT sf_id FROM accounts WHERE account_name = 'known'");
+    assert_eq!(id, known);
+    assert_eq!(names(&org), ["known", "one"]);
+    // Nobody has asked for what was created since.
+    let asked: Vec<_> =
+        org.calls().into_iter().filter(|c| c.path.contains("CreatedDate")).collect();
+    assert!(asked.is_empty(), "{asked:#?}");
+}
