@@ -1,9 +1,11 @@
 //! What the export and the tables say, what has no counterpart, and what is refused.
 
+use cluster::Workspace;
 use pgrx_tests::{query_one, refusal, rows, run};
 use serde_json::{Value, json};
 
 use super::{ACCOUNT, CONTACT, export, family, import, mapping, table};
+use crate::remote::until;
 
 /// One mapping with all that an export may say, and others with something wrong.
 fn full_export() -> String {
@@ -225,4 +227,90 @@ fn what_cannot_be_imported_is_refused_with_its_place() {
     run(&mut c, "RESET ROLE; GRANT USAGE ON FOREIGN SERVER crm TO maker; SET ROLE maker");
     let told = import(&mut c, "");
     assert!(told[0].contains("|failed|permission denied for table account"), "{told:?}");
+}
+
+/// The statements of docs/leaving-heroku-connect.md, one after the other, from the import on.
+fn runbook() -> Vec<String> {
+    let path = Workspace::locate().unwrap().root.join("docs/leaving-heroku-connect.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (_, page) = page.split_once("## 3. Import").unwrap();
+    let mut statements = vec![String::new()];
+    let mut inside = false;
+    for line in page.lines().map(str::trim) {
+        match line {
+            "```sql" => inside = true,
+            "```" => inside = false,
+            _ if inside => {
+                let line = line.split_once("--").map_or(line, |(line, _)| line).trim_end();
+                let statement = statements.last_mut().unwrap();
+                *statement += &format!("{line}\n");
+                if line.ends_with(';') || line.ends_with("\\gexec") {
+                    statements.push(String::new());
+                }
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(statements.pop().unwrap(), "", "a statement without an end");
+    statements
+}
+
+#[test]
+fn the_runbook_does_what_it_says() {
+    let (org, _cluster, mut c) = family();
+    run(
+        &mut c,
+        "CREATE TABLE salesforce._sf_event_log (id int); CREATE TABLE salesforce._hcmeta (id int)",
+    );
+    let (mut switched, mut done) = (false, 0);
+    for statement in runbook() {
+        let account = mapping("Account", "read_write", &ACCOUNT, json!({}));
+        let gone = mapping("Gone__c", "read_write", &[], json!({}));
+        let export = export(&[account, mapping("Contact", "read_only", &CONTACT, json!({})), gone]);
+        let statement = statement.replace(":'export'", &format!("'{export}'"));
+        let result = match statement.strip_suffix("\\gexec\n") {
+            Some(statement) => {
+                let each = rows(&mut c, statement);
+                run(&mut c, &each.join(";"));
+                each
+            }
+            None => rows(&mut c, &statement),
+        };
+        done += 1;
+        let says = |what: &str| statement.contains(what);
+        match () {
+            () if says("resume") => {
+                until(&mut c, "SELECT count(*) FROM sync._link", "6");
+                until(&mut c, "SELECT count(*) FROM sync.progress", "0");
+            }
+            () if says("a.records > 0") => {
+                let kinds = ["linked pairs|3", "rows on source|3", "rows on target|3", "calls|"];
+                let known = |row: &String| kinds.iter().any(|kind| row.contains(kind));
+                assert!(result.len() >= 8 && result.iter().all(known), "{result:?}");
+            }
+            () if says("bidirectional") => {
+                switched = true;
+                assert_eq!(result.len(), 1, "{result:?}");
+                run(&mut c, "UPDATE salesforce.account SET name = 'both ways' WHERE id = 7");
+            }
+            () if says("sync.wait") => {
+                assert_eq!(result, [""; 0]);
+                assert!(org.records("Account").iter().any(|r| r["Name"] == "both ways"));
+            }
+            () if says("one_way") => {
+                let direction = "SELECT string_agg(DISTINCT direction, ' ') FROM sync.status";
+                assert_eq!(query_one(&mut c, direction), "->");
+            }
+            () if says("gexec") => assert_eq!(result.len(), 4, "{result:?}"),
+            () => {}
+        }
+        if says("drop_sync") {
+            // What is said after the end is for those who stay.
+            assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.status"), "0");
+            run(&mut c, "SELECT FROM sync.import_heroku_connect('crm')");
+        }
+    }
+    assert!(switched && done > 15, "{done}");
+    let stamps = "SELECT sync.show('salesforce.account')->'stamp_columns'->>'state'";
+    assert_eq!(query_one(&mut c, stamps), "_hc_lastop");
 }
