@@ -307,20 +307,34 @@ pub fn as_extension<T>(work: impl FnOnce() -> T) -> T {
 /// Runs `work` as a sync's owner, where it can write nothing and keep nothing: the expressions of a document, from
 /// the backend of whoever asks.
 pub fn as_reader<T>(owner: Oid, search_path: &str, work: impl FnOnce() -> T) -> T {
-    // SAFETY: as in `as_extension`; the abort also puts back that the transaction only reads.
+    let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
+    // SAFETY: an error raised inside is followed by the abort of the (sub)transaction, which also puts back that the
+    // transaction only reads.
+    unsafe {
+        let only_reads = pg_sys::XactReadOnly;
+        pg_sys::XactReadOnly = true;
+        let value = as_somebody(owner, search_path, flags, work);
+        pg_sys::XactReadOnly = only_reads;
+        value
+    }
+}
+
+/// Runs `work` as a sync's owner, from the backend of whoever asks.
+pub fn as_role<T>(owner: Oid, search_path: &str, work: impl FnOnce() -> T) -> T {
+    as_somebody(owner, search_path, pg_sys::SECURITY_LOCAL_USERID_CHANGE, work)
+}
+
+fn as_somebody<T>(role: Oid, search_path: &str, flags: u32, work: impl FnOnce() -> T) -> T {
+    // SAFETY: as in `as_extension`.
     unsafe {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
-        let only_reads = pg_sys::XactReadOnly;
         let level = pg_sys::NewGUCNestLevel();
         set_local("search_path", search_path);
-        pg_sys::XactReadOnly = true;
-        let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
-        pg_sys::SetUserIdAndSecContext(owner, context | flags as i32);
+        pg_sys::SetUserIdAndSecContext(role, context | flags as i32);
         let value = work();
         pg_sys::SetUserIdAndSecContext(user, context);
         pg_sys::AtEOXact_GUC(false, level);
-        pg_sys::XactReadOnly = only_reads;
         value
     }
 }

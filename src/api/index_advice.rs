@@ -10,7 +10,9 @@ use crate::speech;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::Failure;
 use merge::Side;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::collections::HashSet;
 
 /// An index that lacks.
 struct Advice {
@@ -20,6 +22,9 @@ struct Advice {
     columns: String,
     why: String,
     made: bool,
+    /// Whose sync it is, and where its names are looked for.
+    owner: pg_sys::Oid,
+    search_path: String,
 }
 
 impl Advice {
@@ -49,11 +54,15 @@ fn index_recommendations(
         for id in super::queued::syncs(name.map(inwards).as_deref()) {
             all.extend(or_raise(of_sync(id)));
         }
-        all.dedup_by(|a, b| a.table == b.table && a.columns == b.columns);
+        let mut seen = HashSet::new();
+        all.retain(|advice: &Advice| seen.insert((advice.table.clone(), advice.columns.clone())));
         if create_them {
             for advice in &mut all {
-                // As the caller, whose right it takes.
-                sql::query(&format!("CREATE INDEX ON {} ({})", advice.table, advice.columns), &[]);
+                // Not as the caller: what is indexed may be an expression of the owner's.
+                sql::as_role(advice.owner, &advice.search_path, || {
+                    let text = format!("CREATE INDEX ON {} ({})", advice.table, advice.columns);
+                    sql::query(&text, &[]);
+                });
                 advice.made = true;
             }
         }
@@ -98,13 +107,16 @@ fn index_advice()
 fn of_sync(id: i32) -> Result<Vec<Advice>, Failure> {
     let stored = sql::as_extension(|| plan::stored(id)).filter(|stored| !stored.is_application());
     let Some(stored) = stored else { return Ok(Vec::new()) };
-    let plan = plan::compile_as(stored, true)?;
-    let mut all = Vec::new();
-    for side in Side::BOTH.into_iter().filter(|&side| !plan.is_remote(side)) {
-        all.extend(for_matching(&plan, side));
-        all.extend(for_foreign_keys(&plan, side));
-    }
-    Ok(all)
+    // As the owner: the planner evaluates what it can of his expressions.
+    sql::as_reader(stored.owner, &stored.search_path.clone(), || {
+        let plan = plan::compile_as(stored, true)?;
+        let mut all = Vec::new();
+        for side in Side::BOTH.into_iter().filter(|&side| !plan.is_remote(side)) {
+            all.extend(for_matching(&plan, side));
+            all.extend(for_foreign_keys(&plan, side));
+        }
+        Ok(all)
+    })
 }
 
 /// Rows that exist on both sides are looked for by the columns of `match_on`.
@@ -212,5 +224,7 @@ fn lacking(plan: &Plan, table: &Table, on: &str, columns: String, why: &str) -> 
         columns,
         why: why.to_owned(),
         made: false,
+        owner: plan.owner,
+        search_path: plan.search_path.clone(),
     })
 }

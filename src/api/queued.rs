@@ -126,7 +126,8 @@ impl Waiting {
                 "Change the row itself: that is another change, which the application takes too.",
             ));
         };
-        let plan = plan::compile_as(stored, true)?;
+        let (owner, path) = (stored.owner, stored.search_path.clone());
+        let plan = sql::as_reader(owner, &path, || plan::compile_as(stored, true))?;
         if plan.is_remote(self.side) {
             return Err(refuse(
                 "0A000",

@@ -86,7 +86,9 @@ fn resolve_with(id: i64, values: &Json) -> Result<(), Failure> {
             "Say whose deed is to stand, with \"keep\".",
         ));
     }
-    let plan = plan::compile_as(stored.clone(), true)?;
+    let plan = sql::as_reader(stored.owner, &stored.search_path, || {
+        plan::compile_as(stored.clone(), true)
+    })?;
     let side = plan.ours();
     let keys = sql::as_extension(|| link::keys(plan.id, open.side, &open.key));
     let Some((source, target)) = keys else {

@@ -100,6 +100,52 @@ fn an_admin_settles_his_own_queue() {
     run(&mut client, &format!("SELECT sync.drop_sync('s'); DROP OWNED BY {admin} CASCADE"));
 }
 
+/// An expression is its owner's code: who only asks about a sync, a superuser for one, must not run it as himself.
+#[test]
+fn an_expression_is_run_as_the_owner_of_its_sync_whoever_asks() {
+    let db = db();
+    let mut client = db.connect();
+    let admin = role(&db, &mut client, "planter");
+    run(
+        &mut client,
+        &format!("CREATE SCHEMA own AUTHORIZATION {admin}; SELECT sync.\"grant\"('{admin}')"),
+    );
+    let mut own = db.connect_as(&admin);
+    // The planner evaluates what is immutable and has a constant; null is one.
+    run(
+        &mut own,
+        r#"CREATE TABLE own.a (id int PRIMARY KEY, v text); CREATE TABLE own.b (id int PRIMARY KEY, v text);
+           INSERT INTO own.a VALUES (1, 'x');
+           CREATE FUNCTION own.f(value text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+             IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN RAISE EXCEPTION 'run as %', current_user; END IF;
+             RETURN value; END $$;
+           SET search_path = own;
+           SELECT sync.create_sync('s', '{"source": "own.a", "target": "own.b", "performance_settings": {"index_recommendation": true},
+             "field_mappings": [{"source": "id", "target": "id"}, {"source": "v", "target": "v", "transformation": "f(v)"}],
+             "match_on": [{"source": "v", "target": "v", "expression": "f(value)"}]}')"#,
+    );
+    settle(&mut own, "s");
+    let advice = "CREATE INDEX CONCURRENTLY ON own.b ((f(v)))";
+    for c in [&mut client, &mut own] {
+        let ask = "SELECT statement FROM sync.index_recommendations()";
+        assert_eq!(rows(c, ask), [advice]);
+        let ask = "SELECT remedy FROM sync.doctor() WHERE what = 'indexes'";
+        assert_eq!(rows(c, ask), [advice]);
+        let ask = "SELECT field, arrives FROM sync.preview('s', '1') WHERE field = 'v'";
+        assert_eq!(rows(c, ask), ["v|x"]);
+    }
+    // The index is an expression too, and runs with each write of the table.
+    let other = "ALTER TABLE own.b OWNER TO postgres; GRANT ALL ON own.b TO ";
+    run(&mut client, &format!("{other}{admin}"));
+    let text =
+        refusal(&mut client, "SELECT * FROM sync.index_recommendations(create_them => true)");
+    assert!(text.starts_with("42501") && text.contains("owner of table b"), "{text}");
+    run(&mut client, &format!("ALTER TABLE own.b OWNER TO {admin}"));
+    let make = "SELECT statement, created FROM sync.index_recommendations(create_them => true)";
+    assert_eq!(rows(&mut client, make), [format!("{advice}|t")]);
+    run(&mut client, &format!("SELECT sync.drop_sync('s'); DROP OWNED BY {admin} CASCADE"));
+}
+
 #[test]
 fn a_monitor_looks_and_changes_nothing() {
     let db = db();
