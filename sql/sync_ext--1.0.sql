@@ -372,9 +372,13 @@ CREATE TABLE sync._error (
     detail   text,
     hint     text,
     context  text,
-    at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    -- how its record left the queue, if it was given up, and since when it had waited: its changes since then are meant
+    outcome  text        CONSTRAINT outcome_known CHECK (outcome OPERATOR(pg_catalog.=) ANY (ARRAY['skipped', 'discarded'])),
+    since    timestamptz
 );
 CREATE INDEX _error_sync ON sync._error (sync, at);
+CREATE INDEX _error_given_up ON sync._error (sync, key_text, at) WHERE outcome IS NOT NULL;
 
 -- Changes of the fields of another system's object, a row for each sync that has it. Without an effect: not followed yet.
 CREATE TABLE sync._schema_change (
@@ -1044,7 +1048,7 @@ SELECT e.id, s.name AS sync,
        CASE WHEN e.side OPERATOR(pg_catalog.=) 0 THEN 'source to target' WHEN e.side OPERATOR(pg_catalog.=) 1 THEN 'target to source' END AS direction,
        e.attempt, e.sqlstate, e.message,
        CASE WHEN p.see THEN e.detail END AS detail,
-       e.hint, e.at
+       e.hint, e.outcome, e.at
   FROM sync._error e JOIN sync._sync s ON s.id OPERATOR(pg_catalog.=) e.sync
  CROSS JOIN LATERAL (SELECT pg_catalog.has_table_privilege(t.side, 'SELECT') AND NOT pg_catalog.row_security_active(t.side) AS see
                        FROM (SELECT COALESCE(CASE WHEN e.side OPERATOR(pg_catalog.=) 1 THEN s.target ELSE s.source END, s.source, s.target) AS side) t) p
@@ -1161,6 +1165,10 @@ SELECT c.sync, c.seq, c.relation::pg_catalog.text AS "table",
        CASE WHEN c.side OPERATOR(pg_catalog.=) 0 THEN 'source to target' ELSE 'target to source' END AS direction,
        c.status,
        CASE WHEN c.status OPERATOR(pg_catalog.=) 'parked' THEN COALESCE(
+           (SELECT e.outcome FROM sync._error e
+             WHERE e.sync OPERATOR(pg_catalog.=) c.sync_id AND e.side OPERATOR(pg_catalog.=) c.side AND e.outcome IS NOT NULL
+               AND e.key_text OPERATOR(pg_catalog.=) sync._key(c.tableoid, c.ctid)
+               AND c.settled_at OPERATOR(pg_catalog.>=) e.since AND c.settled_at OPERATOR(pg_catalog.<=) e.at LIMIT 1),
            (SELECT q.state FROM sync._queue q
              WHERE q.sync OPERATOR(pg_catalog.=) c.sync_id AND q.side OPERATOR(pg_catalog.=) c.side AND q.key_text OPERATOR(pg_catalog.=) sync._key(c.tableoid, c.ctid)),
            (SELECT d.state FROM sync._delivery d WHERE d.tableoid OPERATOR(pg_catalog.=) c.tableoid AND d.ctid OPERATOR(pg_catalog.=) c.ctid), 'settled later') END AS queue_state,

@@ -1,12 +1,14 @@
 //! Changes for applications: `sync.take` hands them over, `sync.done` and `sync.failed` settle them.
 
 use super::syncs::document_of;
-use super::{or_raise, owned, refuse, wait};
+use super::{or_raise, owned, queued, refuse, wait};
 use crate::border::inwards;
-use crate::engine::plan;
+use crate::capture::attach;
+use crate::engine::{plan, queue};
 use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
+use document::Fallback;
 use pgrx::AnyArray;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -132,6 +134,18 @@ fn give_back(name: &str, id: i64, message: &str, retry: bool) -> Result<String, 
         }
         state.first().and_then(|row| row[0].clone())
     });
+    let state = match (state.as_deref(), limits.fallback) {
+        (Some("review"), Fallback::Skip) => {
+            queued::give_up(&format!("{{{id}}}"), "skipped", "P0001", queue::SKIPPED);
+            Some("skipped".to_owned())
+        }
+        (Some("review"), Fallback::PauseSync) => {
+            queue::pause(sync, &format!("change {id} needs a person: {message}"));
+            attach::configuration_changed();
+            state
+        }
+        _ => state,
+    };
     state.ok_or_else(|| {
         refuse(
             "02000",

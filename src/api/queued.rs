@@ -45,7 +45,8 @@ fn retry_all(
     sqlstate: Option<&[u8]>,
     message: Option<&[u8]>,
 ) -> i64 {
-    speech::function(|| retry_these(&matching(name, state, sqlstate, message)))
+    // What may have been created already is sent again by a person's word about that record, and by no other.
+    speech::function(|| retry_these(&matching(name, state, sqlstate, message, false)))
 }
 
 /// `sync.discard_all(reason text, name text, state text, sqlstate text, message text) RETURNS int8`
@@ -66,7 +67,7 @@ fn discard_all(
                 "SELECT sync.discard_all('entered twice', 'accounts');",
             ))
         };
-        let ids = matching(name, state, sqlstate, message);
+        let ids = matching(name, state, sqlstate, message, true);
         discard_these(&ids, &inwards(reason))
     })
 }
@@ -140,12 +141,14 @@ impl Waiting {
     }
 }
 
-/// The numbers of the records of the caller's syncs that are like this, as an array.
+/// The numbers of the records of the caller's syncs that are like this, as an array; those of which it is `in_doubt`
+/// whether they were created already only if told so.
 fn matching(
     name: Option<&[u8]>,
     state: Option<&[u8]>,
     sqlstate: Option<&[u8]>,
     message: Option<&[u8]>,
+    in_doubt: bool,
 ) -> String {
     let syncs = syncs(name.map(inwards).as_deref());
     let list: Vec<String> = syncs.iter().map(i32::to_string).collect();
@@ -164,15 +167,16 @@ fn matching(
     sql::as_extension(|| {
         sql::one(
             "SELECT COALESCE(pg_catalog.array_agg(q.id), '{}')::pg_catalog.text
-               FROM (SELECT id, sync, state, sqlstate, message FROM sync._queue
-                     UNION ALL SELECT id, sync, state, NULL, message FROM sync._delivery) q
-              WHERE q.sync = ANY ($1::pg_catalog.int4[]) AND q.state IN ('retrying', 'waiting for parent', 'review')
+               FROM (SELECT id, sync, state, sqlstate, message, in_doubt FROM sync._queue
+                     UNION ALL SELECT id, sync, state, NULL, message, false FROM sync._delivery) q
+              WHERE (NOT q.in_doubt OR $5) AND q.sync = ANY ($1::pg_catalog.int4[]) AND q.state IN ('retrying', 'waiting for parent', 'review')
                 AND ($2 IS NULL OR q.state = $2) AND ($3 IS NULL OR q.sqlstate = $3) AND ($4 IS NULL OR q.message LIKE $4)",
             &[
                 Arg::Text(&format!("{{{}}}", list.join(","))),
                 Arg::OptText(state.as_deref()),
                 Arg::OptText(sqlstate.as_deref()),
                 Arg::OptText(message.as_deref()),
+                Arg::Bool(in_doubt),
             ],
         )
     })
@@ -216,14 +220,21 @@ fn retry_these(ids: &str) -> i64 {
 }
 
 fn discard_these(ids: &str, reason: &str) -> i64 {
+    give_up(ids, "discarded", "00000", &format!("discarded: {reason}"))
+}
+
+/// Takes records out of the queue. What an application had not done with goes into history, as parked until now.
+pub(super) fn give_up(ids: &str, outcome: &str, sqlstate: &str, message: &str) -> i64 {
     let rows = sql::as_extension(|| {
         sql::query(
-            "WITH handed AS (DELETE FROM sync._delivery WHERE id = ANY ($1::pg_catalog.int8[]) RETURNING sync, side, key_text, attempts, message),
-                  gone AS (DELETE FROM sync._queue WHERE id = ANY ($1::pg_catalog.int8[]) RETURNING sync, side, key_text, attempts, message)
-             INSERT INTO sync._error (sync, side, key_text, attempt, sqlstate, message, detail)
-             SELECT q.sync, q.side, q.key_text, q.attempts, '00000', pg_catalog.format('discarded: %s', $2), q.message
-               FROM (SELECT * FROM handed UNION ALL SELECT * FROM gone) q RETURNING 1",
-            &[Arg::Text(ids), Arg::Text(reason)],
+            "WITH handed AS (DELETE FROM sync._delivery WHERE id = ANY ($1::pg_catalog.int8[]) RETURNING *),
+                  kept AS (INSERT INTO sync._history (settled_at, captured_at, seq, shape, epoch, sync, origin, side, op, outcome, old, new)
+                           SELECT pg_catalog.now(), captured_at, seq, shape, epoch, sync, origin, side, op, 'p', old, new FROM handed),
+                  gone AS (DELETE FROM sync._queue WHERE id = ANY ($1::pg_catalog.int8[]) RETURNING sync, side, key_text, attempts, message, since)
+             INSERT INTO sync._error (sync, side, key_text, attempt, sqlstate, message, detail, outcome, since)
+             SELECT q.sync, q.side, q.key_text, q.attempts, $3, $4, q.message, $2, q.since
+               FROM (SELECT sync, side, key_text, attempts, message, pg_catalog.now() AS since FROM handed UNION ALL SELECT * FROM gone) q RETURNING 1",
+            &[Arg::Text(ids), Arg::Text(outcome), Arg::Text(sqlstate), Arg::Text(message)],
         )
     });
     attach::configuration_changed();

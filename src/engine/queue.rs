@@ -139,9 +139,10 @@ pub fn park(
     let changed = if at == i64::MIN { None } else { Some(at.to_string()) };
     let mut reviewed = false;
     sql::as_extension(|| {
-        // One attempt more for what this record was refused for; being busy or early is not its fault.
+        // One attempt more for what this record was refused for; being busy or early is not its fault. It waits since
+        // its change's time in history, by which what becomes of it is told of that change.
         let parked = sql::often(
-            "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, attempts, changed_at, next_at, sqlstate, message, detail, hint, before, in_doubt)
+            "INSERT INTO sync._queue AS q (sync, side, key, key_text, state, attempts, changed_at, next_at, sqlstate, message, detail, hint, before, in_doubt, since)
              SELECT $1, $2::int2, $3, $4,
                     CASE WHEN $5 = 'review' OR ($5 = 'failed' AND $6 <= 1) THEN 'review'
                          WHEN $5 = 'parent' THEN 'waiting for parent'
@@ -151,7 +152,7 @@ pub fn park(
                     pg_catalog.clock_timestamp() + interval '1 second' *
                         CASE $5 WHEN 'again' THEN 0 WHEN 'busy' THEN 0.05 WHEN 'parent' THEN 0.2
                                 ELSE LEAST($16::float8, $8::float8) * (1 - $17::float8 * pg_catalog.random()) END,
-                    NULLIF($10, ''), NULLIF($11, ''), $12, $13, NULLIF($14, ''), $15
+                    NULLIF($10, ''), NULLIF($11, ''), $12, $13, NULLIF($14, ''), $15, pg_catalog.now()
              ON CONFLICT (sync, side, key) DO UPDATE SET
                     attempts = q.attempts + EXCLUDED.attempts,
                     state = CASE WHEN EXCLUDED.state = 'retrying' AND $5 = 'failed'
@@ -219,7 +220,12 @@ pub fn park(
     }
     match retry.fallback {
         Fallback::Skip if reviewed => skip(plan, side, key, queued),
-        Fallback::PauseSync if reviewed => pause(plan, &text, failure),
+        Fallback::PauseSync if reviewed => {
+            let why = format!("the record {text} needs a person: {}", failure.message);
+            if pause(plan.id, &why) {
+                super::mark_configuration_stale();
+            }
+        }
         _ => {}
     }
 }
@@ -267,34 +273,34 @@ pub fn put_off(
     queued.insert(mark(side, key));
 }
 
+/// What `sync.errors` says of a record that was given up by itself.
+pub const SKIPPED: &str = "skipped after the last attempt";
+
 /// Gives a record up until it is changed again.
 fn skip(plan: &Plan, side: Side, key: &[u8], queued: &mut Marks) {
     sql::as_extension(|| {
         sql::often(
             "WITH gone AS (DELETE FROM sync._queue WHERE sync = $1 AND side = $2 AND key = $3
-                           RETURNING sync, side, key_text, attempts, sqlstate, message)
-             INSERT INTO sync._error (sync, side, key_text, attempt, sqlstate, message, detail, hint)
-             SELECT g.sync, g.side, g.key_text, g.attempts, g.sqlstate, 'skipped after the last attempt', g.message,
-                    'It is synced again when it is next changed, or by sync.push and sync.pull.' FROM gone g",
-            &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key)],
+                           RETURNING sync, side, key_text, attempts, since, sqlstate, message)
+             INSERT INTO sync._error (sync, side, key_text, attempt, sqlstate, message, detail, hint, outcome, since)
+             SELECT g.sync, g.side, g.key_text, g.attempts, g.sqlstate, $4, g.message,
+                    'It is synced again when it is next changed, or by sync.push and sync.pull.', 'skipped', g.since FROM gone g",
+            &[Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key), Arg::Text(SKIPPED)],
         )
     });
     queued.take_off(mark(side, key));
 }
 
-/// The sync waits with the record.
-fn pause(plan: &Plan, key: &str, failure: &Failure) {
-    let why = format!("the record {key} needs a person: {}", failure.message);
+/// Has a sync wait with its record. False where it waits already.
+pub fn pause(sync: i32, why: &str) -> bool {
     let paused = sql::as_extension(|| {
         sql::query(
             "UPDATE sync._sync SET state = 'paused', reason = $2, changed_at = pg_catalog.clock_timestamp()
               WHERE id = $1 AND state = 'running' RETURNING 1",
-            &[Arg::Int4(plan.id), Arg::Text(&why)],
+            &[Arg::Int4(sync), Arg::Text(why)],
         )
     });
-    if !paused.is_empty() {
-        super::mark_configuration_stale();
-    }
+    !paused.is_empty()
 }
 
 /// Puts a record aside that has to wait for another one.

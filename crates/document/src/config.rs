@@ -307,6 +307,29 @@ fn for_application(doc: &Map<String, Value>, direction: Direction) -> Result<(),
             format!("Leave out \"{key}\"."),
         ));
     }
+    let settings = [
+        (
+            "performance_settings",
+            "rate_limits",
+            "It takes as many changes at once, and as often, as it asks for.",
+        ),
+        (
+            "ongoing_sync",
+            "debounce_seconds",
+            "It takes each change of the table, not what they come to.",
+        ),
+    ];
+    if let Some((of, key, why)) = settings
+        .into_iter()
+        .find(|(of, key, _)| doc.get(*of).is_some_and(|it| it.get(key).is_some()))
+    {
+        return Err(Error::malformed(
+            Path::root().key(of).key(key),
+            format!("\"{of}.{key}\" means nothing for an application"),
+            why,
+            format!("Leave out \"{key}\"."),
+        ));
+    }
     if direction != Direction::SourceToTarget {
         return Err(Error::malformed(
             Path::root().key("sync_type"),

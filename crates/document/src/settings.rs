@@ -153,6 +153,14 @@ impl Settings {
         let number = |way: &[&str]| at(way).and_then(Value::as_f64);
         let retry = "retry_strategy";
         let (usual, usual_loops) = (Retry::default(), LoopPrevention::default());
+        let delay = |key: &str| {
+            number(&["error_handling", retry, key])
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        };
+        let initial_delay = delay("initial_delay_seconds").unwrap_or(usual.initial_delay);
+        // Where only the first is given and is long, it is not cut short.
+        let max_delay = delay("max_delay_seconds").unwrap_or(usual.max_delay.max(initial_delay));
+        growing_delays([initial_delay, max_delay])?;
         Ok(Self {
             initial: match at(&["initial_sync", "strategy"]).and_then(Value::as_str) {
                 Some("none") => InitialSync::None,
@@ -162,14 +170,10 @@ impl Settings {
             retry: Retry {
                 max_attempts: whole(&["error_handling", retry, "max_attempts"])
                     .unwrap_or(usual.max_attempts),
-                initial_delay: number(&["error_handling", retry, "initial_delay_seconds"])
-                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-                    .unwrap_or(usual.initial_delay),
+                initial_delay,
                 backoff_factor: number(&["error_handling", retry, "backoff_factor"])
                     .unwrap_or(usual.backoff_factor),
-                max_delay: number(&["error_handling", retry, "max_delay_seconds"])
-                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-                    .unwrap_or(usual.max_delay),
+                max_delay,
                 jitter: match at(&["error_handling", retry, "jitter"]) {
                     Some(Value::Bool(true)) => USUAL_JITTER,
                     Some(part) => part.as_f64().unwrap_or(usual.jitter),
@@ -247,6 +251,23 @@ fn delete_limit(value: &Value) -> Result<DeleteLimit, Error> {
             "For example: \"delete_limit\": 1000, or \"delete_limit\": \"5%\".",
         )),
     }
+}
+
+/// The first delay is not longer than the longest.
+fn growing_delays([initial, longest]: [Duration; 2]) -> Result<(), Error> {
+    if initial <= longest {
+        return Ok(());
+    }
+    Err(Error::malformed(
+        Path::root().key("error_handling").key("retry_strategy").key("max_delay_seconds"),
+        "\"max_delay_seconds\" is less than \"initial_delay_seconds\"",
+        format!(
+            "The longest delay is {} s, the first {} s.",
+            longest.as_secs_f64(),
+            initial.as_secs_f64()
+        ),
+        "Delays grow from the first to the longest: make \"max_delay_seconds\" at least as long as the first.",
+    ))
 }
 
 /// The level can be written in two ways, and then has to be the same.

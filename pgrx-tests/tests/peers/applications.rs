@@ -141,6 +141,51 @@ fn what_fails_is_tried_again_then_waits_and_keeps_its_own_record_only() {
     );
 }
 
+#[test]
+fn what_an_application_cannot_deal_with_is_skipped_or_stops_the_sync_as_the_document_says() {
+    let (_db, mut c) = prepared(TABLE);
+    let alter = |c: &mut Client, action: &str| {
+        run(
+            c,
+            &format!(
+                r#"SELECT sync.alter_sync('billing', '{{"error_handling": {{"retry_strategy": {{"max_attempts": 1}}, "fallback": {{"action": "{action}"}}}}}}')"#
+            ),
+        );
+    };
+    let failed = "SELECT sync.failed('billing', id, 'no such customer') FROM sync.deliveries WHERE state = 'sending'";
+    alter(&mut c, "skip");
+    run(&mut c, "INSERT INTO invoice VALUES (1, 10); UPDATE invoice SET amount = 11");
+    put_down(&mut c, "2");
+    assert_eq!(take(&mut c, "key, operation"), ["1|INSERT"]);
+    assert_eq!(query_one(&mut c, failed), "skipped");
+    assert_eq!(
+        rows(
+            &mut c,
+            "SELECT key, outcome, message, detail FROM sync.errors WHERE outcome IS NOT NULL"
+        ),
+        ["1|skipped|skipped after the last attempt|no such customer"]
+    );
+    // It is not lost from what happened to the record, and what came later goes on.
+    assert_eq!(
+        rows(&mut c, "SELECT operation, status, queue_state FROM sync.change_log ORDER BY seq"),
+        ["INSERT|parked|skipped", "UPDATE|sending|"]
+    );
+    assert_eq!(take(&mut c, "key, operation"), ["1|UPDATE"]);
+    alter(&mut c, "pause_sync");
+    assert_eq!(query_one(&mut c, failed), "review");
+    let why = query_one(&mut c, "SELECT state || ': ' || detail FROM sync.status");
+    assert!(why.starts_with("paused: change ") && why.contains("no such customer"), "{why}");
+    assert!(refusal(&mut c, "SELECT * FROM sync.take('billing')").starts_with("55000"));
+    run(
+        &mut c,
+        "SELECT sync.discard(id, 'not ours') FROM sync.queue; SELECT sync.resume('billing')",
+    );
+    assert_eq!(
+        rows(&mut c, "SELECT operation, status, queue_state FROM sync.change_log ORDER BY seq"),
+        ["INSERT|parked|skipped", "UPDATE|parked|discarded"]
+    );
+}
+
 /// Whoever has taken a change and is gone does not keep it; two who take at once never have the same.
 #[test]
 fn leases_end_and_takers_do_not_meet() {

@@ -30,9 +30,32 @@ fn a_record_can_be_skipped_until_it_is_changed_again() {
         "1|2|23502|skipped after the last attempt|null value in column \"v\" of relation \"b\" violates not-null constraint"
     );
     assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "running");
+    let given_up =
+        "SELECT key, queue_state FROM sync.change_log WHERE status = 'parked' ORDER BY seq";
+    assert_eq!(rows(&mut c, given_up), ["1|skipped"]);
+    assert_eq!(
+        rows(&mut c, "SELECT outcome FROM sync.errors WHERE outcome IS NOT NULL"),
+        ["skipped"]
+    );
     run(&mut c, "UPDATE a SET v = 'one' WHERE id = 1");
     synced(&mut c, "s");
     assert_eq!(rows(&mut c, "SELECT id, v FROM b ORDER BY id"), ["1|one", "2|two"]);
+    // What is given up was that change, none that is made good before or after.
+    run(&mut c, "UPDATE a SET n = -1 WHERE id = 1");
+    becomes(&db, &mut c, "SELECT count(*) FROM sync.errors WHERE outcome = 'skipped'", "2");
+    run(&mut c, "ALTER TABLE b DROP CONSTRAINT b_n_check; UPDATE a SET n = -2 WHERE id = 1");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, given_up), ["1|skipped", "1|skipped"]);
+    run(&mut c, "ALTER TABLE b ADD CHECK (n < 9)");
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('s', '{"error_handling": {"fallback": {"action": "queue_for_manual_review"}}}')"#,
+    );
+    run(&mut c, "UPDATE a SET n = 9 WHERE id = 1");
+    becomes(&db, &mut c, "SELECT state FROM sync.queue", "review");
+    run(&mut c, "UPDATE a SET n = 8 WHERE id = 1");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, given_up), ["1|skipped", "1|skipped", "1|settled later"]);
 }
 
 #[test]
@@ -140,6 +163,13 @@ fn many_records_are_retried_or_given_up_at_once() {
             "SELECT key, message FROM sync.errors WHERE message ~ 'discarded' ORDER BY key"
         ),
         ["3|discarded: never mind", "4|discarded: never mind"]
+    );
+    assert_eq!(
+        rows(
+            &mut c,
+            "SELECT DISTINCT key, queue_state FROM sync.change_log WHERE status = 'parked' ORDER BY key"
+        ),
+        ["1|review", "2|review", "3|discarded", "4|discarded"]
     );
     run(&mut c, "UPDATE a SET n = 3 WHERE id = 3");
     assert_eq!(settle(&mut c, "s"), 2);

@@ -116,6 +116,8 @@ fn a_row_in_doubt_is_not_created_again_by_an_edit() {
     );
     assert_eq!(names(&org), ["theirs"], "{:?}", rows(&mut c, "SELECT * FROM sync.change_log"));
     assert_eq!(query_one(&mut c, queue), "review");
+    // Nor by who has all tried again that waits.
+    assert_eq!(query_one(&mut c, "SELECT sync.retry_all('accounts')"), "0");
     // Told to, it is sent with the edit.
     let key = query_one(&mut c, "SELECT id FROM accounts WHERE account_name = 'lost'");
     run(&mut c, &format!("SELECT sync.push('accounts', '{key}')"));

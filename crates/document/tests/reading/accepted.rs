@@ -104,6 +104,15 @@ fn directions_can_be_said_in_two_ways() {
 }
 
 #[test]
+fn a_first_delay_that_is_long_is_not_cut_short() {
+    let (config, _) = read(&patched(
+        json!({"error_handling": {"retry_strategy": {"initial_delay_seconds": 7200}}}),
+    ))
+    .unwrap();
+    assert_eq!(config.retry.max_delay, Duration::from_secs(7200));
+}
+
+#[test]
 fn settings_are_taken_over() {
     let (config, notices) = accept(json!({
         "conflict_resolution": {"strategy": "last_write_wins"},

@@ -121,7 +121,28 @@ fn a_missing_partner_is_named() {
 #[test]
 fn contradictions_are_refused() {
     let pair = |one: Value, other: Value| json!({"field_mappings": [one, other]});
+    let retry = |strategy: Value| json!({"error_handling": {"retry_strategy": strategy}});
+    let longest = "error_handling.retry_strategy.max_delay_seconds";
     refuse(vec![
+        (
+            retry(json!({"initial_delay_seconds": 30, "max_delay_seconds": 10})),
+            Malformed,
+            longest,
+            "at least as long",
+        ),
+        (retry(json!({"max_delay_seconds": 0.5})), Malformed, longest, "at least as long"),
+        (
+            json!({"target": {"type": "application"}, "performance_settings": {"rate_limits": {"per_day": 5}}}),
+            Malformed,
+            "performance_settings.rate_limits",
+            "Leave out",
+        ),
+        (
+            json!({"target": {"type": "application"}, "ongoing_sync": {"debounce_seconds": 1}}),
+            Malformed,
+            "ongoing_sync.debounce_seconds",
+            "Leave out",
+        ),
         (
             json!({"sync_type": "one_way", "source_to_target": true, "target_to_source": true}),
             Malformed,

@@ -48,6 +48,7 @@ fn a_value_of_the_wrong_type_is_refused_at_every_key() {
     let objects = of(&[&yes, &text, &number, &list]);
     let text_or_object = of(&[&yes, &number, &list]);
     let number_or_text = of(&[&yes, &list, &object]);
+    let number_or_flag = of(&[&text, &list, &object]);
     let keys: Vec<(&str, &Vec<Value>)> = vec![
         ("connection_name", &texts),
         ("source", &text_or_object),
@@ -86,16 +87,24 @@ fn a_value_of_the_wrong_type_is_refused_at_every_key() {
         ("ongoing_sync", &objects),
         ("ongoing_sync.mode", &texts),
         ("ongoing_sync.polling_interval_seconds", &numbers),
+        ("ongoing_sync.debounce_seconds", &numbers),
         ("performance_settings", &objects),
         ("performance_settings.batch_size", &numbers),
         ("performance_settings.parallelism", &numbers),
         ("performance_settings.change_detection", &texts),
         ("performance_settings.index_recommendation", &flags),
+        ("performance_settings.rate_limits", &objects),
+        ("performance_settings.rate_limits.per_second", &numbers),
+        ("performance_settings.rate_limits.per_minute", &numbers),
+        ("performance_settings.rate_limits.per_hour", &numbers),
+        ("performance_settings.rate_limits.per_day", &numbers),
         ("error_handling", &objects),
         ("error_handling.retry_strategy", &objects),
         ("error_handling.retry_strategy.max_attempts", &numbers),
         ("error_handling.retry_strategy.initial_delay_seconds", &numbers),
         ("error_handling.retry_strategy.backoff_factor", &numbers),
+        ("error_handling.retry_strategy.max_delay_seconds", &numbers),
+        ("error_handling.retry_strategy.jitter", &number_or_flag),
         ("error_handling.notification", &objects),
         ("error_handling.notification.channels", &lists),
         ("error_handling.notification.threshold", &texts),
@@ -137,6 +146,14 @@ fn what_is_out_of_range_is_refused() {
         ),
         ("performance_settings.parallelism", vec![json!(0), json!(65), json!(u64::MAX)]),
         ("ongoing_sync.polling_interval_seconds", vec![json!(0), json!(86_401)]),
+        ("ongoing_sync.debounce_seconds", vec![json!(-0.1), json!(3600.5)]),
+        ("performance_settings.rate_limits.per_second", vec![json!(0), json!(-1), json!(1.5)]),
+        ("performance_settings.rate_limits.per_day", vec![json!(0), json!(1e12)]),
+        ("error_handling.retry_strategy.jitter", vec![json!(-0.1), json!(1.1)]),
+        (
+            "error_handling.retry_strategy.max_delay_seconds",
+            vec![json!(-1), json!(86_401), json!(1e300)],
+        ),
         ("error_handling.retry_strategy.max_attempts", vec![json!(0), json!(1001), json!(1.5)]),
         ("error_handling.retry_strategy.initial_delay_seconds", vec![json!(-0.1), json!(1e9)]),
         ("error_handling.retry_strategy.backoff_factor", vec![json!(0.9), json!(101)]),
