@@ -225,6 +225,21 @@ CREATE TABLE sync._pull (
     reconciled_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
+-- What syncs with rate limits did of late: calls, or records written, up to the end of each step of time.
+CREATE TABLE sync._pace (
+    sync  int4        NOT NULL,
+    at    timestamptz NOT NULL,
+    count int8        NOT NULL,
+    CONSTRAINT _pace_pkey PRIMARY KEY (sync, at)
+) WITH (fillfactor = 50);
+
+-- The limit that a sync waits for, and until when; of no meaning afterwards.
+CREATE TABLE sync._pace_wait (
+    sync   int4        NOT NULL CONSTRAINT _pace_wait_pkey PRIMARY KEY,
+    until  timestamptz NOT NULL,
+    reason text        NOT NULL
+) WITH (fillfactor = 50);
+
 -- How far a sync has read the log. "seen": everything in it is settled. While a batch is worked
 -- through, "frozen" is its end and "seq" the last change settled.
 CREATE TABLE sync._cursor (
@@ -936,7 +951,7 @@ SELECT s.name AS sync,
             WHEN l.waiting OPERATOR(pg_catalog.>) 0 THEN 'waiting for writers'
             WHEN l.loads OPERATOR(pg_catalog.>) 0 THEN 'loading'
             WHEN q.review OPERATOR(pg_catalog.>) 0 THEN 'needs review'
-            WHEN q.waiting OPERATOR(pg_catalog.>) 0 THEN 'retrying'
+            WHEN q.waiting OPERATOR(pg_catalog.>) q.resting THEN 'retrying'
             WHEN d.review OPERATOR(pg_catalog.>) 0 THEN 'needs review'
             ELSE 'running' END AS state,
        CASE WHEN w.state OPERATOR(pg_catalog.=) 'not preloaded' THEN 'the library was not loaded when the server started; set shared_preload_libraries = ''sync_ext'' and restart the server'
@@ -952,9 +967,11 @@ SELECT s.name AS sync,
             WHEN s.reason IS NOT NULL THEN s.reason
             WHEN s.connection IS NOT NULL AND NOT n.described THEN 'the other system is asked what the object looks like'
             WHEN l.waiting OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('waiting for %s writers that began before the sync', l.waiting)
-            WHEN l.loads OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records compared (%s)', l.done, l.reason)
-            WHEN q.review OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records need a person, see sync.queue', q.review)
-            WHEN q.waiting OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records wait, see sync.queue', q.waiting)
+            WHEN l.loads OPERATOR(pg_catalog.>) 0 THEN pg_catalog.concat_ws('; ', pg_catalog.format('%s records compared (%s)', l.done, l.reason), p.paced)
+            WHEN q.review OPERATOR(pg_catalog.>) 0 THEN pg_catalog.concat_ws('; ', pg_catalog.format('%s records need a person, see sync.queue', q.review), p.paced)
+            WHEN q.waiting OPERATOR(pg_catalog.>) q.resting THEN pg_catalog.concat_ws('; ', pg_catalog.format('%s records wait, see sync.queue', q.waiting), p.paced)
+            WHEN p.paced IS NOT NULL THEN p.paced
+            WHEN q.resting OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s records are looked at once nothing more happens to them, see sync.queue', q.resting)
             WHEN d.review OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s changes need a person, see sync.queue', d.review)
             WHEN d.waiting OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s changes wait to be taken, since %s', d.waiting, d.since)
             WHEN d.taken OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s changes have been taken', d.taken)
@@ -968,6 +985,8 @@ SELECT s.name AS sync,
        c.moved_at AS last_activity
   FROM sync._sync s
   LEFT JOIN sync._cursor c ON c.sync OPERATOR(pg_catalog.=) s.id
+  LEFT JOIN LATERAL (SELECT pg_catalog.format('%s: next at %s', x.reason, pg_catalog.date_trunc('milliseconds', x.until)) AS paced FROM sync._pace_wait x
+                      WHERE x.sync OPERATOR(pg_catalog.=) s.id AND x.until OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) interval '1 second')) p ON true
  CROSS JOIN LATERAL (SELECT x.state, x.state OPERATOR(pg_catalog.=) ANY (ARRAY['not preloaded', 'no launcher', 'no worker slot']) AS hopeless
                        FROM sync._worker_state() AS x (state)) w
  CROSS JOIN LATERAL (SELECT sync._fence(s.installation) AS why) f
@@ -980,6 +999,7 @@ SELECT s.name AS sync,
                                        AND pg_catalog.lower(o.object) OPERATOR(pg_catalog.=) pg_catalog.lower(s.object)) AS described
                        FROM sync.connections c WHERE c.name OPERATOR(pg_catalog.=) s.connection) n
  CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.<>) 'review') AS waiting,
+                            pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.=) 'pending') AS resting,
                             pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.=) 'review') AS review
                        FROM sync._queue x WHERE x.sync OPERATOR(pg_catalog.=) s.id) q
  CROSS JOIN LATERAL (SELECT pg_catalog.count(*) FILTER (WHERE x.state OPERATOR(pg_catalog.=) ANY (ARRAY['pending', 'retrying'])) AS waiting,
@@ -992,7 +1012,7 @@ SELECT s.name AS sync,
                WHEN s.state OPERATOR(pg_catalog.=) 'needs decision' THEN 2
                WHEN n.trouble OR s.reason IS NOT NULL THEN 3
                WHEN q.review OPERATOR(pg_catalog.>) 0 THEN 4
-               WHEN q.waiting OPERATOR(pg_catalog.>) 0 THEN 5
+               WHEN q.waiting OPERATOR(pg_catalog.>) q.resting THEN 5
                WHEN s.state OPERATOR(pg_catalog.=) 'paused' THEN 6
                ELSE 7 END, s.name;
 COMMENT ON VIEW sync.status IS 'one row a sync, the worst first: its state, and in a sentence what it means';

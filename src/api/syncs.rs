@@ -93,6 +93,8 @@ fn end(id: i32) {
             "_sending",
             "_write_job",
             "_pull",
+            "_pace",
+            "_pace_wait",
             "_schema_change",
             "_delivery",
         ] {

@@ -8,6 +8,7 @@
 
 use super::collect::{Half, Seen};
 use super::link;
+use super::pace;
 use super::plan::{Column, Plan};
 use super::queue::{self, Marks, Parked};
 use super::resolve::{Readers, fed_key, key_matches, key_values, read_rows};
@@ -317,7 +318,7 @@ fn call<'b>(
 }
 
 /// Brings the target to what the function returned, and settles the source rows. True if others wait in the queue now,
-/// to be asked about again.
+/// to be asked about again; with how many rows were written.
 ///
 /// # Errors
 /// What PostgreSQL refuses is raised.
@@ -332,7 +333,7 @@ pub fn carry_out<'b>(
     discard: bool,
     origin: Origin<'_>,
     queued: &mut Marks,
-) -> bool {
+) -> (bool, usize) {
     capture::set_origin(plan.origin(Side::Target));
     upsert(bump, plan, fan, rows);
     let (gone, others) = relink(bump, plan, fan, sources, rows);
@@ -353,7 +354,7 @@ pub fn carry_out<'b>(
     for &key in &others {
         queue::park(plan, Side::Source, key, None, i64::MIN, &Parked::Again, queued);
     }
-    !others.is_empty()
+    (!others.is_empty(), rows.len() + if discard { 0 } else { gone.len() })
 }
 
 fn upsert<'b>(bump: &'b Bump, plan: &Plan, fan: &mut Fan, rows: &Rows<'b>) {
@@ -539,14 +540,16 @@ pub fn attempt<'b>(
     origin: Origin<'_>,
     queued: &mut Marks,
     settle: impl FnOnce(),
-) -> Result<bool, Failure> {
+) -> Result<(bool, usize), Failure> {
     let (sources, rows) = as_owner(plan.owner, &plan.search_path, true, || {
         ask(bump, plan, shapes, readers, fan, halves, again)
     })?;
     let done = as_owner(plan.owner, &plan.search_path, false, || {
-        let more = carry_out(bump, plan, epoch, fan, &sources, &rows, discard, origin, queued);
+        let (more, written) =
+            carry_out(bump, plan, epoch, fan, &sources, &rows, discard, origin, queued);
+        pace::note(plan, written);
         settle();
-        Ok(more)
+        Ok((more, written))
     });
     queued.finish(done.is_ok());
     done

@@ -153,7 +153,7 @@ impl Worker {
             if sync.remote.is_some() && !had {
                 sync.take_up()?;
             }
-            sync.keep_pace();
+            sync.keep_pace()?;
             (sync.verdict, sync.pulled) = (verdict, pulled);
             // What sync.status says of it is taken back by the first work that succeeds.
             sync.trouble = sync.trouble.or(trouble);

@@ -14,6 +14,7 @@ use super::round::Worker;
 use super::transaction::{Failure, transaction};
 use crate::connection;
 use crate::engine;
+use crate::engine::pace;
 use crate::engine::plan::{Connected, Plan, Stored};
 use crate::engine::remote::poll::{self, Poll};
 use crate::engine::remote::{Reply, Request, State, bulk, side};
@@ -442,6 +443,7 @@ impl Worker {
                     self.hold_back(&name, wait)?;
                     break;
                 }
+                note_call(&sync.plan)?;
                 self.network.turns.called(id);
                 let Some((number, request)) = state.next() else { break };
                 let connector = Arc::clone(&state.connector);
@@ -494,6 +496,17 @@ impl Worker {
             .and_then(|s| s.remote.as_ref())
             .is_some_and(|state| self.network.orphans(id, state))
     }
+}
+
+/// A call is counted before it leaves: one that cannot be does not.
+fn note_call(plan: &Plan) -> Result<(), Failure> {
+    if plan.config.rate_limits.is_empty() {
+        return Ok(());
+    }
+    transaction(|| {
+        pace::note(plan, 1);
+        Ok(())
+    })
 }
 
 /// A failure in one line.

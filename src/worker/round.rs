@@ -220,6 +220,9 @@ impl Worker {
         if let Some(due) = self.network_due() {
             wait = wait.min(due);
         }
+        for sync in self.syncs.values_mut() {
+            sync.tell_pace(self.tick.as_ref())?;
+        }
         for sync in self.syncs.values() {
             if let Some(until) = sync.paced_until() {
                 wait = wait.min(until.saturating_duration_since(Instant::now()));

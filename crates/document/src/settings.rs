@@ -94,6 +94,13 @@ pub struct RateLimits {
     pub per_day: Option<u32>,
 }
 
+impl RateLimits {
+    /// Does nothing hold the sync back?
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How often a record may come back before it is taken to go round in a circle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoopPrevention {

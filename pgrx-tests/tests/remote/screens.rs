@@ -216,3 +216,39 @@ fn no_more_calls_leave_in_any_second_than_the_document_allows() {
     let id = query_one(&mut c, "SELECT sf_id FROM accounts");
     assert_eq!(org.get(&id).unwrap()["AnnualRevenue"], f64::from(v));
 }
+
+#[test]
+fn a_restart_lets_no_more_calls_leave_than_the_document_allows() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
+    settle(&mut c);
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('accounts', '{"performance_settings": {"rate_limits": {"per_hour": 2}}}')"#,
+    );
+    org.clear_calls();
+    let calls = || {
+        let of_records = |path: &str| path.contains("/composite") || path.contains("/query");
+        org.calls().iter().filter(|call| of_records(&call.path)).count()
+    };
+    let says = "SELECT detail ~ '^rate limit of 2 an hour: next at 2' FROM sync.status";
+    let mut v = 0;
+    let held = cluster::poll(std::time::Duration::from_secs(30), || {
+        v += 1;
+        run(&mut c, &format!("UPDATE accounts SET annual_revenue = {v}"));
+        query_one(&mut c, says) == "t"
+    });
+    assert!(held, "{:?}", rows(&mut c, "SELECT * FROM sync.status"));
+    assert_eq!(calls(), 2);
+    let worker = "FROM pg_stat_activity WHERE backend_type LIKE 'sync_ext%' AND datname = current_database()";
+    let pid = query_one(&mut c, &format!("SELECT pid {worker}"));
+    run(&mut c, &format!("SELECT pg_terminate_backend({pid})"));
+    until(&mut c, &format!("SELECT count(*) {worker} AND pid <> {pid}"), "1");
+    run(&mut c, "UPDATE accounts SET annual_revenue = 4711");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(calls(), 2);
+    run(&mut c, r#"SELECT sync.alter_sync('accounts', '{"performance_settings": null}')"#);
+    settle(&mut c);
+    let id = query_one(&mut c, "SELECT sf_id FROM accounts");
+    assert_eq!(org.get(&id).unwrap()["AnnualRevenue"], 4711.0);
+}

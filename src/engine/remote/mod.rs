@@ -255,6 +255,11 @@ impl State {
         }
     }
 
+    /// Are there calls that have not left?
+    pub fn has_calls(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// When the next call may leave that has to wait.
     pub fn next_due(&self) -> Option<Instant> {
         let paced = self.pace.free_at().filter(|_| !self.outbox.is_empty());

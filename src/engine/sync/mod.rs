@@ -15,7 +15,7 @@ use crate::engine::collect::{Collected, Collector, Half};
 use crate::engine::fan_out::Fan;
 use crate::engine::link::Places;
 use crate::engine::load::Load;
-use crate::engine::pace::Pace;
+use crate::engine::pace::{self, Pace};
 use crate::engine::plan::Plan;
 use crate::engine::remote::State;
 use crate::engine::remote::fresh::Fresh;
@@ -30,7 +30,6 @@ use crate::worker::notify::Settled;
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use change::snapshot::Snapshot;
-use document::RateLimits;
 use effort::Chunk;
 use merge::Side;
 use pgrx::pg_sys;
@@ -93,6 +92,8 @@ pub struct Sync {
     pub settled: Settled,
     /// How fast it may go, between tables; with another system that is its state's.
     pub pace: Pace,
+    /// Until when `sync.status` says that it waits.
+    pace_told: Option<Instant>,
     /// The statement that writes stamps, and whether they could not be written last.
     pub stamping: Option<Statement>,
     pub stamping_fails: bool,
@@ -120,6 +121,8 @@ pub enum Step {
 
 /// A piece of work between tables ends with a transaction where it gets no longer by that than by so many changes.
 const MOST_WHOLE: usize = 10_000;
+/// How far from what `sync.status` says of a wait for a rate limit it is told anew.
+const TOLD_AGAIN: Duration = Duration::from_secs(1);
 
 /// Bytes of images worked on at once.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -156,6 +159,7 @@ impl Sync {
             remote: None,
             settled: Settled::default(),
             pace: Pace::default(),
+            pace_told: None,
             stamping: None,
             stamping_fails: false,
         }
@@ -173,7 +177,7 @@ impl Sync {
         } else if let (Some(state), Some(before)) = (&mut self.remote, old.remote.take()) {
             state.pace = before.pace;
         }
-        self.pace = old.pace;
+        (self.pace, self.pace_told) = (old.pace, old.pace_told);
         self.known = old.known;
         crate::engine::load::inherit(&mut self.loads, old.loads);
         self.again_from = old.again_from;
@@ -201,12 +205,59 @@ impl Sync {
     }
 
     /// Goes no faster than its document allows.
-    pub fn keep_pace(&mut self) {
-        let limits = &self.plan.config.rate_limits;
-        match &mut self.remote {
-            Some(state) => state.pace.set(limits),
-            None => self.pace.set(limits),
+    ///
+    /// # Errors
+    /// What reading how far it has gone raised.
+    pub fn keep_pace(&mut self) -> Result<(), Failure> {
+        let (id, limits) = (self.plan.id, &self.plan.config.rate_limits);
+        let pace = match &mut self.remote {
+            Some(state) => &mut state.pace,
+            None => &mut self.pace,
+        };
+        if pace.is_of_other(limits) {
+            let done = transaction(|| {
+                pace::take_back(id);
+                Ok(pace::noted(id))
+            })?;
+            pace.set(limits, &done);
+            self.pace_told = None;
         }
+        Ok(())
+    }
+
+    /// Has `sync.status` say so where there is something to do and it has done as much as it may.
+    ///
+    /// # Errors
+    /// What writing that down raised.
+    pub fn tell_pace(&mut self, tick: Option<&Snapshot>) -> Result<(), Failure> {
+        let (pace, wants) = match &self.remote {
+            Some(state) => (&state.pace, state.has_calls()),
+            None => {
+                let news = tick.is_some_and(|tick| self.cursor.seen != *tick);
+                (
+                    &self.pace,
+                    news || self.batch.is_some() || self.is_due() || !self.loads.is_empty(),
+                )
+            }
+        };
+        let held = pace.held().filter(|_| wants);
+        let near = |told: Instant, until: Instant| until.max(told) - until.min(told) < TOLD_AGAIN;
+        let id = self.plan.id;
+        match (&held, self.pace_told) {
+            // What has been waited for is over by itself.
+            (None, told) if told.is_none_or(|told| told <= Instant::now()) => {}
+            (None, _) => transaction(|| {
+                pace::take_back(id);
+                Ok(())
+            })?,
+            (Some((until, _)), Some(told)) if near(told, *until) => return Ok(()),
+            (Some((until, limit)), _) => transaction(|| {
+                pace::tell(id, *until, limit);
+                Ok(())
+            })?,
+        }
+        self.pace_told = held.map(|held| held.0);
+        Ok(())
     }
 
     /// Forgets the batch that was being worked through; it is read again from the cursor.
@@ -241,7 +292,7 @@ impl Sync {
         let begun = Instant::now();
         let chunk = self.piece();
         // Another system sees nobody's transactions.
-        let paced = self.plan.config.rate_limits != RateLimits::default();
+        let paced = !self.plan.config.rate_limits.is_empty();
         let longer = if self.remote.is_some() || paced { 0 } else { MOST_WHOLE };
         let Self { plan, collector, known, .. } = &mut *self;
         // Only what concerns this sync counts as work.
@@ -345,8 +396,16 @@ impl Sync {
 
     /// How many records are well worked on in one transaction.
     pub fn piece(&mut self) -> usize {
-        let room = self.pace.room().max(1);
-        self.chunk.size(self.plan.config.batch_size as usize).min(room)
+        let allowed = self.allowed();
+        self.chunk.size(self.plan.config.batch_size as usize).min(allowed)
+    }
+
+    /// How many records may be worked on before the document has it wait.
+    fn allowed(&mut self) -> usize {
+        // How many rows a function makes of one shows when they are written.
+        let one_by_one =
+            self.plan.row_function.is_some() && !self.plan.config.rate_limits.is_empty();
+        if one_by_one { 1 } else { self.pace.room().max(1) }
     }
 
     /// Until when it has to wait, because it has done as much as the document allows.
@@ -419,7 +478,7 @@ impl Sync {
 
     /// Works on the queue rows that are due. True when there may be more.
     pub fn work_queue(&mut self, epoch: i32, shapes: &mut Shapes) -> Result<bool, Failure> {
-        let limit = (self.plan.config.batch_size as usize).min(self.pace.room().max(1)) as i32;
+        let limit = (self.plan.config.batch_size as usize).min(self.allowed()) as i32;
         let id = self.plan.id;
         let due = transaction(|| Ok(queue::due(id, limit, &mut self.queued)))?;
         let more = due.len() as i32 == limit;

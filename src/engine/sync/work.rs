@@ -10,6 +10,7 @@ use crate::engine::departed;
 use crate::engine::fan_out;
 use crate::engine::link;
 use crate::engine::loops;
+use crate::engine::pace;
 use crate::engine::plan::Plan;
 use crate::engine::queue::{self, Marks, Parked};
 use crate::engine::references;
@@ -247,7 +248,7 @@ impl Sync {
             pulled,
             remote,
             fan,
-            pace,
+            pace: pace_of,
             ..
         } = self;
         let halves: Vec<Half<'b>> = bundles.iter().flatten().cloned().collect();
@@ -273,9 +274,10 @@ impl Sync {
             // What comes from the queue is to be looked at, changed or not.
             let asked = loading.is_none() && origin.entries.is_empty();
             let how = (asked, discard);
-            let more = fan_out::attempt(
+            let (more, written) = fan_out::attempt(
                 bump, plan, epoch, shapes, readers, fan, &halves, how, origin, queued, settle,
             )?;
+            pace_of.take(written);
             if more {
                 self.next_due = Some(Instant::now());
             }
@@ -338,7 +340,10 @@ impl Sync {
             if let Some(state) = remote.as_mut() {
                 leaving = push::intend(plan, state, &records, &decisions, &mut outcomes);
             }
-            applied = decisions.iter().filter(|decision| !decision.writes_nothing()).count();
+            if remote.is_none() {
+                applied = decisions.iter().filter(|decision| !decision.writes_nothing()).count();
+                pace::note(plan, applied);
+            }
             loops::note(plan, &records, &outcomes, &decisions);
             again = settle::settle(
                 plan, epoch, &records, &decisions, &outcomes, origin, places, queued,
@@ -387,9 +392,7 @@ impl Sync {
         for (mark, seq) in written {
             known.note(mark, 0, seq);
         }
-        if remote.is_none() {
-            pace.take(applied);
-        }
+        pace_of.take(applied);
         if unread {
             self.next_due = Some(Instant::now());
         }

@@ -1,7 +1,7 @@
 //! New records that leave together: where a connection takes several objects in one request, parents and the children
 //! that name them cost one call, and no child arrives before its parent.
 
-use super::{Answer, Asked, polls::OfSync};
+use super::{Answer, Asked, note_call, polls::OfSync};
 use crate::engine::remote::{Reply, State};
 use crate::worker::round::Worker;
 use crate::worker::transaction::Failure;
@@ -44,8 +44,9 @@ impl Worker {
         }
         let (mut of, mut batches): (Vec<OfSync>, Vec<Arc<WriteBatch>>) = Default::default();
         for (id, batch) in family {
-            let state = self.syncs.get_mut(&id).and_then(|sync| sync.remote.as_mut());
-            if let Some((number, _)) = state.and_then(State::next) {
+            let Some(sync) = self.syncs.get_mut(&id) else { continue };
+            note_call(&sync.plan)?;
+            if let Some((number, _)) = sync.remote.as_mut().and_then(State::next) {
                 self.network.turns.called(id);
                 of.push((id, number));
                 batches.push(batch);

@@ -1,7 +1,7 @@
 //! Questions for changes that leave together: where a connection takes several objects in one request, those that are
 //! due at the same time cost one call.
 
-use super::{Answer, Asked};
+use super::{Answer, Asked, note_call};
 use crate::engine::remote::{Reply, State};
 use crate::worker::round::Worker;
 use crate::worker::transaction::Failure;
@@ -48,8 +48,9 @@ impl Worker {
         }
         let (mut of, mut asked): (Vec<OfSync>, Vec<ChangesOf>) = (Vec::new(), Vec::new());
         for (id, changes) in asking {
-            let state = self.syncs.get_mut(&id).and_then(|sync| sync.remote.as_mut());
-            if let Some((number, _)) = state.and_then(State::next) {
+            let Some(sync) = self.syncs.get_mut(&id) else { continue };
+            note_call(&sync.plan)?;
+            if let Some((number, _)) = sync.remote.as_mut().and_then(State::next) {
                 self.network.poll_turns.called(id);
                 of.push((id, number));
                 asked.push(changes);
