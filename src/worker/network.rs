@@ -35,7 +35,8 @@ const IN_FLIGHT: usize = 64;
 enum Answer {
     Checked(Result<connector::Account, Fault>),
     Described(Result<Object, Fault>),
-    Replied(Result<Reply, Fault>),
+    /// With how many requests it took.
+    Replied(Result<Reply, Fault>, u64),
     Told(Result<connector::Events, Fault>),
     Together(Result<Vec<Result<Reply, Fault>>, Fault>),
 }
@@ -235,8 +236,12 @@ impl Worker {
                 (Asked::Together(of, name), _) => {
                     self.replied_together(&of, &name, Err(lost()))?;
                 }
-                (Asked::Call(sync, call, name), Outcome::Done(Answer::Replied(result))) => {
+                (
+                    Asked::Call(sync, call, name),
+                    Outcome::Done(Answer::Replied(result, requests)),
+                ) => {
                     self.replied(sync, call, &name, result)?;
+                    self.count_requests(sync, requests)?;
                 }
                 (Asked::Call(sync, call, name), _) => {
                     self.replied(sync, call, &name, Err(lost()))?
@@ -450,12 +455,24 @@ impl Worker {
                 let asked = Asked::Call(id, number, name);
                 self.network.submit(asked, &connector, move |c| {
                     Box::pin(async move {
-                        Answer::Replied(carry_out(&*c, &object, &columns, request).await)
+                        let call = carry_out(&*c, &object, &columns, request);
+                        let (result, requests) = connector::counting(call).await;
+                        Answer::Replied(result, requests)
                     })
                 })?;
             }
         }
         Ok(())
+    }
+
+    /// A call that took more than one request counts as so many, now that it is known.
+    fn count_requests(&mut self, sync: i32, requests: u64) -> Result<(), Failure> {
+        let more = requests.saturating_sub(1) as usize;
+        let Some(sync) = self.syncs.get_mut(&sync).filter(|_| more > 0) else { return Ok(()) };
+        if let Some(state) = &mut sync.remote {
+            state.pace.take(more);
+        }
+        note_calls(&sync.plan, more)
     }
 
     /// How long until something here is due.
@@ -500,11 +517,15 @@ impl Worker {
 
 /// A call is counted before it leaves: one that cannot be does not.
 fn note_call(plan: &Plan) -> Result<(), Failure> {
+    note_calls(plan, 1)
+}
+
+fn note_calls(plan: &Plan, count: usize) -> Result<(), Failure> {
     if plan.config.rate_limits.is_empty() {
         return Ok(());
     }
     transaction(|| {
-        pace::note(plan, 1);
+        pace::note(plan, count);
         Ok(())
     })
 }

@@ -13,6 +13,7 @@ pub mod naming;
 mod object;
 pub mod order;
 mod record;
+mod requests;
 pub mod schema;
 mod secret;
 mod write;
@@ -22,6 +23,7 @@ pub use events::{Change, Deed, Event, Events, Place, Since};
 pub use fault::{About, Fault, FaultKind};
 pub use object::{Column, Field, Kind, Object, ObjectName, Unfit};
 pub use record::{ChangesOf, Mark, Page, Record};
+pub use requests::{count_request, counting};
 pub use secret::Secret;
 pub use write::{Before, Done, Identity, Outcome, Write, WriteBatch};
 
@@ -51,7 +53,7 @@ pub trait Connector: Send + Sync {
         None
     }
 
-    /// How many requests have left so far, of those that count.
+    /// How many requests have left so far, of those that count; each is told by [`count_request`] too.
     fn calls(&self) -> u64;
 
     /// The secret that the other side may replace by another one at any login, as it is in use now. Whoever made the

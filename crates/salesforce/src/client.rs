@@ -83,6 +83,7 @@ impl Salesforce {
 
     pub(crate) fn count_call(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+        connector::count_request();
     }
 
     /// How many logins have ended, one way or the other.

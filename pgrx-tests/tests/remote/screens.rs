@@ -252,3 +252,38 @@ fn a_restart_lets_no_more_calls_leave_than_the_document_allows() {
     let id = query_one(&mut c, "SELECT sf_id FROM accounts");
     assert_eq!(org.get(&id).unwrap()["AnnualRevenue"], 4711.0);
 }
+
+/// What is not among the living is looked for among the deleted: two requests for one thing to know.
+#[test]
+fn a_call_that_takes_several_requests_counts_as_so_many() {
+    let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one'), ('two')");
+    settle(&mut c);
+    let id = query_one(&mut c, "SELECT sf_id FROM accounts WHERE account_name = 'one'");
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('accounts', '{"performance_settings": {"rate_limits": {"per_hour": 3}}}')"#,
+    );
+    settle(&mut c);
+    org.clear_calls();
+    org.delete(&id).unwrap();
+    run(&mut c, &format!("SELECT sync.pull('accounts', '{id}')"));
+    let says = "SELECT detail ~ '^rate limit of 3 an hour' FROM sync.status";
+    let mut v = 0;
+    let held = cluster::poll(std::time::Duration::from_secs(30), || {
+        v += 1;
+        run(
+            &mut c,
+            &format!("UPDATE accounts SET annual_revenue = {v} WHERE account_name = 'two'"),
+        );
+        query_one(&mut c, says) == "t"
+    });
+    assert!(held, "{:?}", rows(&mut c, "SELECT * FROM sync.status"));
+    let paths: Vec<String> = org
+        .calls()
+        .iter()
+        .map(|call| call.path.clone())
+        .filter(|path| path.contains("/composite") || path.contains("/query"))
+        .collect();
+    assert_eq!(paths.len(), 3, "{paths:?}");
+}
