@@ -57,7 +57,9 @@ fn preview(
 }
 
 fn of_row(name: &str, key: &str) -> Result<Vec<Line>, Failure> {
-    let Some(stored) = sql::as_extension(|| plan::stored(owned(name))) else {
+    // Asked as the caller: the extension may see all.
+    let id = owned(name);
+    let Some(stored) = sql::as_extension(|| plan::stored(id)) else {
         return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
     };
     if stored.is_application() {

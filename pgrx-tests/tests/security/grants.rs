@@ -92,6 +92,26 @@ fn an_admin_settles_his_own_queue() {
     db.wait_until("two are queued", || {
         query_one(&mut own, "SELECT count(*) FROM sync.queue") == "2"
     });
+    // Another one's queue he neither sees to nor is told of.
+    let stranger = role(&db, &mut client, "stranger");
+    run(&mut client, &format!("SELECT sync.\"grant\"('{stranger}')"));
+    let mut other = db.connect_as(&stranger);
+    let id = query_one(&mut own, "SELECT min(id) FROM sync.queue");
+    assert_eq!(query_one(&mut other, "SELECT sync.retry_all(), sync.discard_all('x')"), "0|0");
+    for call in [
+        format!("sync.retry({id})"),
+        format!(r#"sync.retry({id}, set => '{{"v": "x"}}')"#),
+        format!("sync.discard({id}, 'x')"),
+        "sync.retry_all('s')".to_owned(),
+        "sync.discard_all('x', 's')".to_owned(),
+        "sync.index_recommendations('s')".to_owned(),
+        "sync.preview('s', '1')".to_owned(),
+    ] {
+        let text = refusal(&mut other, &format!("SELECT {call}"));
+        assert!(text.starts_with("42501"), "{call}: {text}");
+    }
+    assert_eq!(rows(&mut own, "SELECT v FROM own.a ORDER BY id"), ["bad", "bad", "good"]);
+    run(&mut client, &format!("DROP OWNED BY {stranger} CASCADE"));
     run(&mut own, "SELECT sync.discard((SELECT id FROM sync.queue WHERE key = '2'), 'not wanted')");
     run(&mut own, "ALTER TABLE own.b DROP CONSTRAINT b_v_check");
     run(&mut own, "SELECT sync.retry((SELECT id FROM sync.queue WHERE key = '1'))");
