@@ -975,7 +975,7 @@ SELECT s.name AS sync,
             WHEN d.review OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s changes need a person, see sync.queue', d.review)
             WHEN d.waiting OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s changes wait to be taken, since %s', d.waiting, d.since)
             WHEN d.taken OPERATOR(pg_catalog.>) 0 THEN pg_catalog.format('%s changes have been taken', d.taken)
-            ELSE 'in sync' END AS detail,
+            ELSE COALESCE(o.looked, 'in sync') END AS detail,
        COALESCE(s.source::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS source,
        s.direction,
        CASE WHEN s.connection IS NULL AND s.target IS NULL THEN 'application'
@@ -987,6 +987,9 @@ SELECT s.name AS sync,
   LEFT JOIN sync._cursor c ON c.sync OPERATOR(pg_catalog.=) s.id
   LEFT JOIN LATERAL (SELECT pg_catalog.format('%s: next at %s', x.reason, pg_catalog.date_trunc('milliseconds', x.until)) AS paced FROM sync._pace_wait x
                       WHERE x.sync OPERATOR(pg_catalog.=) s.id AND x.until OPERATOR(pg_catalog.>) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) interval '1 second')) p ON true
+  LEFT JOIN LATERAL (SELECT pg_catalog.format('in sync as of %s, when it was last read', pg_catalog.date_trunc('milliseconds', x.polled_at)) AS looked FROM sync._pull x
+                      WHERE x.sync OPERATOR(pg_catalog.=) s.id
+                        AND (s.document OPERATOR(pg_catalog.#>>) '{performance_settings,change_detection}') OPERATOR(pg_catalog.=) 'polling') o ON true
  CROSS JOIN LATERAL (SELECT x.state, x.state OPERATOR(pg_catalog.=) ANY (ARRAY['not preloaded', 'no launcher', 'no worker slot']) AS hopeless
                        FROM sync._worker_state() AS x (state)) w
  CROSS JOIN LATERAL (SELECT sync._fence(s.installation) AS why) f

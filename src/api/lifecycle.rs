@@ -124,6 +124,9 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
             let verdict = if discard { Verdict::Discarded } else { Verdict::Confirmed };
             load::decided(id, side, verdict);
         }
+        if asked && decision == "reconcile blanks" {
+            load::decided_values(id, if discard { Verdict::Discarded } else { Verdict::Confirmed });
+        }
         // What a reconcile found is decided with its load; a batch takes the verdict along until
         // it is through. A pause in between changes nothing of that.
         sql::query(

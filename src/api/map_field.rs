@@ -166,7 +166,7 @@ fn not_mapped(plan: &Plan, target: &str) -> Failure {
 
 /// A table with the columns that the sync does not use, too.
 fn whole(plan: &Plan, side: Side) -> Result<Table, Failure> {
-    plan::read_table(plan.side(side).oid, side.name())
+    plan.side(side).read_again(side.name())
 }
 
 /// A sync of all fields of equal names takes the field along by itself, if it is one of them.

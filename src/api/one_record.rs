@@ -68,7 +68,7 @@ fn ask_peers(stored: &Stored, config: &Config, key: &str) -> Result<(), Failure>
     let mut sides = Side::BOTH;
     sides.sort_by_key(|&side| !flows(config, side));
     for side in sides {
-        let table = table_of(stored, side)?;
+        let table = plan::table_of(stored, side)?;
         if let Some(found) = row_key(&table, key) {
             queue_up(stored.id, side, &found, &key_text_of(&table, &found));
             return Ok(());
@@ -101,7 +101,7 @@ fn ask_remote(
             ),
         ));
     }
-    let table = table_of(stored, local)?;
+    let table = plan::table_of(stored, local)?;
     let row = row_key(&table, key);
     let id = row.as_ref().and_then(|row| {
         let (source, target) = sql::as_extension(|| link::keys(stored.id, local, row))?;
@@ -169,11 +169,6 @@ pub(super) fn no_row(tables: &str, key: &str, hint: &str) -> Failure {
         &format!("It reads \"{key}\"."),
         hint,
     )
-}
-
-fn table_of(stored: &Stored, side: Side) -> Result<Table, Failure> {
-    let oid = if side == Side::Source { stored.source } else { stored.target };
-    plan::read_table(oid, side.name())
 }
 
 fn queue_up(sync: i32, side: Side, key: &[u8], text: &str) {

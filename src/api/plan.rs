@@ -7,6 +7,7 @@ use super::{border, hubs, or_raise, syncs};
 use crate::border::inwards;
 use crate::connection;
 use crate::engine::plan::{self, Plan};
+use crate::engine::polled;
 use crate::engine::remote::{bulk, columns, needs, poll};
 use crate::speech;
 use crate::sql::{self, Arg};
@@ -152,6 +153,15 @@ fn of_sync(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
             let detail = format!("of {}, brought over or compared", plan.side(from).name);
             let figure = Some(rows_of(&plan, from) as f64);
             rows.push(Row(None, Line { what: "first load: rows", detail, figure }));
+        }
+        if let Some(side) = plan.polled() {
+            let seconds = plan.config.polling_interval.unwrap_or(polled::INTERVAL).as_secs();
+            let detail = format!(
+                "{} is read every {seconds} s, all of its rows each time",
+                plan.side(side).name
+            );
+            let figure = Some(rows_of(&plan, side) as f64);
+            rows.push(Row(None, Line { what: "polling: rows", detail, figure }));
         }
         let detail = "both sides are tables of this database: no other system is called";
         let line = Line { what: "polling: calls a day", detail: detail.into(), figure: Some(0.0) };

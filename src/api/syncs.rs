@@ -209,7 +209,8 @@ pub(super) fn create_one(name: &str, document: Json, hub: Option<&str>) -> Resul
     plan.id = insert(&stored, &plan, hub);
     create_links(&plan);
     attach_triggers(&plan);
-    for side in local_sides(&plan) {
+    // A view is not to be locked for what it cannot have.
+    for side in local_sides(&plan).filter(|&side| plan.side(side).polled.is_none()) {
         attach::watch(plan.side(side).oid);
     }
     let from = if plan.flows_from(Side::Source) { Side::Source } else { Side::Target };
@@ -548,6 +549,13 @@ pub(super) fn alter_one(id: i32, name: &str, document: Json) -> Result<String, F
         }
         if widens(old.as_ref(), &plan, side) {
             sql::as_extension(|| load::request(id, side, Kind::Rows, "the mapping was changed"));
+        }
+        // What has been deleted since the last look was not captured.
+        let looked = old.as_ref().is_some_and(|old| old.side(side).polled.is_some());
+        if looked && plan.captured(side) {
+            sql::as_extension(|| {
+                load::request(id, side, Kind::Links, "its changes are captured from now on")
+            });
         }
     }
     attach::configuration_changed();

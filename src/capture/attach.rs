@@ -10,6 +10,14 @@ use pgrx::pg_sys::{self, Oid};
 /// The key of a table: the numbers of its columns and their equality operators. Refuses tables that
 /// cannot be synced, saying why and what would help.
 pub fn key_of(table: Oid, name: &str, which: &str) -> Result<(Vec<i16>, Vec<String>), Failure> {
+    check_kind(table, name, which, false)?;
+    key_index(table, name)
+}
+
+const POLLING: &str = "\"performance_settings\": {\"change_detection\": \"polling\"}";
+
+/// Refuses what can be synced by no means, or only when it is `polled`.
+pub fn check_kind(table: Oid, name: &str, which: &str, polled: bool) -> Result<(), Failure> {
     let facts = sql::read(
         "SELECT c.relkind, c.relpersistence, n.nspname, COALESCE(am.amname, 'heap'),
                 EXISTS (SELECT FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class k ON k.oid OPERATOR(pg_catalog.=) i.inhrelid
@@ -31,22 +39,26 @@ pub fn key_of(table: Oid, name: &str, which: &str) -> Result<(Vec<i16>, Vec<Stri
         ));
     };
     let text = |n: usize| row[n].as_deref().unwrap_or("");
-    let no = |reason: &str, hint: &str| {
-        Err(refuse("0A000", format!("{name} cannot be synced"), reason, hint))
+    let no = |reason: &str, hint: &str| Err(cannot(name, reason, hint));
+    let instead = |what: &str| {
+        format!(
+            "{what}, or have it read from time to time, as the source of a sync that goes one way: {POLLING}."
+        )
     };
     match text(0) {
         "r" | "p" => {}
+        "v" | "m" | "f" if polled => {}
         "v" => {
             return no(
                 "It is a view, and a view has no changes of its own.",
-                "Sync the tables below it.",
+                &instead("Sync the tables below it"),
             );
         }
-        "m" => return no("It is a materialized view.", "Sync the tables below it."),
+        "m" => return no("It is a materialized view.", &instead("Sync the tables below it")),
         "f" => {
             return no(
                 "It is a foreign table, whose changes this database does not see.",
-                "Sync the table where it lives.",
+                &instead("Sync the table where it lives"),
             );
         }
         _ => return no("It is not a table.", "Name a table."),
@@ -64,18 +76,28 @@ pub fn key_of(table: Oid, name: &str, which: &str) -> Result<(Vec<i16>, Vec<Stri
     if text(2) == "sync" || text(2) == "pg_catalog" || text(2) == "information_schema" {
         return no("It belongs to the system or to sync_ext itself.", "Name a table of your own.");
     }
-    if text(3) != "heap" {
+    if text(3) != "heap" && !polled {
         return no(
             &format!("It is stored by the access method \"{}\".", text(3)),
             &format!("ALTER TABLE {name} SET ACCESS METHOD heap;"),
         );
     }
-    if text(4) == "t" || text(5) == "t" {
+    if (text(4) == "t" || text(5) == "t") && !polled {
         return no(
             "It takes part in table inheritance, where a key does not hold across tables.",
             "Use declarative partitioning, or sync the child tables one by one after NO INHERIT.",
         );
     }
+    Ok(())
+}
+
+fn cannot(name: &str, reason: &str, hint: &str) -> Failure {
+    refuse("0A000", format!("{name} cannot be synced"), reason, hint)
+}
+
+/// The key of a table as its indexes have it.
+pub fn key_index(table: Oid, name: &str) -> Result<(Vec<i16>, Vec<String>), Failure> {
+    let no = |reason: &str, hint: &str| Err(cannot(name, reason, hint));
     let indexes = sql::read(
         "SELECT i.indisprimary, i.indimmediate,
                 (SELECT pg_catalog.bool_and(a.attnotnull) FROM pg_catalog.pg_attribute a

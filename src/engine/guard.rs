@@ -9,9 +9,9 @@ use crate::log::batch::{self, Entry};
 use crate::log::segments;
 use crate::worker::transaction::Failure;
 use bumpalo::Bump;
-use change::image::{self, State};
+use change::image::{self, State, Value};
 use document::OnDelete;
-use merge::Side;
+use merge::{Base, Side};
 use std::collections::HashSet;
 
 /// Why a sync stops and asks.
@@ -168,6 +168,16 @@ fn blanked(
         let keys: HashSet<Vec<u8>> = fields.into_iter().map(|(key, _)| key).collect();
         keys.len() as u64
     }))
+}
+
+/// Is a field that travels from a side without a value there, and was agreed to have one?
+pub fn empties(plan: &Plan, side: Side, base: &Base<'_>, is_null: impl Fn(usize) -> bool) -> bool {
+    plan.fields.iter().zip(base.side(side)).any(|(field, agreed)| {
+        field.how[side as usize].is_some()
+            && matches!(agreed, Value::Bytes(_))
+            && field.column[side as usize]
+                .is_some_and(|c| !plan.side(side).key.contains(&c) && is_null(c))
+    })
 }
 
 /// How many linked records of each side a batch ends: not those whose key is there again at its end,

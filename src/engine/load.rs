@@ -4,6 +4,7 @@
 use super::collect::{Half, Seen};
 use super::link;
 use super::plan::{self, Column, Plan};
+use super::polled;
 use super::queue;
 use super::resolve::{fed_key, key_values};
 use super::shapes::Shapes;
@@ -46,6 +47,8 @@ pub struct Load {
     pub confirmed: bool,
     /// A person has decided that they are not sent.
     pub discarded: bool,
+    /// It stands in `sync._load`; else it is part of a look at a table that is polled.
+    stored: bool,
     /// Of a new epoch: nothing is sent for a record that it has not read.
     before_sending: bool,
     pub last_key: Option<Vec<u8>>,
@@ -82,8 +85,36 @@ impl Load {
             Kind::Rows => self.side.other(),
         };
         let local = !plan.is_remote(side);
-        (local && plan.flows_from(side) && !self.match_only && !self.confirmed && !self.discarded)
-            .then_some(side)
+        (local && plan.flows_from(side) && !self.match_only && !self.is_decided()).then_some(side)
+    }
+
+    /// Part of a look at a table that is polled. What is written while it looks comes with the next one.
+    pub fn of_look(side: Side, kind: Kind) -> Self {
+        Self {
+            side,
+            kind,
+            match_only: false,
+            confirmed: false,
+            discarded: false,
+            stored: false,
+            before_sending: false,
+            last_key: None,
+            job: None,
+            page: None,
+            done: 0,
+            asked_at: String::new(),
+            count: Count::default(),
+            writers: Some(Vec::new()),
+        }
+    }
+
+    pub fn is_stored(&self) -> bool {
+        self.stored
+    }
+
+    /// Has a person decided about what it would delete or empty?
+    pub fn is_decided(&self) -> bool {
+        self.confirmed || self.discarded
     }
 
     /// May it go by a job, whose records are not quite new? Not where it is to confirm what is sent.
@@ -118,6 +149,7 @@ pub fn read(plan: &Plan) -> Vec<Load> {
         match_only: row[2].as_deref() == Some("t"),
         confirmed: row[3].as_deref() == Some("t"),
         discarded: row[4].as_deref() == Some("t"),
+        stored: true,
         last_key: row[5].as_deref().and_then(sql::from_hex),
         done: row[6].as_deref().and_then(|n| n.parse().ok()).unwrap_or(0),
         asked_at: row[7].clone().unwrap_or_default(),
@@ -167,9 +199,18 @@ pub fn decided(sync: i32, side: Side, verdict: Verdict) {
     );
 }
 
-/// Takes over what was counted before the configuration was read anew.
-pub fn inherit(loads: &mut [Load], old: Vec<Load>) {
-    for load in loads {
+/// Notes what a person decided about the values that are gone from a table that is polled.
+pub fn decided_values(sync: i32, verdict: Verdict) {
+    sql::query(
+        "UPDATE sync._load SET confirmed = NOT $2, discarded = $2
+          WHERE sync OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'rows'",
+        &[Arg::Int4(sync), Arg::Bool(verdict == Verdict::Discarded)],
+    );
+}
+
+/// Takes over what was counted before the configuration was read anew, and a look that goes on.
+pub fn inherit(loads: &mut Vec<Load>, old: Vec<Load>, look_goes_on: bool) {
+    for load in loads.iter_mut() {
         let same = |o: &Load| {
             (o.side, o.kind, &o.asked_at) == (load.side, load.kind, &load.asked_at)
                 && o.last_key == load.last_key
@@ -178,6 +219,7 @@ pub fn inherit(loads: &mut [Load], old: Vec<Load>) {
             load.count = old.count.clone();
         }
     }
+    loads.extend(old.into_iter().filter(|load| look_goes_on && !load.stored));
 }
 
 /// Has capture record what the sync wants now. Where a column came to both tables after the sync was
@@ -216,6 +258,9 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
     if sync.plan.is_remote(load.side) {
         return sync.load_remote();
     }
+    if load.kind == Kind::Rows && sync.plan.side(load.side).polled.is_some() {
+        return polled::rows(sync, &load, epoch, shapes);
+    }
     if let Some(side) = load.lacking(&sync.plan)
         && !load.count.complete
     {
@@ -223,7 +268,10 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
     }
     let bump = Bump::new();
     let (halves, last_key, complete) = match load.kind {
-        Kind::Rows => rows(sync, &bump, &load)?,
+        Kind::Rows => {
+            let most = (sync.plan.config.batch_size as usize).min(sync.allowed());
+            rows(sync, &bump, &load, most)?
+        }
         Kind::Links => match links(sync, &bump, &load)? {
             Some(piece) => piece,
             None => return Ok(false),
@@ -291,6 +339,9 @@ pub fn finish_piece(
     let id = sync.plan.id;
     let plan = &sync.plan;
     transaction(|| {
+        if !load.stored {
+            return Ok(());
+        }
         if complete {
             link::index(plan);
             queue::wake_all(id);
@@ -384,16 +435,16 @@ fn writers_ended(sync: &mut Sync) -> Result<bool, Failure> {
 /// # Errors
 /// What writing it down raised.
 pub fn ask_about(plan: &Plan, side: Side, missing: u64, limit: u64) -> Result<(), Failure> {
-    ask(plan, side, &Count { missing, limit, ..Count::default() })
+    let count = Count { missing, limit, ..Count::default() };
+    ask(plan, None, &format!("reconcile {}", side.name()), &rows_gone(plan, side, &count))
 }
 
 type Piece<'b> = (Vec<Half<'b>>, Option<Vec<u8>>, bool);
 
 /// The next rows of a side, by key.
-fn rows<'b>(sync: &Sync, bump: &'b Bump, load: &Load) -> Result<Piece<'b>, Failure> {
+fn rows<'b>(sync: &Sync, bump: &'b Bump, load: &Load, limit: usize) -> Result<Piece<'b>, Failure> {
     let plan = &sync.plan;
     let table = plan.side(load.side);
-    let limit = plan.config.batch_size as usize;
     let lengths = table.key_lengths();
     as_owner(plan.owner, &plan.search_path, false, || {
         let columns: Vec<String> =
@@ -430,6 +481,11 @@ fn rows<'b>(sync: &Sync, bump: &'b Bump, load: &Load) -> Result<Piece<'b>, Failu
     })
 }
 
+fn ask_of(plan: &Plan, load: &Load, side: Side, count: &Count) -> Result<(), Failure> {
+    let decision = format!("reconcile {}", side.name());
+    ask(plan, Some(load), &decision, &rows_gone(plan, side, count))
+}
+
 /// Counts the next links whose row is gone from a side, and asks when they are too many. True when
 /// there is more to do.
 fn count(sync: &mut Sync, load: &Load, side: Side) -> Result<bool, Failure> {
@@ -444,12 +500,12 @@ fn count(sync: &mut Sync, load: &Load, side: Side) -> Result<bool, Failure> {
             count.last_key.clone_from(&load.last_key);
         }
     }
-    let found = missing(plan, side, count.last_key.as_deref().unwrap_or_default())?;
+    let found = missing(sync, load, side, count.last_key.as_deref().unwrap_or_default())?;
     count.missing += found.keys.len() as u64;
     count.complete = found.complete;
     count.last_key = found.last_key.or(count.last_key);
     if count.missing > count.limit {
-        ask(plan, side, &count)?;
+        ask_of(plan, load, side, &count)?;
         return Ok(false);
     }
     if let Some(first) = sync.loads.first_mut() {
@@ -458,20 +514,29 @@ fn count(sync: &mut Sync, load: &Load, side: Side) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Stops the sync and asks a person about the rows that are gone from a side.
-fn ask(plan: &Plan, side: Side, count: &Count) -> Result<(), Failure> {
-    let sentence = format!(
+fn rows_gone(plan: &Plan, side: Side, count: &Count) -> String {
+    format!(
         "{} or more rows are gone from {}, more than the limit of {}; nothing has been deleted from {}",
         count.missing,
         plan.side(side).name,
         count.limit,
         plan.side(side.other()).name
-    );
+    )
+}
+
+/// Stops the sync and asks a person about what a load has found; what he decides stands with the load.
+///
+/// # Errors
+/// What writing it down raised.
+pub fn ask(plan: &Plan, load: Option<&Load>, decision: &str, why: &str) -> Result<(), Failure> {
     transaction(|| {
+        if let Some(load) = load.filter(|load| !load.stored) {
+            request(plan.id, load.side, load.kind, "polling");
+        }
         sql::query(
             "UPDATE sync._sync SET state = 'needs decision', decision = $3, reason = $2, changed_at = pg_catalog.clock_timestamp()
               WHERE id = $1 AND state = 'running'",
-            &[Arg::Int4(plan.id), Arg::Text(&sentence), Arg::Text(&format!("reconcile {}", side.name()))],
+            &[Arg::Int4(plan.id), Arg::Text(why), Arg::Text(decision)],
         );
         Ok(())
     })?;
@@ -483,12 +548,12 @@ fn ask(plan: &Plan, side: Side, count: &Count) -> Result<(), Failure> {
 /// the sync may delete without asking, and it has asked.
 fn links<'b>(sync: &mut Sync, bump: &'b Bump, load: &Load) -> Result<Option<Piece<'b>>, Failure> {
     let plan = &sync.plan;
-    let found = missing(plan, load.side, load.last_key.as_deref().unwrap_or_default())?;
+    let found = missing(sync, load, load.side, load.last_key.as_deref().unwrap_or_default())?;
     if let Some(side) = load.lacking(plan) {
         // More may have gone since they were counted.
         let count = Count { missing: load.done + found.keys.len() as u64, ..load.count.clone() };
         if count.missing > count.limit {
-            ask(plan, side, &count)?;
+            ask_of(plan, load, side, &count)?;
             return Ok(None);
         }
     }
@@ -508,20 +573,25 @@ struct Missing {
 
 /// Looks for the rows of a side that the next links speak of. The links are ours, the rows are read as
 /// the sync's owner, so that no single statement can look at both.
-fn missing(plan: &Plan, side: Side, after: &[u8]) -> Result<Missing, Failure> {
+fn missing(sync: &Sync, load: &Load, side: Side, after: &[u8]) -> Result<Missing, Failure> {
+    let plan = &sync.plan;
     let table = plan.side(side);
     let limit = 5_000;
     // Keys only, in pieces; the rows are looked for by the resolve step.
     let keys = link::after(plan, after, limit)?;
     let complete = keys.len() < limit;
     let last_key = keys.last().map(|k| k.0.clone());
-    let side_keys: Vec<Vec<u8>> = keys
+    let mut side_keys: Vec<Vec<u8>> = keys
         .into_iter()
         .map(|(key, remote)| if side == Side::Source { key } else { remote })
         .collect();
+    polled::unmet(sync, load, &mut side_keys);
+    if side_keys.is_empty() {
+        return Ok(Missing { keys: side_keys, last_key, complete });
+    }
     let lengths = table.key_lengths();
     let mut present = vec![false; side_keys.len()];
-    as_owner(plan.owner, &plan.search_path, false, || {
+    as_owner(plan.owner, &plan.search_path, table.polled.is_some(), || {
         let text = format!(
             "SELECT f.{ORD} FROM {FED} AS f JOIN {} AS t ON {}",
             table.name,

@@ -22,6 +22,7 @@ pub mod loops;
 pub mod outlet;
 pub mod pace;
 pub mod plan;
+pub mod polled;
 pub mod queue;
 pub mod references;
 pub mod remote;

@@ -5,6 +5,7 @@ use super::collect::{Half, Seen};
 use super::link::{Link, Links, Places};
 use super::loops::Chain;
 use super::plan::{Column, How, Plan, Table};
+use super::polled;
 use super::queue;
 use super::references::{self, Missing};
 use super::remote::values;
@@ -369,7 +370,11 @@ fn read<'b>(
         return;
     }
     let keys: Vec<_> = wanted.iter().map(|&n| records[n].keys[side as usize]).collect();
-    let rows = read_rows(bump, plan, readers, side, &keys);
+    let mut doubled = Vec::new();
+    let rows = read_each(bump, plan, readers, side, &keys, |n| doubled.push(wanted[n]));
+    for n in doubled {
+        records[n].trouble = Some(polled::twice(plan, side));
+    }
     for (&n, row) in wanted.iter().zip(rows) {
         let record = &mut records[n];
         record.seen[side as usize] = row.map_or(Seen::Gone, Seen::Row);
@@ -399,6 +404,18 @@ pub fn read_rows<'b>(
     side: Side,
     keys: &[Option<&[u8]>],
 ) -> Vec<Option<&'b [Value<'b>]>> {
+    read_each(bump, plan, readers, side, keys, |_| ())
+}
+
+/// The same; `twice` is told the places of keys that more than one row has.
+fn read_each<'b>(
+    bump: &'b Bump,
+    plan: &Plan,
+    readers: &mut Readers,
+    side: Side,
+    keys: &[Option<&[u8]>],
+    mut twice: impl FnMut(usize),
+) -> Vec<Option<&'b [Value<'b>]>> {
     let table = plan.side(side);
     let statement = readers.read[side as usize].get_or_insert_with(|| {
         let columns: Vec<String> =
@@ -415,7 +432,11 @@ pub fn read_rows<'b>(
     let rows = keys.iter().map(|&key| key_values(bump, key, &lengths)).collect::<Vec<_>>();
     let mut read: Vec<Option<&'b [Value<'b>]>> = vec![None; keys.len()];
     let columns: Vec<&Column> = table.columns.iter().collect();
-    statement.run(bump, rows.into_iter(), &columns, |ord, values| read[ord] = Some(values));
+    statement.run(bump, rows.into_iter(), &columns, |ord, values| {
+        if read[ord].replace(values).is_some() {
+            twice(ord);
+        }
+    });
     read
 }
 

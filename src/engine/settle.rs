@@ -65,8 +65,9 @@ pub fn settle(
         }
         if let Some(trouble) = &record.trouble {
             for (side, key) in seen_keys(record) {
-                if record.linked().is_none() && record.seen[side as usize] == Seen::Gone {
-                    // It is not there yet: it is the other side's row that waits.
+                let absent = record.linked().is_none() && record.seen[side as usize] == Seen::Gone;
+                if absent || !plan.listens_to(side) {
+                    // It is the other side's row that waits.
                     continue;
                 }
                 queue::park(

@@ -154,6 +154,7 @@ impl Worker {
                 sync.take_up()?;
             }
             sync.keep_pace()?;
+            sync.keep_looks()?;
             (sync.verdict, sync.pulled) = (verdict, pulled);
             // What sync.status says of it is taken back by the first work that succeeds.
             sync.trouble = sync.trouble.or(trouble);

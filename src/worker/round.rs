@@ -10,6 +10,7 @@ use super::slots::{JOBS, Slot};
 use super::transaction::{Failure, transaction};
 use super::upkeep;
 use crate::engine::outlet::Outlet;
+use crate::engine::polled::Looks;
 use crate::engine::remote::{self, May, State};
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::{Batch, Cursor, Known, Step, Sync};
@@ -228,7 +229,8 @@ impl Worker {
                 wait = wait.min(until.saturating_duration_since(Instant::now()));
                 continue;
             }
-            for due in [sync.next_due, sync.held_until.map(|h| h.0)].into_iter().flatten() {
+            let look = sync.looks.as_ref().map(Looks::due);
+            for due in [sync.next_due, sync.held_until.map(|h| h.0), look].into_iter().flatten() {
                 wait = wait.min(
                     due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)),
                 );
@@ -305,7 +307,11 @@ impl Worker {
         let Some(mut sync) = self.syncs.remove(&id) else { return Ok(false) };
         sync.known.tick = self.ticks;
         let begun = Instant::now();
-        let result = self.serve_inner(&mut sync);
+        sync.begin_look(asked);
+        let mut result = self.serve_inner(&mut sync);
+        if result.is_ok() {
+            result = sync.end_look().and(result);
+        }
         sync.effort.note(begun.elapsed(), matches!(result, Ok(true)));
         let (more, said) = match result {
             Ok(more) => {
@@ -339,6 +345,7 @@ impl Worker {
             && sync.remote.as_ref().is_none_or(State::is_settled)
             && self.tick.is_some()
             && sync.paced_until().is_none()
+            && sync.looks.as_ref().is_none_or(|looks| looks.has_answered(asked))
             && !sync.puts_off()?
             && let Some(progress) = self.slot.claim_progress(sync.plan.id as u32)
         {

@@ -13,6 +13,7 @@ use crate::mapping::MappingOptions;
 use crate::matching::{self, MatchField};
 use crate::name::{self, TableName};
 use crate::path::{Path, shown};
+use crate::polling::{self, Polled};
 use crate::rows::{OnDelete, OnDifference, OnTargetEdit, RowFilter, StampColumns};
 use crate::settings::{
     DeleteLimit, InitialSync, LoopPrevention, RateLimits, Retry, SchemaPolicy, Settings,
@@ -173,7 +174,11 @@ pub struct Config {
     pub parallelism: Option<u32>,
     /// Where not all can have something, those with the higher number have it.
     pub priority: u32,
-    /// How often a remote is asked for changes, if the document says so; means nothing for a local table.
+    /// For source and target: whether it is read from time to time in the place of being captured.
+    pub polled: [Option<Polled>; 2],
+    /// Whether another system's changes are taken as it tells them, or only with polling.
+    pub real_time: bool,
+    /// How often a remote, or a table that is polled, is asked for changes, if the document says so.
     pub polling_interval: Option<Duration>,
     /// How often all records of a remote are compared; `None`: never. Means nothing for a local table.
     pub reconcile_interval: Option<Duration>,
@@ -234,6 +239,7 @@ impl Config {
         not_served(&findings)?;
         notices.extend(without_effect(&findings));
         let filter = RowFilter::read(doc, [&source, &target], direction)?;
+        let polled = polling::read(doc, [&source, &target], direction)?;
         let config = Self {
             identity: Identity::read(doc, &source, &target)?,
             conflicts: conflicts::read(doc, [&source, &target], context, &mut notices)?,
@@ -259,6 +265,8 @@ impl Config {
             batch_size: settings.batch_size,
             parallelism: settings.parallelism,
             priority: settings.priority,
+            polled,
+            real_time: settings.real_time,
             polling_interval: settings.polling_interval,
             reconcile_interval: settings.reconcile_interval,
             delete_limit: settings.delete_limit,

@@ -153,6 +153,7 @@ pub(crate) const ENDPOINT_KEYS: &[Key] = &[
     key("schema", Text, "\"public\""),
     key("table", Text, "\"accounts\""),
     key("object", Text, "\"Account\""),
+    key("key", TEXT_OR_TEXTS, "\"id\""),
 ];
 
 /// What makes a create repeatable; `column` is where its values come from, else they are made up.
@@ -290,7 +291,7 @@ const INITIAL_SYNC: &[Key] = &[
 ];
 
 const ONGOING_SYNC: &[Key] = &[
-    key("mode", Choice(&[yes("real_time"), not_yet("polling")]), "\"real_time\""),
+    key("mode", Choice(&[yes("real_time"), yes("polling")]), "\"real_time\""),
     key("polling_interval_seconds", Integer(1, 86_400), "30"),
     key("reconcile_interval_seconds", Integer(0, MANY), "86400"),
     key("debounce_seconds", Number(0.0, 3600.0), "5"),
@@ -301,7 +302,7 @@ const PERFORMANCE: &[Key] = &[
     key("parallelism", Integer(1, 64), "4"),
     key(
         "change_detection",
-        Choice(&[yes("database_triggers"), not_yet("polling")]),
+        Choice(&[yes("database_triggers"), yes("polling")]),
         "\"database_triggers\"",
     ),
     key("index_recommendation", Flag, "true"),

@@ -27,6 +27,7 @@ mod matching;
 mod name;
 mod nearest;
 mod path;
+mod polling;
 mod rows;
 mod schema;
 mod settings;
@@ -45,6 +46,7 @@ pub use mapping::{MappingOptions, Nulls, TimestampFormat};
 pub use matching::MatchField;
 pub use name::TableName;
 pub use nearest::nearest;
+pub use polling::Polled;
 pub use rows::{OnDelete, OnDifference, OnExit, OnTargetEdit, RowFilter, StampColumns};
 pub use schema::schema;
 pub use settings::{

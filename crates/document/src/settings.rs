@@ -132,6 +132,7 @@ pub(crate) struct Settings {
     pub(crate) retry: Retry,
     pub(crate) delete_limit: Option<DeleteLimit>,
     pub(crate) loop_prevention: Option<LoopPrevention>,
+    pub(crate) real_time: bool,
     pub(crate) polling_interval: Option<Duration>,
     pub(crate) reconcile_interval: Option<Duration>,
     pub(crate) batch_size: u32,
@@ -206,6 +207,7 @@ impl Settings {
                             Duration::from_secs(u64::from(seconds))
                         }),
                 }),
+            real_time: at(&["ongoing_sync", "mode"]).and_then(Value::as_str) != Some("polling"),
             polling_interval: whole(&["ongoing_sync", "polling_interval_seconds"])
                 .map(|seconds| Duration::from_secs(u64::from(seconds))),
             reconcile_interval: Some(

@@ -80,7 +80,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
     ),
     (
         r#"{"source": "a", "target": "b", "ongoing_sync": {"mode": "polling"}}"#,
-        "0A000",
+        "22023",
         &["ongoing_sync.mode"],
     ),
     (

@@ -21,6 +21,7 @@ mod others_bugs;
 mod pace;
 mod parents;
 mod parking;
+mod polling;
 mod preview;
 mod privileges;
 mod progress;

@@ -61,6 +61,23 @@ fn a_record_that_is_made_changed_and_deleted_there_is_a_row_at_once() {
     assert_eq!(names(&org), ["ours"]);
 }
 
+/// With `"mode": "polling"` nothing is told at once, and everything comes all the same.
+#[test]
+fn events_are_not_listened_to_where_the_document_wants_polling_only() {
+    let (org, _cluster, mut c) = told();
+    run(&mut c, r#"SELECT sync.alter_sync('accounts', '{"ongoing_sync": {"mode": "polling"}}')"#);
+    settle(&mut c);
+    org.insert("Account", json!({"Name": "told to nobody"})).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let names = "SELECT COALESCE(string_agg(account_name, ','), '') FROM accounts";
+    assert_eq!(query_one(&mut c, names), "");
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('accounts', '{"ongoing_sync": {"polling_interval_seconds": 1}}')"#,
+    );
+    until(&mut c, names, "told to nobody");
+}
+
 /// Where the events stand is kept with what they led to: a worker that starts is told what it has missed, whenever
 /// the changes are asked for.
 #[test]

@@ -22,6 +22,7 @@ mod lost_answers;
 mod mending;
 mod one_record;
 mod planning;
+mod polling;
 mod reckoning;
 mod references;
 mod registering;

@@ -2,6 +2,7 @@
 
 mod convert;
 mod fields;
+mod polled;
 mod references;
 mod rights;
 mod rows;
@@ -13,7 +14,7 @@ mod table;
 pub use fields::{Field, How};
 pub use references::{Keyed, Parent};
 pub use rights::missing_rights;
-pub use table::{Column, Table, read_table};
+pub use table::{Column, Table, read_side, read_table};
 
 use crate::capture::attach;
 use crate::connection;
@@ -133,13 +134,21 @@ impl Plan {
 
     /// Is this side watched? Only then can an overwritten edit of it be noticed.
     pub fn captured(&self, side: Side) -> bool {
-        self.listens_to(side) && self.config.capture && !self.is_remote(side)
+        self.listens_to(side)
+            && self.config.capture
+            && !self.is_remote(side)
+            && self.side(side).polled.is_none()
     }
 
     /// Is anything done about changes of this side, whether they travel or not?
     pub fn listens_to(&self, side: Side) -> bool {
         let judged = side == Side::Target && self.config.on_target_edit != OnTargetEdit::Keep;
         self.flows_from(side) || judged
+    }
+
+    /// The side that is read from time to time, if one is.
+    pub fn polled(&self) -> Option<Side> {
+        Side::BOTH.into_iter().find(|&side| self.side(side).polled.is_some())
     }
 
     pub fn is_remote(&self, side: Side) -> bool {
@@ -324,16 +333,16 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
     let (mut source, mut target);
     match &stored.object {
         None => {
-            source = read_table(stored.source, "source")?;
-            target = read_table(stored.target, "target")?;
+            source = read_side(stored.source, "source", config.polled[0].as_ref())?;
+            target = read_side(stored.target, "target", config.polled[1].as_ref())?;
         }
         Some((connection, object)) if stored.source == pg_sys::InvalidOid => {
-            target = read_table(stored.target, "target")?;
+            target = read_side(stored.target, "target", config.polled[1].as_ref())?;
             source =
                 remote_side::table(connection, object, &config, &target, Side::Source, assume)?;
         }
         Some((connection, object)) => {
-            source = read_table(stored.source, "source")?;
+            source = read_side(stored.source, "source", config.polled[0].as_ref())?;
             target =
                 remote_side::table(connection, object, &config, &source, Side::Target, assume)?;
         }
@@ -484,6 +493,16 @@ pub fn recorded(plan: &Plan, side: Side) -> (String, String) {
 pub const STORED: &str = "s.id, s.name, s.owner::pg_catalog.oid, s.search_path, s.document::pg_catalog.text,
     COALESCE(s.source::pg_catalog.oid, 0::pg_catalog.oid), COALESCE(s.target::pg_catalog.oid, 0::pg_catalog.oid),
     s.connection, s.object";
+
+/// A side of a sync that is a table, with all its columns.
+///
+/// # Errors
+/// It is gone, or cannot be synced any more.
+pub fn table_of(stored: &Stored, side: Side) -> Result<Table, Failure> {
+    let oid = if side == Side::Source { stored.source } else { stored.target };
+    let config = read_document(&stored.document)?.0;
+    read_side(oid, side.name(), config.polled[side as usize].as_ref())
+}
 
 /// Reads a sync's row.
 pub fn stored(id: i32) -> Option<Stored> {

@@ -2,8 +2,8 @@
 //! sync that it belongs to say what its key is on the other.
 
 use super::fields::{Field, How};
-use super::table::{Table, read_table};
-use super::{Stored, read_document};
+use super::table::Table;
+use super::{Stored, read_document, table_of};
 use crate::engine::link;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
@@ -189,8 +189,10 @@ impl Candidate {
         for ours in Side::BOTH {
             let column = &tables[ours as usize].columns[columns[ours as usize]];
             let theirs = if source == Side::Source { ours } else { ours.other() };
-            let Place::Table(table) = self.places[theirs as usize] else { continue };
-            let table = read_table(table, theirs.name())?;
+            if !matches!(self.places[theirs as usize], Place::Table(_)) {
+                continue;
+            }
+            let table = table_of(&self.stored, theirs)?;
             let &[key] = table.key.as_slice() else {
                 return Err(self.unfit(
                     format!("the key of {} has more than one column", table.name),
@@ -242,13 +244,9 @@ impl Candidate {
         }
         let Ok((config, _)) = read_document(&self.stored.document) else { return true };
         let Fields::Mapped(fields) = &config.fields else { return false };
-        let Some(local) = self.places.iter().find_map(|place| match place {
-            Place::Table(table) => Some(*table),
-            Place::Object { .. } => None,
-        }) else {
-            return true;
-        };
-        let Ok(table) = read_table(local, "local") else { return true };
+        let is_table = |side: &Side| matches!(self.places[*side as usize], Place::Table(_));
+        let Some(local) = Side::BOTH.into_iter().find(is_table) else { return true };
+        let Ok(table) = table_of(&self.stored, local) else { return true };
         let remote_is_source = self.stored.source == pg_sys::InvalidOid;
         fields.iter().any(|field| {
             let Some(first) = field.sources.first() else { return false };
@@ -292,7 +290,7 @@ fn derived(
                 let mut own = keys[ours as usize].iter().filter(|(to, _)| *to == table).peekable();
                 own.peek().is_none()
                     || own.any(|(_, attnum)| {
-                        read_table(table, "parent").is_ok_and(|table| {
+                        table_of(&candidate.stored, theirs).is_ok_and(|table| {
                             matches!(table.key.as_slice(), &[key] if table.columns[key].attnum == *attnum)
                         })
                     })

@@ -36,6 +36,9 @@ pub(super) fn stamps(
             (format!("is of type {}", column.cast), format!("Name {wanted} column."))
         } else if column.generated {
             ("is computed".to_owned(), "Name a column that can be written.".to_owned())
+        } else if table.polled.is_some() {
+            let hint = "Leave it out: a table that is polled is only read.";
+            ("is of a table that is polled".to_owned(), hint.to_owned())
         } else if used || table.key.contains(&c) {
             ("is synced".to_owned(), "Name a column that no field of the sync uses.".to_owned())
         } else {

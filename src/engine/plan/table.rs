@@ -1,10 +1,12 @@
 //! A table as a sync sees it: its columns, and the key by which its rows are known.
 
+use super::polled;
 use crate::border;
 use crate::capture::attach;
 use crate::engine::remote::side::Remote;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, refuse};
+use document::Polled;
 use pgrx::pg_sys::{self, Oid};
 
 /// A column of a synced table that the sync uses.
@@ -71,11 +73,21 @@ pub struct Table {
     pub key: Vec<usize>,
     /// The comparison operators of the key, qualified.
     pub key_equals: Vec<String>,
+    /// It is read from time to time, and its changes are not captured.
+    pub polled: Option<Polled>,
     /// What it is, if it is no table of this database but an object of another system.
     pub remote: Option<Remote>,
 }
 
 impl Table {
+    /// The table as it is now.
+    ///
+    /// # Errors
+    /// It is gone, or cannot be synced any more.
+    pub fn read_again(&self, which: &str) -> Result<Self, Failure> {
+        read_side(self.oid, which, self.polled.as_ref())
+    }
+
     pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
         self.key.iter().map(|&k| &self.columns[k])
     }
@@ -121,8 +133,13 @@ impl Table {
     }
 }
 
-/// The key and all columns of a table.
+/// The key and all columns of a table whose changes are captured.
 pub fn read_table(oid: Oid, which: &str) -> Result<Table, Failure> {
+    read_side(oid, which, None)
+}
+
+/// The same of a table that may be `polled`.
+pub fn read_side(oid: Oid, which: &str, polled: Option<&Polled>) -> Result<Table, Failure> {
     let name = sql::one(
         "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
            JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
@@ -182,10 +199,15 @@ pub fn read_table(oid: Oid, which: &str) -> Result<Table, Failure> {
             },
         });
     }
-    let (key, key_equals) = attach::key_of(oid, &name, which)?;
-    let key =
-        key.iter().filter_map(|attnum| columns.iter().position(|c| c.attnum == *attnum)).collect();
-    Ok(Table { oid, name, columns, key, key_equals, remote: None })
+    let (key, key_equals) = match polled {
+        Some(polled) => polled::key(oid, &name, which, &columns, polled)?,
+        None => {
+            let (key, equals) = attach::key_of(oid, &name, which)?;
+            let place = |number: &i16| columns.iter().position(|c| c.attnum == *number);
+            (key.iter().filter_map(place).collect(), equals)
+        }
+    };
+    Ok(Table { oid, name, columns, key, key_equals, polled: polled.cloned(), remote: None })
 }
 
 /// Refuses a name that could not be written into a statement.

@@ -3,6 +3,7 @@
 use super::pull::Work;
 use super::recover::moment_text;
 use super::{Purpose, Request, Step, push, values};
+use crate::engine::guard;
 use crate::engine::link::{self, Link, Links};
 use crate::engine::plan::Plan;
 use crate::engine::shapes::Shapes;
@@ -10,7 +11,6 @@ use crate::engine::sync::Sync;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
-use change::image::Value;
 use connector::{Mark, Page, Place, Record};
 use document::OnDelete;
 use merge::Side;
@@ -48,13 +48,8 @@ struct Losses {
 }
 
 fn empties(plan: &Plan, remote: Side, link: &Link<'_>, record: &Record) -> bool {
-    let Some(base) = &link.base else { return false };
-    plan.fields.iter().zip(base.side(remote)).any(|(field, agreed)| {
-        field.how[remote as usize].is_some()
-            && matches!(agreed, Value::Bytes(_))
-            && field.column[remote as usize]
-                .is_some_and(|c| !plan.side(remote).key.contains(&c) && record.values[c].is_none())
-    })
+    let is_null = |c: usize| record.values[c].is_none();
+    link.base.as_ref().is_some_and(|base| guard::empties(plan, remote, base, is_null))
 }
 
 impl Poll {

@@ -149,6 +149,7 @@ pub fn table(
         ));
     };
     Ok(Table {
+        polled: None,
         oid: pg_sys::InvalidOid,
         name: format!("{connection}:{}", object.name),
         columns,

@@ -17,6 +17,7 @@ use crate::engine::link::Places;
 use crate::engine::load::Load;
 use crate::engine::pace::{self, Pace};
 use crate::engine::plan::Plan;
+use crate::engine::polled::Looks;
 use crate::engine::remote::State;
 use crate::engine::remote::fresh::Fresh;
 use crate::engine::resolve::Readers;
@@ -53,6 +54,8 @@ pub struct Sync {
     /// The cursor in the table lags behind the one in memory.
     pub unsaved: bool,
     pub loads: Vec<Load>,
+    /// Of a table that is polled.
+    pub looks: Option<Looks>,
     /// The syncs served before this one that its records point to: what they have is loaded first.
     pub parents: Vec<i32>,
     pub collector: Collector,
@@ -160,6 +163,7 @@ impl Sync {
             settled: Settled::default(),
             pace: Pace::default(),
             pace_told: None,
+            looks: None,
             stamping: None,
             stamping_fails: false,
         }
@@ -179,7 +183,9 @@ impl Sync {
         }
         (self.pace, self.pace_told) = (old.pace, old.pace_told);
         self.known = old.known;
-        crate::engine::load::inherit(&mut self.loads, old.loads);
+        let look_goes_on = old.looks.is_some() && self.plan.speaks_alike(&old.plan);
+        self.looks = old.looks.filter(|_| look_goes_on);
+        crate::engine::load::inherit(&mut self.loads, old.loads, look_goes_on);
         self.again_from = old.again_from;
         self.places = old.places;
         self.held_until = old.held_until;
@@ -401,7 +407,7 @@ impl Sync {
     }
 
     /// How many records may be worked on before the document has it wait.
-    fn allowed(&mut self) -> usize {
+    pub fn allowed(&mut self) -> usize {
         // How many rows a function makes of one shows when they are written.
         let one_by_one =
             self.plan.row_function.is_some() && !self.plan.config.rate_limits.is_empty();
@@ -527,7 +533,7 @@ impl Sync {
         transaction(|| {
             for side in Side::BOTH.into_iter().filter(|&side| !plan.is_remote(side)) {
                 let table = plan.side(side);
-                let Ok(now) = crate::engine::plan::read_table(table.oid, side.name()) else {
+                let Ok(now) = table.read_again(side.name()) else {
                     return Ok(true);
                 };
                 let same = table.columns.iter().all(|c| now.columns.contains(c))

@@ -165,7 +165,7 @@ impl Sync {
         let check = transaction(|| {
             for side in Side::BOTH.into_iter().filter(|&side| !plan.is_remote(side)) {
                 let table = plan.side(side);
-                let current = crate::engine::plan::read_table(table.oid, side.name())?;
+                let current = table.read_again(side.name())?;
                 let intact = current.name == table.name
                     && table.columns.iter().all(|c| {
                         current.columns.iter().any(|n| n.name == c.name && n.type_oid == c.type_oid)
@@ -295,12 +295,12 @@ impl Sync {
         let mut written: Vec<(u64, i64)> = Vec::new();
         let mut records: Option<Vec<Record<'b>>> = None;
         let mut leaving = Vec::new();
-        if plan.evaluates() {
+        if plan.evaluates() || plan.polled().is_some() {
             transaction(|| {
                 link::index(plan);
                 Ok(())
             })?;
-            // The user's expressions run where they can write nothing and keep nothing.
+            // The user's expressions, and what a view calls, run where they can write nothing and keep nothing.
             records = Some(as_owner(plan.owner, &plan.search_path, true, || {
                 let mut records =
                     resolve::resolve(bump, plan, shapes, readers, places, queued, &halves);

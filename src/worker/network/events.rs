@@ -51,7 +51,8 @@ impl Worker {
         for sync in syncs.values().filter(|sync| sync.loads.is_empty()) {
             let Some(state) = &sync.remote else { continue };
             let Some((side, remote)) = sync.plan.remote() else { continue };
-            if !state.connector.serves_events() || !sync.plan.listens_to(side) {
+            let told = sync.plan.config.real_time && state.connector.serves_events();
+            if !told || !sync.plan.listens_to(side) {
                 continue;
             }
             let (priority, told) = (sync.plan.config.priority, state.told.as_ref());
@@ -147,7 +148,7 @@ impl Worker {
             let is_of = |(_, remote): (merge::Side, &side::Remote)| {
                 remote.connection == name && remote.object == object
             };
-            if sync.plan.remote().is_some_and(is_of) {
+            if sync.plan.config.real_time && sync.plan.remote().is_some_and(is_of) {
                 sync.take_told(&ids, missed, place.as_ref())?;
             }
         }

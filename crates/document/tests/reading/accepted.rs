@@ -66,6 +66,8 @@ fn the_least_document_has_all_defaults() {
         batch_size: 500,
         parallelism: None,
         polling_interval: None,
+        polled: [None, None],
+        real_time: true,
         priority: 0,
         reconcile_interval: Some(Duration::from_secs(86_400)),
         delete_limit: None,
@@ -444,4 +446,25 @@ fn an_identity_is_a_field_of_the_other_side() {
     }
     let local = patched(json!({"identity": "Ext__c"}));
     assert_eq!(read(&local).unwrap_err().path, "identity");
+}
+
+#[test]
+fn a_table_that_is_polled_has_the_key_that_is_named() {
+    let polling = json!({"change_detection": "polling"});
+    let keys = [
+        (json!({"table": "a"}), vec![]),
+        (json!({"table": "a", "key": "id"}), vec!["id"]),
+        (json!({"table": "a", "key": ["region", "Id"]}), vec!["region", "Id"]),
+    ];
+    for (source, key) in keys {
+        let (config, _) = accept(json!({"source": source, "performance_settings": polling}));
+        let key = key.into_iter().map(str::to_owned).collect();
+        assert_eq!(config.polled, [Some(document::Polled { key }), None], "{source}");
+    }
+    let (config, _) = accept(json!({
+        "source": "a", "target": {"table": "b", "key": "id"}, "source_to_target": false, "performance_settings": polling
+    }));
+    assert!(config.polled[0].is_none() && config.polled[1].is_some());
+    let remote = json!({"connection": "crm", "object": "Account"});
+    assert!(!accept(json!({"source": remote, "ongoing_sync": {"mode": "polling"}})).0.real_time);
 }

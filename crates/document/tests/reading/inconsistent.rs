@@ -122,6 +122,7 @@ fn a_missing_partner_is_named() {
 fn contradictions_are_refused() {
     let pair = |one: Value, other: Value| json!({"field_mappings": [one, other]});
     let retry = |strategy: Value| json!({"error_handling": {"retry_strategy": strategy}});
+    let polling = json!({"change_detection": "polling"});
     let longest = "error_handling.retry_strategy.max_delay_seconds";
     refuse(vec![
         (
@@ -142,6 +143,60 @@ fn contradictions_are_refused() {
             Malformed,
             "ongoing_sync.debounce_seconds",
             "Leave out",
+        ),
+        (
+            json!({"source": {"table": "a", "key": "id"}}),
+            Malformed,
+            "source.key",
+            "change_detection",
+        ),
+        (
+            json!({"source": "a", "ongoing_sync": {"mode": "polling"}}),
+            Malformed,
+            "ongoing_sync.mode",
+            "change_detection",
+        ),
+        (
+            json!({"source": "a", "sync_type": "bidirectional", "performance_settings": polling}),
+            Malformed,
+            "performance_settings.change_detection",
+            "one_way",
+        ),
+        (
+            json!({"source": {"connection": "crm", "object": "Account"}, "performance_settings": polling}),
+            Malformed,
+            "performance_settings.change_detection",
+            "ongoing_sync",
+        ),
+        (
+            json!({"source": "a", "target": {"type": "application"}, "performance_settings": polling}),
+            Malformed,
+            "performance_settings.change_detection",
+            "Leave it out",
+        ),
+        (
+            json!({"source": "a", "target": {"table": "b", "key": ["id"]}, "performance_settings": polling}),
+            Malformed,
+            "target.key",
+            "Leave it out",
+        ),
+        (
+            json!({"source": "a", "row_function": "f", "performance_settings": polling}),
+            Malformed,
+            "row_function",
+            "change_detection",
+        ),
+        (
+            json!({"source": "a", "ongoing_sync": {"debounce_seconds": 1}, "performance_settings": polling}),
+            Malformed,
+            "ongoing_sync.debounce_seconds",
+            "change_detection",
+        ),
+        (
+            json!({"source": "a", "initial_sync": {"strategy": "none"}, "performance_settings": polling}),
+            Malformed,
+            "initial_sync.strategy",
+            "change_detection",
         ),
         (
             json!({"sync_type": "one_way", "source_to_target": true, "target_to_source": true}),

@@ -341,13 +341,6 @@ fn an_unknown_value_is_refused_with_the_values_that_are_served() {
 
 #[test]
 fn what_is_known_and_not_served_is_named() {
-    let keys = [
-        ("ongoing_sync.mode", json!("polling")),
-        ("performance_settings.change_detection", json!("polling")),
-    ];
-    for (path, value) in keys {
-        refuse(vec![(at(path, &value), NotServed, path, "eave")]);
-    }
     let leaving = json!({"where": "active", "on_filter_exit": "delete"});
     refuse(vec![(leaving, NotServed, "on_filter_exit", "eave")]);
     let doc = patched(
@@ -370,8 +363,7 @@ fn outcomes_are_never_mixed() {
         "source.connection",
         "sync.create_connection",
     )]);
-    let doc =
-        json!({"where": "x", "on_filter_exit": "delete", "ongoing_sync": {"mode": "polling"}});
+    let doc = json!({"where": "x", "on_filter_exit": "delete", "field_selection": "all", "field_mappings": [{"source": "a", "target": "b"}]});
     let error = read(&patched(doc)).expect_err("not served");
     assert!(error.detail.contains("The same is true of "), "{error:?}");
 }
