@@ -83,9 +83,7 @@ fn own_key(
 /// What compares the values of a column; only where what is equal is the same, because links know a key by its bytes.
 fn equality(column: &Column, name: &str, which: &str) -> Result<String, Failure> {
     // SAFETY: a catalog lookup.
-    let opclass = unsafe {
-        pg_sys::GetDefaultOpClass(column.base_type, pg_sys::Oid::from(pg_sys::BTREE_AM_OID))
-    };
+    let opclass = unsafe { pg_sys::GetDefaultOpClass(column.base_type, pg_sys::BTREE_AM_OID) };
     let found = sql::read(
         "SELECT pg_catalog.format('%I.%s', ns.nspname, o.oprname),
                 t.typcategory OPERATOR(pg_catalog.<>) 'S' OR COALESCE(co.collisdeterministic, true) AND EXISTS (
