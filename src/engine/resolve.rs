@@ -331,7 +331,7 @@ fn pair<'b>(
 }
 
 /// Is a side what the link says it is?
-fn agrees(plan: &Plan, record: &Record<'_>, side: Side) -> bool {
+pub(super) fn agrees(plan: &Plan, record: &Record<'_>, side: Side) -> bool {
     let base = record.linked().and_then(|l| l.base.as_ref());
     match (&record.seen[side as usize], base) {
         (Seen::Row(values), Some(base)) => plan.fields.iter().enumerate().all(|(i, field)| {

@@ -9,7 +9,7 @@ use super::link::{Links, Places};
 use super::plan::{Plan, Table};
 use super::queue::{self, Parked};
 use super::remote::intent::Intents;
-use super::resolve::Record;
+use super::resolve::{Record, agrees};
 use super::statement::render;
 use crate::log::batch::{Entry, Images};
 use crate::log::history::{self, Line};
@@ -64,12 +64,7 @@ pub fn settle(
             continue;
         }
         if let Some(trouble) = &record.trouble {
-            for (side, key) in seen_keys(record) {
-                let absent = record.linked().is_none() && record.seen[side as usize] == Seen::Gone;
-                if absent || !plan.listens_to(side) {
-                    // It is the other side's row that waits.
-                    continue;
-                }
+            for (side, key) in waits_under(plan, record, queued) {
                 queue::park(
                     plan,
                     side,
@@ -167,6 +162,35 @@ fn on_its_way(plan: &Plan, record: &Record<'_>, outcome: &Outcome<'_>, queued: &
             }
         }
     }
+}
+
+/// The keys under which a record that a person has to look at waits: those of the rows that were changed, and those that it
+/// waits under already. Where nothing was, as when tables are gone through, that of the row that is not as it was agreed:
+/// what both sides have been read for is one record, and waits once.
+fn waits_under<'b>(
+    plan: &Plan,
+    record: &Record<'b>,
+    queued: &queue::Marks,
+) -> Vec<(Side, &'b [u8])> {
+    let mut keys = seen_keys(record);
+    // Of a row that is not there yet, or that nobody listens to, it is the other side's that waits.
+    keys.retain(|&(side, _)| {
+        let absent = record.linked().is_none() && record.seen[side as usize] == Seen::Gone;
+        !absent && plan.listens_to(side)
+    });
+    let concerned: Vec<_> = keys
+        .iter()
+        .copied()
+        .filter(|&(side, key)| {
+            record.entries.iter().any(|&(of, _)| of == side)
+                || queued.contains(queue::mark(side, key))
+        })
+        .collect();
+    if !concerned.is_empty() {
+        return concerned;
+    }
+    let changed = keys.iter().position(|&(side, _)| !agrees(plan, record, side)).unwrap_or(0);
+    keys.into_iter().skip(changed).take(1).collect()
 }
 
 fn seen_keys<'b>(record: &Record<'b>) -> Vec<(Side, &'b [u8])> {

@@ -195,12 +195,14 @@ impl Sync {
         let queued = &mut self.queued;
         as_owner(plan.owner, &plan.search_path, false, || {
             let mut history = crate::log::history::Writer::new(epoch, plan.id);
+            let bump = Bump::new();
             for half in halves {
+                let (side, key) = waits_as(plan, &bump, half, queued);
                 queue::park(
                     plan,
-                    half.side,
-                    half.key,
-                    half.before,
+                    side,
+                    key,
+                    half.before.filter(|_| side == half.side),
                     half.at,
                     &Parked::Failed(failure.clone()),
                     queued,
@@ -402,6 +404,24 @@ impl Sync {
         }
         Ok(())
     }
+}
+
+/// What a half is called in the queue: by its key, unless nothing changed it and the record waits under the key of its
+/// other side. It is one record, and waits once.
+fn waits_as<'b>(plan: &Plan, bump: &'b Bump, half: &Half<'b>, queued: &Marks) -> (Side, &'b [u8]) {
+    let own = (half.side, half.key);
+    let other = half.side.other();
+    if !half.entries.is_empty()
+        || queued.is_empty()
+        || queued.contains(queue::mark(half.side, half.key))
+        || Side::BOTH.into_iter().any(|side| plan.is_remote(side))
+    {
+        return own;
+    }
+    let Some(mut links) = link::Translator::open(plan.id) else { return own };
+    let key = links.other(bump, half.side, half.key);
+    links.close();
+    key.filter(|key| queued.contains(queue::mark(other, key))).map_or(own, |key| (other, key))
 }
 
 /// A record that points to one that is not there yet waits for it.
