@@ -1,5 +1,5 @@
-//! A row of a sync as a person edits it by the names of fields: what is set in it is an edit like any other, made with
-//! the rights of whoever asks.
+//! A row of a sync as a person edits it, by the names of fields or of its own columns: what is set in it is an edit like
+//! any other, made with the rights of whoever asks.
 
 use super::refuse;
 use crate::engine::plan::Plan;
@@ -26,11 +26,7 @@ pub(super) fn set(
     let mut texts: Vec<Option<String>> = Vec::new();
     let mut set: Vec<String> = Vec::new();
     for (name, value) in values {
-        let found = (0..plan.fields.len()).find(|&n| plan.fields[n].name(plan) == name);
-        let column = found.and_then(|n| Some((n, plan.fields[n].column[side as usize]?)));
-        let Some((n, column)) =
-            column.filter(|&(n, _)| plan.fields[n].how[side as usize].is_some())
-        else {
+        let Some((n, column)) = field(plan, side, name) else {
             let known: Vec<&str> = plan
                 .fields
                 .iter()
@@ -47,7 +43,7 @@ pub(super) fn set(
                     table.name,
                     known.join(", ")
                 ),
-                "Name one of these, as sync.conflicts does.",
+                "Name one of these, as sync.conflicts does, or its column in this table.",
             ));
         };
         let column = &table.columns[column];
@@ -104,4 +100,20 @@ pub(super) fn set(
         ));
     }
     Ok(fields)
+}
+
+/// The field of this name that travels from a side, and its column there. The name is the field's own, or that of the
+/// column where no other field comes of it.
+fn field(plan: &Plan, side: Side, name: &str) -> Option<(usize, usize)> {
+    let sent = |n: usize| {
+        let column = plan.fields[n].column[side as usize]?;
+        plan.fields[n].how[side as usize].is_some().then_some((n, column))
+    };
+    if let Some(n) = (0..plan.fields.len()).find(|&n| plan.fields[n].name(plan) == name) {
+        return sent(n);
+    }
+    let columns = &plan.side(side).columns;
+    let mut of_column =
+        (0..plan.fields.len()).filter_map(sent).filter(|&(_, c)| columns[c].name == name);
+    of_column.next().filter(|_| of_column.next().is_none())
 }

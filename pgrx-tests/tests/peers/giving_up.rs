@@ -138,6 +138,32 @@ fn a_record_is_retried_with_other_values_and_takes_later_edits_along() {
 }
 
 #[test]
+fn a_retried_row_is_set_by_names_of_fields_or_of_its_columns() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, mail text, first text, last text);
+           CREATE TABLE b (id int PRIMARY KEY, address text CHECK (address <> ''), name text, initial text);
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "field_mappings": [
+             {"source": "id", "target": "id"}, {"source": "mail", "target": "address"},
+             {"source": "last", "target": "name"},
+             {"source": "last", "target": "initial", "transformation": "left(last, 1)"}],
+             "error_handling": {"retry_strategy": {"max_attempts": 1}}}');
+           INSERT INTO a VALUES (1, '', 'Ada', 'King')"#,
+    );
+    assert_eq!(settle(&mut c, "s"), 1);
+    let id = query_one(&mut c, "SELECT id FROM sync.queue");
+    let set = |values: &str| format!("SELECT sync.retry({id}, set => '{values}')");
+    // A column that no field comes of, and one that two come of.
+    for column in ["first", "last"] {
+        let text = refusal(&mut c, &set(&format!(r#"{{"{column}": "x"}}"#)));
+        assert!(text.starts_with("42703") && text.contains("its column in this table"), "{text}");
+    }
+    run(&mut c, &set(r#"{"mail": "ada", "name": "Lovelace"}"#));
+    assert_eq!(settle(&mut c, "s"), 0);
+    assert_eq!(rows(&mut c, "TABLE a"), ["1|ada|Ada|Lovelace"]);
+    assert_eq!(rows(&mut c, "TABLE b"), ["1|ada|Lovelace|L"]);
+}
+
+#[test]
 fn many_records_are_retried_or_given_up_at_once() {
     let (_db, mut c) = prepared(&create(r#"{"retry_strategy": {"max_attempts": 1}}"#));
     run(
