@@ -1,4 +1,4 @@
---# 8. Where to look
+--# 10. Where to look
 --| The whole story of one record, here Grace in the portal:
 
 SELECT at::time(3), what, detail FROM sync.trace('people', '2');

@@ -1,4 +1,4 @@
---# 9. Salesforce itself
+--# 11. Salesforce itself
 --| Now the other side is no table but an org, spoken to over its REST API. A stand-in for one runs beside this
 --| cluster, at the address in $ORG. It keeps records, refuses and rounds as an org does, and what people do in an
 --| org is done to it over HTTP. Somebody enters two accounts:

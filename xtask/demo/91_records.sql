@@ -1,4 +1,4 @@
---# 10. Rows and records
+--# 12. Rows and records
 --| A row becomes an account and gets its id, an edit goes there, a deleted row takes its account along.
 
 INSERT INTO accounts (account_name, annual_revenue) VALUES ('Initech', 2500000), ('Umbrella', 900000);

@@ -1,4 +1,4 @@
---# 11. How fast, and for how many calls
+--# 13. How fast, and for how many calls
 --| A hundred commits. The time is from the change to the org's answer, noted here.
 
 DO $$

@@ -1,4 +1,4 @@
---# 12. The org is away for a while
+--# 14. The org is away for a while
 --| It answers every request with a page that says 503.
 
 \! curl -s $ORG/control/faults -d '{"fault": {"kind": "html503"}}'

@@ -1,4 +1,4 @@
---# 13. An answer gets lost
+--# 15. An answer gets lost
 --| The worst moment for a connection to break: the org has made the account, and its answer does not arrive.
 --| Sent again, it would be there twice; taken for failed, its id would be missing here.
 
