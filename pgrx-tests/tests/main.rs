@@ -4,6 +4,7 @@ mod capture;
 mod connections;
 mod convergence;
 mod docs_match;
+mod docs_played;
 mod encodings;
 mod kill;
 mod life;
