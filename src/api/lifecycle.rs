@@ -120,9 +120,11 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
     sql::as_extension(|| {
         // Only what was asked about: a batch takes its verdict along, a load has it in its row.
         let side = Side::BOTH.into_iter().find(|s| decision == format!("reconcile {}", s.name()));
+        let verdict = if discard { Verdict::Discarded } else { Verdict::Confirmed };
         if asked && let Some(side) = side {
-            let verdict = if discard { Verdict::Discarded } else { Verdict::Confirmed };
             load::decided(id, side, verdict);
+        } else if asked && decision == load::OF_EXITS {
+            load::decided_exits(id, verdict);
         }
         if asked && decision == "reconcile blanks" {
             load::decided_values(id, if discard { Verdict::Discarded } else { Verdict::Confirmed });

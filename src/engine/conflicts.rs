@@ -110,7 +110,8 @@ pub fn close(plan: &Plan, record: &Record<'_>, decision: &Decision<'_>) {
 /// of it was sent once more says nothing: there is no record that could take it.
 fn close_deletes(plan: &Plan, record: &Record<'_>, decision: &Decision<'_>) {
     let written = |wanted: fn(&Write) -> bool| decision.write.iter().any(wanted);
-    let there = record.seen.iter().all(|seen| matches!(seen, Seen::Row(_)));
+    let there = record.seen.iter().all(|seen| matches!(seen, Seen::Row(_)))
+        && !(record.leaves.is_some() && record.undecided);
     let deleted = written(|write| *write == Write::Delete);
     if !deleted && !there && !written(|write| *write == Write::Insert) {
         return;

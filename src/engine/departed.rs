@@ -8,7 +8,7 @@ use crate::capture::row;
 use bumpalo::Bump;
 use change::image::Value;
 use document::OnDelete;
-use merge::{Decision, Side, Write};
+use merge::{Base, Decision, Side, Write};
 use pgrx::pg_sys;
 
 /// What a link remembers of a record of which only one side is left, by that side.
@@ -68,10 +68,27 @@ pub fn depart<'b>(
     }
 }
 
+/// Did the two sides agree that this one's record is marked?
+pub fn is_marked(plan: &Plan, base: &Base<'_>, side: Side) -> bool {
+    plan.marks[side as usize].is_some_and(|field| match base.side(side)[field] {
+        Value::Bytes(bytes) => !is_flag(plan, side, field) || bytes.first() == Some(&1),
+        _ => false,
+    })
+}
+
+/// False, or no time.
+pub fn no_mark(plan: &Plan, side: Side, field: usize) -> Value<'static> {
+    if is_flag(plan, side, field) { Value::Bytes(&[0]) } else { Value::Null }
+}
+
+fn is_flag(plan: &Plan, side: Side, field: usize) -> bool {
+    let column = plan.fields[field].column[side as usize].map(|c| &plan.side(side).columns[c]);
+    column.is_some_and(|column| column.base_type == pg_sys::BOOLOID)
+}
+
 /// True, or the time.
 fn mark<'b>(bump: &'b Bump, plan: &Plan, side: Side, field: usize) -> Value<'b> {
-    let column = plan.fields[field].column[side as usize].map(|c| &plan.side(side).columns[c]);
-    if column.is_some_and(|column| column.base_type == pg_sys::BOOLOID) {
+    if is_flag(plan, side, field) {
         return Value::Bytes(&[1]);
     }
     Value::Bytes(bump.alloc_slice_copy(&row::now().to_ne_bytes()))

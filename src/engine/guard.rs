@@ -1,13 +1,15 @@
 //! The guard: what would delete or empty more than a sync's share of the other side waits for a person.
 
 use super::collect::{Collector, Seen};
+use super::exits;
 use super::link::{self, Links, Places};
 use super::plan::Plan;
+use super::resolve::Readers;
 use super::shapes::Shapes;
 use crate::capture::row;
 use crate::log::batch::{self, Entry};
 use crate::log::segments;
-use crate::worker::transaction::Failure;
+use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use change::image::{self, State, Value};
 use document::OnDelete;
@@ -112,13 +114,120 @@ fn is_suspect(
     share: u64,
 ) -> Result<bool, Failure> {
     let wanted = SAMPLED * share.max(1);
+    let sample = sample(entries, wanted);
+    Ok(blanked(plan, collector, shapes, &sample)?.iter().any(|&count| count > 0))
+}
+
+/// About so many of the changes, the same ones each time.
+fn sample(entries: &[Entry], wanted: u64) -> Vec<Entry> {
     let every = (entries.len() as u64 / wanted).max(1);
     let drawn = |entry: &&Entry| {
         let hash = (entry.seq as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (hash ^ (hash >> 32)).is_multiple_of(every)
     };
-    let sample: Vec<Entry> = entries.iter().filter(drawn).copied().collect();
-    Ok(blanked(plan, collector, shapes, &sample)?.iter().any(|&count| count > 0))
+    entries.iter().filter(drawn).copied().collect()
+}
+
+/// Asks the filter of the rows of a whole batch, before any of it is applied: those that leave it count as deletes.
+/// Outside a transaction.
+///
+/// # Errors
+/// Trouble of the sync as a whole, or when the log is missing.
+pub fn examine_exits(
+    plan: &Plan,
+    collector: &mut Collector,
+    shapes: &mut Shapes,
+    readers: &mut Readers,
+    places: &mut Places,
+    entries: &[Entry],
+) -> Result<Option<Decision>, Failure> {
+    if !exits::of_any(plan) {
+        return Ok(None);
+    }
+    let (deletes, others, limit) = transaction(|| {
+        let (mut deletes, mut others) = (0u64, 0u64);
+        for entry in entries {
+            let Some(side) = collector.side_of(plan, shapes, entry.shape) else { continue };
+            match entry.op {
+                _ if !plan.captured(side) => {}
+                row::DELETE if *plan.on_delete(side) != OnDelete::Keep => deletes += 1,
+                // What we write ourselves may take a row out of the filter as well.
+                row::UPDATE | row::INSERT if exits::of_side(plan, side) => others += 1,
+                _ => {}
+            }
+        }
+        let most = deletes + others;
+        if most == 0 || most <= 100 && plan.config.delete_limit.is_none() {
+            return Ok((deletes, others, u64::MAX));
+        }
+        Ok((deletes, others, plan.delete_limit(link::estimate(plan))))
+    })?;
+    if others == 0 || deletes + others <= limit {
+        return Ok(None);
+    }
+    let mut left = |entries: &[Entry]| left(plan, collector, shapes, readers, places, entries);
+    let may_leave = limit.saturating_sub(deletes).max(1);
+    let sample = sample(entries, SAMPLED * (others / may_leave).max(1));
+    if left(&sample)? == [0, 0] {
+        return Ok(None);
+    }
+    let left = left(entries)?;
+    let gone = match deletes {
+        0 => [0, 0],
+        _ => transaction(|| gone(plan, collector, shapes, entries))?,
+    };
+    let sum = |side: Side| left[side as usize] + gone[side as usize];
+    let side = if sum(Side::Source) >= sum(Side::Target) { Side::Source } else { Side::Target };
+    if sum(side) <= limit {
+        return Ok(None);
+    }
+    let (own, other) = (&plan.side(side).name, &plan.side(side.other()).name);
+    let what = match gone[side as usize] {
+        0 => format!("{} rows of {own} left the filter", sum(side)),
+        _ => format!("{} rows of {own} were deleted or left the filter", sum(side)),
+    };
+    Ok(Some(Decision {
+        kind: "deletes",
+        sentence: format!(
+            "{what}, more than the limit of {limit}; nothing has been deleted from {other}"
+        ),
+    }))
+}
+
+/// How many linked rows of each side are outside the filter at the end of a batch, and were inside before.
+fn left(
+    plan: &Plan,
+    collector: &mut Collector,
+    shapes: &mut Shapes,
+    readers: &mut Readers,
+    places: &mut Places,
+    entries: &[Entry],
+) -> Result<[u64; 2], Failure> {
+    let mut left: [HashSet<Vec<u8>>; 2] = Default::default();
+    let mut from = 0;
+    while from < entries.len() {
+        let bump = Bump::new();
+        let (halves, count) = transaction(|| {
+            let Some(log) = segments::relations() else {
+                return Err(Failure::new("55000", "the log of changes is missing"));
+            };
+            let images = batch::fetch(&log, &entries[from..], CHUNK_BYTES);
+            let piece = &entries[from..from + images.count()];
+            let unread = |_: &Entry, _: Side, _: &[u8]| false;
+            let collected = collector.collect(&bump, plan, shapes, piece, &images, &unread);
+            Ok((collected.halves, images.count()))
+        })?;
+        let leaving = exits::leaving_of(plan, readers, places, shapes, &halves)?;
+        // Where a row is there again, or deleted, by the end it is no more one of them.
+        for half in &halves {
+            left[half.side as usize].remove(half.key);
+        }
+        for n in leaving {
+            left[halves[n].side as usize].insert(halves[n].key.to_vec());
+        }
+        from += count.max(1);
+    }
+    Ok(left.map(|keys| keys.len() as u64))
 }
 
 /// How many rows of each side are without a value at the end of a batch that they had before, in a field that travels.

@@ -2,6 +2,7 @@
 //! the order of its key, links in theirs, a piece at a time, each merged like a change.
 
 use super::collect::{Half, Seen};
+use super::exits;
 use super::link;
 use super::plan::{self, Column, Plan};
 use super::polled;
@@ -49,6 +50,8 @@ pub struct Load {
     pub discarded: bool,
     /// It stands in `sync._load`; else it is part of a look at a table that is polled.
     stored: bool,
+    /// What a person has decided about the rows it finds outside the filter.
+    pub left: Option<Verdict>,
     /// Of a new epoch: nothing is sent for a record that it has not read.
     before_sending: bool,
     pub last_key: Option<Vec<u8>>,
@@ -59,8 +62,9 @@ pub struct Load {
     done: u64,
     /// When it was asked for.
     pub asked_at: String,
-    /// What it may delete, as far as that has been counted.
+    /// What it may delete, as far as that has been counted; and for rows that are outside the filter now.
     count: Count,
+    exits: Count,
     /// The transactions that may still write by the rules from before; asked for once.
     writers: Option<Vec<String>>,
 }
@@ -74,6 +78,8 @@ struct Count {
     missing: u64,
     /// How many may be deleted without asking.
     limit: u64,
+    /// How many were found as they were worked on.
+    met: u64,
 }
 
 impl Load {
@@ -103,7 +109,9 @@ impl Load {
             page: None,
             done: 0,
             asked_at: String::new(),
+            left: None,
             count: Count::default(),
+            exits: Count::default(),
             writers: Some(Vec::new()),
         }
     }
@@ -115,6 +123,28 @@ impl Load {
     /// Has a person decided about what it would delete or empty?
     pub fn is_decided(&self) -> bool {
         self.confirmed || self.discarded
+    }
+
+    /// The sides whose rows, outside the filter by now, this load would take for deleted without anybody having said so.
+    fn releasing(&self, plan: &Plan) -> Vec<Side> {
+        let asks = self.kind == Kind::Rows && !self.match_only && self.left.is_none();
+        let local = !plan.is_remote(self.side);
+        // Between tables the other row is read as well.
+        let read = |side: Side| side == self.side || local && !plan.is_remote(side);
+        Side::BOTH
+            .into_iter()
+            .filter(|&side| asks && read(side) && exits::of_side(plan, side))
+            .collect()
+    }
+
+    /// Do those have to be counted first?
+    pub fn counts_exits(&self, plan: &Plan) -> bool {
+        !self.exits.complete && !self.releasing(plan).is_empty()
+    }
+
+    /// Where counting them goes on in the links.
+    pub fn exits_after(&self) -> &[u8] {
+        self.exits.last_key.as_deref().unwrap_or_default()
     }
 
     /// May it go by a job, whose records are not quite new? Not where it is to confirm what is sent.
@@ -138,7 +168,7 @@ impl Load {
 pub fn read(plan: &Plan) -> Vec<Load> {
     let mut loads: Vec<Load> = sql::read(
         "SELECT side, kind, reason = 'match_only', confirmed, discarded, pg_catalog.encode(last_key, 'hex'), done, started_at,
-                before_sending, job, page
+                before_sending, job, page, exits
            FROM sync._load WHERE sync = $1 ORDER BY kind DESC, side",
         &[Arg::Int4(plan.id)],
     )
@@ -156,7 +186,13 @@ pub fn read(plan: &Plan) -> Vec<Load> {
         before_sending: row[8].as_deref() == Some("t"),
         job: row[9].clone(),
         page: row[10].clone(),
+        left: match row[11].as_deref() {
+            Some("confirmed") => Some(Verdict::Confirmed),
+            Some(_) => Some(Verdict::Discarded),
+            None => None,
+        },
         count: Count::default(),
+        exits: Count::default(),
         writers: None,
     })
     .collect();
@@ -183,7 +219,7 @@ pub fn request(sync: i32, side: Side, kind: Kind, reason: &str) {
     sql::query(
         "INSERT INTO sync._load (sync, side, kind, reason) VALUES ($1, $2::int2, $3, $4)
          ON CONFLICT (sync, kind, side) DO UPDATE SET last_key = NULL, job = NULL, page = NULL, done = 0, reason = EXCLUDED.reason,
-                confirmed = false, discarded = false, started_at = pg_catalog.clock_timestamp()",
+                confirmed = false, discarded = false, exits = NULL, started_at = pg_catalog.clock_timestamp()",
         &[Arg::Int4(sync), Arg::Int4(side as i32), Arg::Text(kind.name()), Arg::Text(reason)],
     );
 }
@@ -208,6 +244,18 @@ pub fn decided_values(sync: i32, verdict: Verdict) {
     );
 }
 
+/// What `sync._sync` has of a question about rows outside the filter.
+pub const OF_EXITS: &str = "reconcile exits";
+
+/// Notes what a person decided about these: for all loads that find them.
+pub fn decided_exits(sync: i32, verdict: Verdict) {
+    let verdict = if verdict == Verdict::Discarded { "discarded" } else { "confirmed" };
+    sql::query(
+        "UPDATE sync._load SET exits = $2 WHERE sync OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'rows'",
+        &[Arg::Int4(sync), Arg::Text(verdict)],
+    );
+}
+
 /// Takes over what was counted before the configuration was read anew, and a look that goes on.
 pub fn inherit(loads: &mut Vec<Load>, old: Vec<Load>, look_goes_on: bool) {
     for load in loads.iter_mut() {
@@ -216,7 +264,7 @@ pub fn inherit(loads: &mut Vec<Load>, old: Vec<Load>, look_goes_on: bool) {
                 && o.last_key == load.last_key
         };
         if let Some(old) = old.iter().find(|o| same(o)) {
-            load.count = old.count.clone();
+            (load.count, load.exits) = (old.count.clone(), old.exits.clone());
         }
     }
     loads.extend(old.into_iter().filter(|load| look_goes_on && !load.stored));
@@ -256,7 +304,7 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
         return Ok(false);
     }
     if sync.plan.is_remote(load.side) {
-        return sync.load_remote();
+        return sync.load_remote(shapes);
     }
     if load.kind == Kind::Rows && sync.plan.side(load.side).polled.is_some() {
         return polled::rows(sync, &load, epoch, shapes);
@@ -266,11 +314,18 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
     {
         return count(sync, &load, side);
     }
+    if load.counts_exits(&sync.plan) {
+        return count_exits(sync, shapes, &load);
+    }
     let bump = Bump::new();
     let (halves, last_key, complete) = match load.kind {
         Kind::Rows => {
             let most = (sync.plan.config.batch_size as usize).min(sync.allowed());
-            rows(sync, &bump, &load, most)?
+            let piece = rows(sync, &bump, &load, most)?;
+            if meets_exits(sync, shapes, &piece.0)? {
+                return Ok(false);
+            }
+            piece
         }
         Kind::Links => match links(sync, &bump, &load)? {
             Some(piece) => piece,
@@ -512,6 +567,90 @@ fn count(sync: &mut Sync, load: &Load, side: Side) -> Result<bool, Failure> {
         first.count = count;
     }
     Ok(true)
+}
+
+/// Counts the next linked rows that are outside the filter by now. True when there is more to do.
+fn count_exits(sync: &mut Sync, shapes: &mut Shapes, load: &Load) -> Result<bool, Failure> {
+    let limit = 5_000;
+    let keys = link::after(&sync.plan, load.exits_after(), limit)?;
+    let halves: Vec<Half<'_>> = load
+        .releasing(&sync.plan)
+        .into_iter()
+        .flat_map(|side| {
+            keys.iter().map(move |(source, target)| {
+                let key = if side == Side::Source { source } else { target };
+                Half::unread(side, key, i64::MIN)
+            })
+        })
+        .collect();
+    let last_key = keys.last().map(|keys| keys.0.clone());
+    note_exits(sync, shapes, &halves, last_key, keys.len() < limit)
+}
+
+/// Notes how many of these, the next linked ones, would be taken for deleted, and asks when they are too many. False when
+/// it has asked.
+///
+/// # Errors
+/// Trouble of the sync as a whole.
+pub fn note_exits(
+    sync: &mut Sync,
+    shapes: &mut Shapes,
+    halves: &[Half<'_>],
+    last_key: Option<Vec<u8>>,
+    complete: bool,
+) -> Result<bool, Failure> {
+    let Sync { plan, readers, places, loads, .. } = sync;
+    let Some(load) = loads.first_mut() else { return Ok(false) };
+    let found = exits::leaving_of(plan, readers, places, shapes, halves)?.len() as u64;
+    let mut count = load.exits.clone();
+    if count.last_key.is_none() {
+        count.limit = transaction(|| Ok(plan.delete_limit(link::estimate(plan))))?;
+    }
+    count.missing += found;
+    count.complete = complete;
+    count.last_key = last_key.or(count.last_key);
+    // Those that are gone count with them.
+    if load.count.missing + count.missing > count.limit {
+        ask_about_exits(plan, load, load.count.missing + count.missing, count.limit)?;
+        return Ok(false);
+    }
+    load.exits = count;
+    Ok(true)
+}
+
+/// Are there, with these, more to be taken for deleted than were counted before the load began, and than it may without
+/// asking? Then it has asked.
+///
+/// # Errors
+/// Trouble of the sync as a whole.
+pub fn meets_exits(
+    sync: &mut Sync,
+    shapes: &mut Shapes,
+    halves: &[Half<'_>],
+) -> Result<bool, Failure> {
+    let Sync { plan, readers, places, loads, .. } = sync;
+    let Some(load) = loads.first_mut() else { return Ok(false) };
+    // Without a link none has anything to take along.
+    if load.releasing(plan).is_empty() || load.exits.last_key.is_none() {
+        return Ok(false);
+    }
+    load.exits.met += exits::leaving_of(plan, readers, places, shapes, halves)?.len() as u64;
+    if load.exits.met <= load.exits.limit {
+        return Ok(false);
+    }
+    ask_about_exits(plan, load, load.exits.met, load.exits.limit)?;
+    Ok(true)
+}
+
+fn ask_about_exits(plan: &Plan, load: &Load, found: u64, limit: u64) -> Result<(), Failure> {
+    let side = load.releasing(plan).first().copied().unwrap_or(load.side);
+    let sentence = format!(
+        "{found} or more rows of {} are gone or outside the filter, more than the limit of {limit}; {} has been deleted from {}",
+        plan.side(side).name,
+        if load.exits.met == 0 { "nothing" } else { "nothing more" },
+        plan.side(side.other()).name
+    );
+    ask(plan, Some(load), OF_EXITS, &sentence)
 }
 
 fn rows_gone(plan: &Plan, side: Side, count: &Count) -> String {

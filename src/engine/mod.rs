@@ -10,6 +10,7 @@ pub mod classify;
 pub mod collect;
 pub mod conflicts;
 pub mod departed;
+pub mod exits;
 pub mod fan_out;
 pub mod gaps;
 pub mod guard;

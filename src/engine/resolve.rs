@@ -70,6 +70,10 @@ pub struct Record<'b> {
     pub broken: Vec<(Side, usize)>,
     /// The side whose row stays although the other's was deleted.
     pub stays: Option<Side>,
+    /// The side whose row has left its filter, which is to the other as if it had been deleted.
+    pub leaves: Option<Side>,
+    /// A person is to say whether it takes the other side's record along.
+    pub undecided: bool,
 }
 
 impl<'b> Record<'b> {
@@ -101,7 +105,14 @@ impl<'b> Record<'b> {
             two_way: None,
             broken: Vec::new(),
             stays: None,
+            leaves: None,
+            undecided: false,
         }
+    }
+
+    /// Is the row of this side deleted, or to be taken for it?
+    pub fn is_gone(&self, side: Side) -> bool {
+        self.seen[side as usize] == Seen::Gone || self.leaves == Some(side)
     }
 
     /// The living link.
@@ -126,6 +137,7 @@ impl<'b> Record<'b> {
     /// What the merge sees of a side.
     pub fn now(&self, plan: &Plan, side: Side) -> Now<'b> {
         match &self.seen[side as usize] {
+            _ if self.leaves == Some(side) => Now::Gone,
             Seen::Nothing | Seen::Unread => Now::Unchanged,
             Seen::Gone => Now::Gone,
             Seen::Row(values) => {
@@ -345,7 +357,7 @@ pub(super) fn agrees(plan: &Plan, record: &Record<'_>, side: Side) -> bool {
 }
 
 /// Reads the rows that are not known from the log.
-fn read<'b>(
+pub fn read<'b>(
     bump: &'b Bump,
     plan: &Plan,
     readers: &mut Readers,

@@ -3,6 +3,7 @@
 //! nothing; the answers are acted on once it is known what would be written.
 
 use super::collect::Seen;
+use super::exits::UNDECIDED;
 use super::plan::{Column, Plan, screens};
 use super::resolve::{Readers, Record};
 use super::settle::key_text;
@@ -25,24 +26,35 @@ impl Record<'_> {
     /// What its link is to remember.
     pub fn standing(&self, plan: &Plan) -> i16 {
         let known = self.linked().map_or(0, |link| link.standing);
-        let bit = |bit: i16, is: Option<bool>| match is {
-            Some(true) => bit,
-            Some(false) => 0,
-            None => known & bit,
+        let bit = |bit: i16, is: bool| if is { bit } else { 0 };
+        let one_way = plan.screens.two_way.is_some()
+            && match self.two_way {
+                Some(both) => !both,
+                None => self.linked().is_none_or(|link| link.standing & ONE_WAY != 0),
+            };
+        let outside = Side::BOTH
+            .into_iter()
+            .fold(0, |bits, side| bits | bit(OUTSIDE[side as usize], self.is_outside(plan, side)));
+        let undecided = match self.leaves {
+            Some(_) => self.undecided,
+            None => outside != 0 && known & UNDECIDED != 0,
         };
-        let outside = |side: Side| {
-            let s = side as usize;
-            let passes =
-                if plan.screens.filters[s].is_some() { self.passes[s] } else { Some(true) };
-            bit(OUTSIDE[s], passes.map(|passes| !passes))
-        };
-        let one_way = if plan.screens.two_way.is_some() {
-            let unknown = self.linked().is_none().then_some(false);
-            bit(ONE_WAY, self.two_way.or(unknown).map(|both| !both))
-        } else {
-            0
-        };
-        outside(Side::Source) | outside(Side::Target) | one_way
+        outside | bit(ONE_WAY, one_way) | bit(UNDECIDED, undecided)
+    }
+
+    /// Does the row of this side take no part? Where it was not asked: did it when it last was?
+    pub fn is_outside(&self, plan: &Plan, side: Side) -> bool {
+        let s = side as usize;
+        plan.screens.filters[s].is_some()
+            && match self.passes[s] {
+                Some(passes) => !passes,
+                None => self.linked().is_some_and(|link| link.standing & OUTSIDE[s] != 0),
+            }
+    }
+
+    /// Does one of its rows take no part?
+    pub fn takes_no_part(&self, plan: &Plan) -> bool {
+        Side::BOTH.into_iter().any(|side| self.is_outside(plan, side))
     }
 }
 
@@ -82,7 +94,8 @@ pub fn screen<'b>(
     rules(bump, plan, readers, side, records, pending, &flag);
 }
 
-fn filter<'b>(
+/// Asks whether rows take part, and which ways their records go.
+pub fn filter<'b>(
     bump: &'b Bump,
     plan: &Plan,
     readers: &mut Readers,
@@ -177,7 +190,7 @@ fn is_true(value: Value<'_>) -> bool {
 
 /// A record of which a row does not take part: each side stays as it is until it does, with what had been agreed on.
 pub fn outside<'b>(plan: &Plan, record: &Record<'b>) -> Option<Decision<'b>> {
-    if !plan.screens.filters() || record.standing(plan) & (OUTSIDE[0] | OUTSIDE[1]) == 0 {
+    if record.leaves.is_some() || !record.takes_no_part(plan) {
         return None;
     }
     // A row that is gone does not come back; nor does its pair go along.
@@ -198,8 +211,7 @@ pub fn flows<'p>(plan: &'p Plan, record: &Record<'_>) -> Cow<'p, [Flow]> {
 /// Does the record come back into the filter with this?
 pub fn returns(plan: &Plan, record: &Record<'_>) -> bool {
     let bits = OUTSIDE[0] | OUTSIDE[1];
-    record.linked().is_some_and(|link| link.standing & bits != 0)
-        && record.standing(plan) & bits == 0
+    record.linked().is_some_and(|link| link.standing & bits != 0) && !record.takes_no_part(plan)
 }
 
 /// Completes what is to be written by defaults, and refuses what may not be.

@@ -259,7 +259,12 @@ fn link(
             .or_else(|| record.linked().map(|l| l.key_of(side)))
     };
     let (Some(source), Some(target)) = (key(Side::Source), key(Side::Target)) else { return };
-    let standing = record.standing(plan);
+    let standing = if record.leaves.is_some() && (leaving.is_some() || missed != [false; 2]) {
+        // Until what it takes along is written it has not left.
+        record.linked().map_or(0, |link| link.standing)
+    } else {
+        record.standing(plan)
+    };
     let same = record.linked().is_some_and(|l| {
         l.key == source
             && l.remote == target
@@ -341,6 +346,7 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
     let held = |side: Side| {
         let column = plan.fields[number].column[side as usize];
         match (&record.seen[side as usize], column) {
+            _ if record.is_gone(side) => None,
             (Seen::Row(values), Some(c)) => text_of(values[c], plan.side(side), column),
             (Seen::Row(_), None) => text_of(
                 record.sent[side as usize][number],
@@ -354,13 +360,18 @@ fn note_conflict(plan: &Plan, record: &Record<'_>, conflict: &merge::Conflict) {
         let column = plan.fields[number].column[1];
         column.and_then(|_| text_of(base.target[number], plan.side(Side::Target), column))
     });
-    let deleted = Side::BOTH.into_iter().find(|&s| record.seen[s as usize] == Seen::Gone);
+    let deleted = Side::BOTH.into_iter().find(|&side| record.is_gone(side));
     let (kind, reason) = match deleted {
         Some(side) => (
             "update_deleted",
             format!(
-                "the {} deleted the record, the {} changed the field",
+                "the {} {}, the {} changed the field",
                 side.name(),
+                if record.leaves.is_some() {
+                    "took its row out of the filter"
+                } else {
+                    "deleted the record"
+                },
                 side.other().name()
             ),
         ),

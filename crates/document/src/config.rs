@@ -240,6 +240,8 @@ impl Config {
         notices.extend(without_effect(&findings));
         let filter = RowFilter::read(doc, [&source, &target], direction)?;
         let polled = polling::read(doc, [&source, &target], direction)?;
+        let on_delete = OnDelete::of_both(doc, direction)?;
+        filter.check_exit(direction, &on_delete)?;
         let config = Self {
             identity: Identity::read(doc, &source, &target)?,
             conflicts: conflicts::read(doc, [&source, &target], context, &mut notices)?,
@@ -255,7 +257,7 @@ impl Config {
             rules: validation::read(doc)?,
             filter,
             on_difference: OnDifference::read(doc)?,
-            on_delete: OnDelete::of_both(doc, direction)?,
+            on_delete,
             on_target_edit: OnTargetEdit::read(doc, direction)?,
             stamps: StampColumns::read(doc)?,
             fields,

@@ -120,7 +120,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("source_where", Text, "\"active\""),
     key("target_where", Text, "\"active\""),
     key("two_way_where", Text, "\"active\""),
-    key("on_filter_exit", Choice(&[yes("release"), not_yet("delete")]), "\"release\""),
+    key("on_filter_exit", Choice(&[yes("release"), yes("delete")]), "\"release\""),
     key("match_on", List(1, &Either(&[Text, Object(MATCH)])), "[\"email\"]"),
     key("on_difference", ON_DIFFERENCE, "\"report\""),
     key("on_source_delete", ON_DELETE, "\"delete\""),

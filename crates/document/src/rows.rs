@@ -34,7 +34,7 @@ pub enum OnExit {
     /// It stays as it is, until the record comes back.
     #[default]
     Release,
-    /// It is deleted.
+    /// To it the row is as one that was deleted.
     Delete,
 }
 
@@ -143,6 +143,47 @@ impl RowFilter {
             ));
         }
         Ok(Self { sides, keys, two_way, on_exit })
+    }
+
+    /// Is there anything that a row could take along when it leaves the filter?
+    pub(crate) fn check_exit(
+        &self,
+        direction: Direction,
+        on_delete: &[OnDelete; 2],
+    ) -> Result<(), Error> {
+        if self.on_exit != OnExit::Delete {
+            return Ok(());
+        }
+        let path = Path::root().key("on_filter_exit");
+        let travels = [direction.to_target(), direction.to_source()];
+        let filtered = |side: usize| travels[side] && self.sides[side].is_some();
+        if !filtered(0) && !filtered(1) {
+            let receives = usize::from(self.sides[0].is_none());
+            return Err(Error::malformed(
+                &path,
+                "\"on_filter_exit\" contradicts the direction of the sync",
+                format!(
+                    "The sync goes {}, and \"{}\" is of the side that only receives: what becomes of its rows deletes nothing on the other.",
+                    direction.described(),
+                    self.keys[receives]
+                ),
+                "Give the side that sends a filter, set \"sync_type\": \"bidirectional\", or leave it out.",
+            ));
+        }
+        let keys = ["on_source_delete", "on_target_delete"];
+        if let Some(side) = (0..2).find(|&side| filtered(side) && on_delete[side] == OnDelete::Keep)
+        {
+            return Err(Error::malformed(
+                &path,
+                format!("\"on_filter_exit\" contradicts \"{}\"", keys[side]),
+                format!(
+                    "To the other side a row that leaves \"{}\" is as one that was deleted, and \"{}\" keeps the record of such a row.",
+                    self.keys[side], keys[side]
+                ),
+                format!("Set \"on_filter_exit\": \"release\", or another \"{}\".", keys[side]),
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -74,9 +74,14 @@ const CASES: &[(&str, &str, &[&str])] = &[
     (r#"{"source": "late", "target": "b"}"#, "0A000", &["DEFERRABLE"]),
     (r#"{"source": "sync._sync", "target": "b"}"#, "0A000", &["sync_ext itself"]),
     (
-        r#"{"source": "a", "target": "b", "where": "true", "on_filter_exit": "delete"}"#,
-        "0A000",
-        &["\"on_filter_exit\""],
+        r#"{"source": "a", "target": "b", "target_where": "true", "on_filter_exit": "delete"}"#,
+        "22023",
+        &["\"on_filter_exit\"", "\"target_where\"", "HINT: Give the side that sends"],
+    ),
+    (
+        r#"{"source": "a", "target": "b", "where": "true", "on_filter_exit": "delete", "on_source_delete": "keep"}"#,
+        "22023",
+        &["\"on_filter_exit\"", "\"on_source_delete\"", "HINT: Set"],
     ),
     (
         r#"{"source": "a", "target": "b", "ongoing_sync": {"mode": "polling"}}"#,

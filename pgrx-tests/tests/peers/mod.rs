@@ -8,6 +8,7 @@ mod conversions;
 mod departed;
 mod documents;
 mod existing;
+mod exits;
 mod filters;
 mod foldings;
 mod giving_up;

@@ -4,7 +4,7 @@
 use crate::engine::collect::Seen;
 use crate::engine::plan::Plan;
 use crate::engine::resolve::Record;
-use crate::engine::screen::{self, OUTSIDE};
+use crate::engine::screen;
 use change::image::Value;
 use document::OnInvalid;
 use merge::{Flow, Side};
@@ -49,7 +49,7 @@ pub enum Verdict {
 }
 
 pub fn verdict(plan: &Plan, record: &Record<'_>) -> Verdict {
-    if plan.screens.filters() && record.standing(plan) & (OUTSIDE[0] | OUTSIDE[1]) != 0 {
+    if record.takes_no_part(plan) {
         return Verdict::Outside;
     }
     let there = record.seen.each_ref().map(|seen| matches!(seen, Seen::Row(_)));

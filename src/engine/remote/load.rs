@@ -1,8 +1,10 @@
 //! Going through an object of the other system as a whole, and through the links to it.
 
 use super::pull::Work;
+use super::settle::remote_half;
 use super::{Purpose, Request, values};
 use crate::engine::collect::{Half, Seen};
+use crate::engine::exits;
 use crate::engine::link;
 use crate::engine::load::{self, Kind, Load};
 use crate::engine::plan::Plan;
@@ -23,7 +25,18 @@ pub struct Asked {
 }
 
 impl Sync {
-    pub(super) fn take_load_page(&mut self, page: Page, moment: u64) -> Result<(), Failure> {
+    pub(super) fn take_load_page(
+        &mut self,
+        shapes: &mut Shapes,
+        page: Page,
+        moment: u64,
+    ) -> Result<(), Failure> {
+        let bump = Bump::new();
+        let halves = self.halves_for_filter(&bump, &page.records);
+        // Then the page is read again once it has been decided.
+        if load::meets_exits(self, shapes, &halves)? {
+            return Ok(());
+        }
         let load = self.loads.first().filter(|l| self.plan.is_remote(l.side)).cloned();
         let Some(state) = &mut self.remote else { return Ok(()) };
         if load.is_some() {
@@ -35,7 +48,7 @@ impl Sync {
 
     /// Works on the next piece of a load of the other system's side: asks for it. True when something
     /// was asked or done.
-    pub fn load_remote(&mut self) -> Result<bool, Failure> {
+    pub fn load_remote(&mut self, shapes: &mut Shapes) -> Result<bool, Failure> {
         let Some(load) = self.loads.first().cloned() else { return Ok(false) };
         let Some((remote, _)) = self.plan.remote() else { return Ok(false) };
         let Some(state) = &mut self.remote else { return Ok(false) };
@@ -44,13 +57,15 @@ impl Sync {
             return Ok(true);
         }
         match load.kind {
+            Kind::Rows if load.counts_exits(&self.plan) => self.count_exits(shapes, &load),
             Kind::Rows => self.read_object(&load),
             Kind::Links => {
                 if state.work.is_some() || state.has(|p| matches!(p, Purpose::LoadLinks(_))) {
                     return Ok(false);
                 }
                 let limit = state.can.max_fetch;
-                let links = next_links(&self.plan, &load, limit)?;
+                let after = load.last_key.as_deref().unwrap_or_default();
+                let links = next_links(&self.plan, after, limit)?;
                 if links.ids.is_empty() {
                     load::finish_piece(self, &load, links.end, links.complete, 0)?;
                     return Ok(true);
@@ -60,6 +75,62 @@ impl Sync {
                 Ok(true)
             }
         }
+    }
+
+    /// Asks for the next linked records, to see which of them no longer take part. True when something was asked or done.
+    fn count_exits(&mut self, shapes: &mut Shapes, load: &Load) -> Result<bool, Failure> {
+        let Some(state) = &mut self.remote else { return Ok(false) };
+        if state.has(|p| matches!(p, Purpose::LoadExits(_))) {
+            return Ok(false);
+        }
+        let links = next_links(&self.plan, load.exits_after(), state.can.max_fetch)?;
+        if links.ids.is_empty() {
+            return load::note_exits(self, shapes, &[], links.end, links.complete);
+        }
+        let request = Request::Fetch { ids: links.ids.clone() };
+        state.call(request, Purpose::LoadExits(links));
+        Ok(true)
+    }
+
+    pub(super) fn take_exits(
+        &mut self,
+        shapes: &mut Shapes,
+        links: Asked,
+        records: &[Option<Record>],
+    ) -> Result<(), Failure> {
+        let counts = |load: &Load| load.kind == Kind::Rows && load.counts_exits(&self.plan);
+        if !self.loads.first().is_some_and(counts) {
+            return Ok(());
+        }
+        let records: Vec<Record> = records.iter().flatten().cloned().collect();
+        let bump = Bump::new();
+        let halves = self.halves_for_filter(&bump, &records);
+        load::note_exits(self, shapes, &halves, links.end, links.complete).map(drop)
+    }
+
+    /// Records of the other system as its filter is asked of them. What cannot be read as a row is put aside when its turn
+    /// comes.
+    pub(super) fn halves_for_filter<'b>(
+        &self,
+        bump: &'b Bump,
+        records: &[Record],
+    ) -> Vec<Half<'b>> {
+        let Some((remote, _)) = self.plan.remote() else { return Vec::new() };
+        if !exits::of_side(&self.plan, remote) {
+            return Vec::new();
+        }
+        let table = self.plan.side(remote);
+        let half = |record: &Record| {
+            let key = bump.alloc_slice_copy(&values::key_of(table, &record.id)?);
+            let row = values::row(bump, table, &record.id, &record.values).ok()?;
+            Some(remote_half(remote, key, row, i64::MIN))
+        };
+        let living: Vec<&Record> = records.iter().filter(|record| !record.deleted).collect();
+        let all = transaction(|| Ok(living.iter().filter_map(|record| half(record)).collect()));
+        all.unwrap_or_else(|_| {
+            let one = |record: &&Record| transaction(|| Ok(half(record))).ok().flatten();
+            living.iter().filter_map(one).collect()
+        })
     }
 
     /// Asks for the next page of the object, in the order of the ids.
@@ -138,11 +209,11 @@ impl Sync {
 }
 
 /// The next links of a load, in its order.
-fn next_links(plan: &Plan, load: &Load, limit: usize) -> Result<Asked, Failure> {
+fn next_links(plan: &Plan, after: &[u8], limit: usize) -> Result<Asked, Failure> {
     let Some((remote, _)) = plan.remote() else {
         return Ok(Asked { ids: Vec::new(), end: None, complete: true });
     };
-    let keys = link::after(plan, load.last_key.as_deref().unwrap_or_default(), limit)?;
+    let keys = link::after(plan, after, limit)?;
     let table = plan.side(remote);
     Ok(Asked {
         complete: keys.len() < limit,

@@ -100,6 +100,8 @@ enum Purpose {
     IngestJob(u64),
     /// Do the records of these links (their ids) still exist?
     LoadLinks(load::Asked),
+    /// Do the records of these links still take part?
+    LoadExits(load::Asked),
     Poll,
     /// Records that wait in the queue, by the keys of the other system.
     Queue(Vec<queue::Due>),
@@ -217,7 +219,9 @@ impl State {
         match self.ready().map(|place| &self.outbox[place].purpose) {
             Some(Purpose::Write(_) | Purpose::Ingest(_) | Purpose::IngestJob(_)) => Kind::Push,
             Some(Purpose::Poll) => Kind::Poll,
-            Some(Purpose::Load | Purpose::Job(_) | Purpose::LoadLinks(_)) => Kind::Load,
+            Some(
+                Purpose::Load | Purpose::Job(_) | Purpose::LoadLinks(_) | Purpose::LoadExits(_),
+            ) => Kind::Load,
             _ => Kind::Other,
         }
     }
@@ -298,6 +302,7 @@ impl State {
                     | Purpose::Job(_)
                     | Purpose::IngestJob(_)
                     | Purpose::LoadLinks(_)
+                    | Purpose::LoadExits(_)
                     | Purpose::Poll
             )
         };
@@ -636,7 +641,7 @@ impl Sync {
             (Purpose::RecoverCreates(sent), Reply::Found(records)) => {
                 self.recover_creates(epoch, shapes, sent, records)
             }
-            (Purpose::Load, Reply::Page(page)) => self.take_load_page(page, moment),
+            (Purpose::Load, Reply::Page(page)) => self.take_load_page(shapes, page, moment),
             (Purpose::Job(number), Reply::Job(told)) => self.told_of_job(number, told),
             (Purpose::Ingest(sent), Reply::Job(told)) => self.uploaded(sent, told),
             (Purpose::IngestJob(number), Reply::Job(told)) => {
@@ -644,6 +649,9 @@ impl Sync {
             }
             (Purpose::LoadLinks(links), Reply::Fetched(records)) => {
                 self.take_links(epoch, shapes, links, &records)
+            }
+            (Purpose::LoadExits(links), Reply::Fetched(records)) => {
+                self.take_exits(shapes, links, &records)
             }
             (Purpose::Poll, Reply::Page(page)) => self.take_poll_page(shapes, page, moment),
             (Purpose::Queue(due), Reply::Fetched(records)) => {

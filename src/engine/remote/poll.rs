@@ -4,6 +4,7 @@ use super::pull::Work;
 use super::recover::moment_text;
 use super::{Purpose, Request, Step, push, values};
 use crate::engine::guard;
+use crate::engine::exits;
 use crate::engine::link::{self, Link, Links};
 use crate::engine::plan::Plan;
 use crate::engine::shapes::Shapes;
@@ -44,6 +45,8 @@ pub struct Poll {
 #[derive(Default)]
 struct Losses {
     records: u64,
+    /// Or take no part any more, where that counts as much.
+    left: u64,
     values: u64,
 }
 
@@ -207,14 +210,16 @@ impl Sync {
         shapes: &mut Shapes,
         records: &[Record],
     ) -> Result<bool, Failure> {
-        let Self { plan, places, remote: Some(state), pulled, .. } = self else {
-            return Ok(false);
-        };
-        if pulled.is_some() {
+        if self.pulled.is_some() {
             return Ok(false);
         }
-        let Some((remote, _)) = plan.remote() else { return Ok(false) };
         let bump = Bump::new();
+        let halves = self.halves_for_filter(&bump, records);
+        let Self { plan, places, readers, remote: Some(state), .. } = self else {
+            return Ok(false);
+        };
+        let Some((remote, _)) = plan.remote() else { return Ok(false) };
+        let left = exits::leaving_of(plan, readers, places, shapes, &halves)?.len() as u64;
         let mut lost = Losses::default();
         let limit = transaction(|| {
             let mut links = Links::open(plan, places);
@@ -237,12 +242,19 @@ impl Sync {
             Ok(plan.delete_limit(link::estimate(plan)))
         })?;
         state.poll.lost.records += lost.records;
+        state.poll.lost.left += left;
         state.poll.lost.values += lost.values;
         let (there, here) = (&plan.side(remote).name, &plan.side(remote.other()).name);
-        let (kind, sentence) = if state.poll.lost.records > limit {
+        let Losses { records, left, .. } = state.poll.lost;
+        let (kind, sentence) = if records + left > limit {
+            let what = match (records, left) {
+                (_, 0) => format!("were deleted in {there}"),
+                (0, _) => format!("of {there} left the filter"),
+                _ => format!("were deleted in {there} or left the filter"),
+            };
             let sentence = format!(
-                "{} or more records were deleted in {there}, more than the limit of {limit}; nothing of it has been deleted from {here}",
-                state.poll.lost.records
+                "{} or more records {what}, more than the limit of {limit}; nothing of it has been deleted from {here}",
+                records + left
             );
             ("pull deletes", sentence)
         } else if state.poll.lost.values > limit {

@@ -5,6 +5,7 @@ use super::settle::{at_of, deleted_half, remote_half};
 use super::{Step, poll, values};
 use crate::capture::row;
 use crate::engine::collect::{Half, Seen};
+use crate::engine::exits;
 use crate::engine::link::{Link, Links};
 use crate::engine::load::Load;
 use crate::engine::plan::Plan;
@@ -194,6 +195,15 @@ impl Sync {
                     }
                     return Ok(());
                 }
+            }
+        }
+        if origin == Origin::Job {
+            // It may have come back since.
+            let Self { plan, readers, places, .. } = &mut *self;
+            let leaving = exits::leaving_of(plan, readers, places, shapes, &halves)?;
+            for n in leaving.into_iter().rev() {
+                let half = halves.swap_remove(n);
+                aside.push((half.key.to_vec(), half.at, Parked::Again));
             }
         }
         self.set_remote_aside(&aside)?;

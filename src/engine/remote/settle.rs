@@ -465,7 +465,8 @@ fn agreed<'b>(
         if remote == Side::Source { (remote_key, key) } else { (key, remote_key) };
     links.put(over.as_ref(), source, target, &base, over.as_ref().map_or(0, |l| l.standing));
     queue::sent(plan, local, key, marks);
-    if references::follows(plan, meant.side(local)) {
+    let marked = plan.marks[r].is_some_and(|mark| sent.fields.contains(&mark));
+    if marked || references::follows(plan, meant.side(local)) {
         follow.halves.push(Half { both: false, ..Half::unread(local, key, intent.at) });
     }
     Ok(end)

@@ -279,9 +279,14 @@ impl Sync {
     pub fn step(&mut self, epoch: i32, shapes: &mut Shapes) -> Result<Step, Failure> {
         let Some(batch) = self.batch.clone() else { return Ok(Step::Done) };
         if self.place == 0 && self.verdict.is_none() {
-            let asked = transaction(|| {
-                guard::examine(&self.plan, &mut self.collector, shapes, &batch.entries)
-            })?;
+            let Self { plan, collector, readers, places, .. } = &mut *self;
+            let asked = transaction(|| guard::examine(plan, collector, shapes, &batch.entries))?;
+            let asked = match asked {
+                None => {
+                    guard::examine_exits(plan, collector, shapes, readers, places, &batch.entries)?
+                }
+                asked => asked,
+            };
             if let Some(decision) = asked {
                 self.ask(&decision, &batch)?;
                 return Ok(Step::Stopped);

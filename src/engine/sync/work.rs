@@ -7,6 +7,7 @@ use crate::engine::classify::{Class, class};
 use crate::engine::collect::{Half, Seen};
 use crate::engine::conflicts;
 use crate::engine::departed;
+use crate::engine::exits;
 use crate::engine::fan_out;
 use crate::engine::link;
 use crate::engine::loops;
@@ -263,6 +264,11 @@ impl Sync {
             }
             None => *verdict == Some(Verdict::Discarded),
         };
+        // Rows outside the filter are let go, and take nothing along.
+        let release = match loading {
+            Some(load) => load.match_only || load.left == Some(Verdict::Discarded),
+            None => discard,
+        };
         if plan.row_function.is_some() {
             transaction(|| {
                 link::index(plan);
@@ -323,6 +329,9 @@ impl Sync {
                 hold_doubtful(plan, queued, &mut records);
             }
             conflicts::look_up(plan, queued, &mut records);
+            if !release {
+                records.iter_mut().for_each(|record| record.leaves = exits::leaving(plan, record));
+            }
             records.iter_mut().for_each(|record| wait_for_parent(plan, record));
             unread = repair::look_up(plan, queued, &mut records);
             unread |= hold_returning(plan, &mut records);
@@ -331,6 +340,7 @@ impl Sync {
             records.iter_mut().for_each(choose::send_chosen);
             for (record, decision) in records.iter_mut().zip(&mut decisions) {
                 departed::depart(bump, plan, record, decision);
+                exits::settle(plan, record, decision);
                 target_edit::judge(plan, record, decision);
             }
             unread |= hold_unread(plan, &mut records, &mut decisions);
@@ -424,9 +434,9 @@ fn waits_as<'b>(plan: &Plan, bump: &'b Bump, half: &Half<'b>, queued: &Marks) ->
     key.filter(|key| queued.contains(queue::mark(other, key))).map_or(own, |key| (other, key))
 }
 
-/// A record that points to one that is not there yet waits for it.
+/// A record that points to one that is not there yet waits for it, unless nothing of it is sent.
 fn wait_for_parent(plan: &Plan, record: &mut Record<'_>) {
-    if record.trouble.is_none() && !record.held {
+    if record.trouble.is_none() && !record.held && !record.takes_no_part(plan) {
         record.held = !references::may_go(plan, record);
     }
 }
@@ -475,7 +485,10 @@ fn hold_returning(plan: &Plan, records: &mut [Record<'_>]) -> bool {
     for record in records.iter_mut().filter(|r| r.trouble.is_none() && !r.held) {
         let unknown = record.seen[remote as usize] == Seen::Nothing;
         let restored = remote == Side::Source && target_edit::wants_source(plan, record);
-        if unknown && (screen::returns(plan, record) || restored) {
+        // What was edited there is still to be decided about.
+        let edited = record.leaves.is_some()
+            && record.linked().is_some_and(|link| link.standing & exits::UNDECIDED != 0);
+        if unknown && (screen::returns(plan, record) || restored || edited) {
             (record.held, record.unread) = (true, true);
             any = true;
         }
@@ -511,7 +524,8 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
     {
         return decision;
     }
-    if discard && base.is_some() && (now[0] == Now::Gone) != (now[1] == Now::Gone) {
+    let gone = record.seen.each_ref().map(|seen| *seen == Seen::Gone);
+    if discard && base.is_some() && gone[0] != gone[1] {
         // The delete stays where it was made; without a base the record is no longer linked.
         return Decision { write: Default::default(), conflicts: Vec::new(), base: None };
     }

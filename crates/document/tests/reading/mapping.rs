@@ -197,7 +197,39 @@ fn filters_that_make_no_sense_are_refused() {
         (json!({"on_filter_exit": "release"}), "on_filter_exit", "Give one"),
         (json!({"where": "a", "on_filter_exit": "drop"}), "on_filter_exit", "\"release\""),
         (json!({"where": " "}), "where", "For example"),
+        (
+            json!({"target_where": "a", "on_filter_exit": "delete"}),
+            "on_filter_exit",
+            "bidirectional",
+        ),
+        (
+            json!({"where": "a", "on_filter_exit": "delete", "on_source_delete": "keep"}),
+            "on_filter_exit",
+            "\"release\"",
+        ),
+        (
+            json!({"sync_type": "bidirectional", "target_where": "a", "on_filter_exit": "delete",
+                "on_target_delete": "keep"}),
+            "on_filter_exit",
+            "\"on_target_delete\"",
+        ),
     ]);
+}
+
+#[test]
+fn what_becomes_of_rows_that_leave_the_filter_is_read() {
+    for more in [
+        json!({"where": "a"}),
+        json!({"sync_type": "bidirectional", "target_where": "a"}),
+        // Each is of what the other filter never asks.
+        json!({"sync_type": "bidirectional", "target_where": "a", "on_source_delete": "keep"}),
+        json!({"where": "a", "on_source_delete": {"action": "mark", "column": "gone"}}),
+        json!({"source_where": "a", "target_where": "b"}),
+    ] {
+        let mut document = more;
+        document["on_filter_exit"] = json!("delete");
+        assert_eq!(accepted(document).filter.on_exit, OnExit::Delete);
+    }
 }
 
 #[test]
