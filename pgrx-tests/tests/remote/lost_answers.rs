@@ -57,6 +57,25 @@ fn a_lost_update_is_not_repeated_over_a_newer_change() {
     assert_eq!(rows(&mut c, "SELECT * FROM sync.conflicts"), Vec::<String>::new());
 }
 
+#[test]
+fn an_update_that_was_to_empty_a_field_and_never_arrived_is_sent_again() {
+    for fault in [Fault::CutBefore, Fault::CutAfter] {
+        let (org, _cluster, mut c) = accounts(Options::default(), "{}");
+        run(&mut c, "INSERT INTO accounts (account_name, industry_type) VALUES ('one', 'Energy')");
+        settle(&mut c);
+        until(&mut c, "SELECT count(sf_id) FROM accounts", "1");
+        let id = query_one(&mut c, "SELECT sf_id FROM accounts");
+        let number = org.fault(FaultRule::once(fault).path("composite"));
+        run(&mut c, "UPDATE accounts SET industry_type = NULL");
+        settle(&mut c);
+        assert_eq!(org.struck(number), 1);
+        let empty = || org.get(&id).unwrap()["Industry"].is_null();
+        assert!(cluster::poll(std::time::Duration::from_secs(30), empty));
+        settle(&mut c);
+        assert_eq!(query_one(&mut c, "SELECT industry_type IS NULL FROM accounts"), "t");
+    }
+}
+
 /// P4: the update had arrived when somebody deleted the record, so it is no edit that outlives the delete.
 #[test]
 fn a_record_deleted_after_a_lost_update_had_arrived_stays_deleted() {

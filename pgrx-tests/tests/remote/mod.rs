@@ -8,6 +8,7 @@ mod campaign;
 mod departed;
 mod each_fault;
 mod events;
+mod exits;
 mod families;
 mod fencing;
 mod first_load;

@@ -150,7 +150,7 @@ impl Sync {
                         let at = at_of(plan, state, row, &record.version);
                         let arrived = op == Op::Update
                             && intent::decode(&bump, plan, shapes, one.layout, intent)
-                                .is_some_and(|meant| holds(plan, row, meant.side(remote)));
+                                .is_some_and(|meant| holds(plan, row, meant.side(remote), true));
                         Ok((row, at, arrived))
                     })?;
                     let (row, at, arrived) = read;
@@ -411,7 +411,7 @@ impl Sync {
             for group in alike.into_iter().filter(|g| !g.is_empty()) {
                 let Some(base) = &meant[group[0]] else { continue };
                 let fits: Vec<usize> = (0..free.len())
-                    .filter(|&f| holds(plan, free[f].1, base.side(remote)))
+                    .filter(|&f| holds(plan, free[f].1, base.side(remote), false))
                     .collect();
                 if fits.len() > group.len() {
                     for &n in &group {
@@ -609,12 +609,16 @@ fn likeness(plan: &Plan, row: &[Value<'_>], meant: &[Value<'_>]) -> (usize, usiz
     sent.fold((0, 0), |(alike, of), same| (alike + usize::from(same), of + 1))
 }
 
-/// Does a record of the other system hold what it was meant to?
-fn holds(plan: &Plan, row: &[Value<'_>], meant: &[Value<'_>]) -> bool {
+/// Does a record of the other system hold what it was meant to? What was created without a value may have got one there;
+/// what an update has `emptied` has none.
+fn holds(plan: &Plan, row: &[Value<'_>], meant: &[Value<'_>], emptied: bool) -> bool {
     let Some((remote, _)) = plan.remote() else { return false };
     let (r, l) = (remote as usize, remote.other() as usize);
-    plan.fields.iter().zip(meant).all(|(field, &meant)| match field.column[r] {
-        Some(c) if field.how[l].is_some() => !matches!(meant, Value::Bytes(_)) || row[c] == meant,
+    plan.fields.iter().zip(meant).enumerate().all(|(n, (field, &meant))| match field.column[r] {
+        Some(c) if field.how[l].is_some() && emptied && meant == Value::Null => row[c] == meant,
+        Some(c) if field.how[l].is_some() || plan.marks[r] == Some(n) => {
+            !matches!(meant, Value::Bytes(_)) || row[c] == meant
+        }
         _ => true,
     })
 }
