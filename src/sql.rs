@@ -5,6 +5,7 @@
 //! path and use plain operators. Those that run as the caller qualify every one.
 
 use crate::border;
+use crate::worker::transaction::undone;
 use pgrx::pg_sys::{self, Oid};
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -308,15 +309,11 @@ pub fn as_extension<T>(work: impl FnOnce() -> T) -> T {
 /// the backend of whoever asks.
 pub fn as_reader<T>(owner: Oid, search_path: &str, work: impl FnOnce() -> T) -> T {
     let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
-    // SAFETY: an error raised inside is followed by the abort of the (sub)transaction, which also puts back that the
-    // transaction only reads.
-    unsafe {
-        let only_reads = pg_sys::XactReadOnly;
-        pg_sys::XactReadOnly = true;
-        let value = as_somebody(owner, search_path, flags, work);
-        pg_sys::XactReadOnly = only_reads;
-        value
-    }
+    undone(|| {
+        // SAFETY: plain state of this process, put back with the subtransaction.
+        unsafe { pg_sys::XactReadOnly = true };
+        as_somebody(owner, search_path, flags, work)
+    })
 }
 
 /// Runs `work` as a sync's owner, from the backend of whoever asks.

@@ -147,6 +147,10 @@ fn of_sync(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
         rows.extend(changes(&plan, pieces)?.into_iter().map(|line| Row(None, line)));
     }
     rows.extend(advice(&plan).map(|line| Row(None, line)));
+    rows.extend(syncs::lost(&plan).into_iter().map(|lost| {
+        let detail = format!("{lost}; for example {}", lost.example);
+        Row(None, Line { what: "warning", detail, figure: Some(lost.lost as f64) })
+    }));
     let Some((remote, of)) = plan.remote() else {
         if is_new && plan.config.initial != InitialSync::None {
             let from = if plan.flows_from(Side::Source) { Side::Source } else { Side::Target };

@@ -15,7 +15,6 @@ use crate::worker::environment;
 use crate::worker::transaction::{Failure, is_of_the_work, savepoint};
 use change::image;
 use merge::Side;
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 /// A field as it would be sent; the first line is of the record as a whole.
@@ -271,10 +270,5 @@ fn value_of(expression: &str, table: &str, at: &str) -> Result<Option<String>, S
 
 /// Runs a query of the user's own words where it can write nothing: what it raises is told.
 fn tried(query: &str) -> Result<Option<String>, String> {
-    savepoint(is_of_the_work, || {
-        // SAFETY: plain state of this process, put back with the subtransaction.
-        unsafe { pg_sys::XactReadOnly = true };
-        sql::one(query, &[])
-    })
-    .map_err(|failure| failure.message)
+    savepoint(is_of_the_work, || sql::one(query, &[])).map_err(|failure| failure.message)
 }

@@ -1,12 +1,13 @@
 //! Making, changing and ending a sync.
 
-use super::{border, cycles, hubs, or_raise, outlets, owned, refuse};
+use super::{border, cycles, hubs, image, or_raise, outlets, owned, refuse};
 use crate::border::inwards;
 use crate::capture::attach;
 use crate::connection;
 use crate::engine::link;
 use crate::engine::load::{self, Kind};
 use crate::engine::plan::{self, Plan, Stored};
+use crate::engine::samples;
 use crate::speech;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::Failure;
@@ -206,6 +207,7 @@ pub(super) fn create_one(name: &str, document: Json, hub: Option<&str>) -> Resul
     check(&plan)?;
     say(&notices);
     note_excluded(&plan);
+    warn_of_lost(&plan);
     plan.id = insert(&stored, &plan, hub);
     create_links(&plan);
     attach_triggers(&plan);
@@ -420,6 +422,24 @@ fn note_excluded(plan: &Plan) {
     }
 }
 
+/// Which values do not come back by what the document gives as the way back, as far as the caller may see them.
+pub(super) fn lost(plan: &Plan) -> Vec<samples::Lost> {
+    samples::lost(plan, |side| image::may_read(plan.side(side).oid))
+}
+
+fn warn_of_lost(plan: &Plan) {
+    for lost in lost(plan) {
+        speech::say(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            lost.to_string(),
+            Some(
+                "sync.plan shows an example. Correct the one or the other, or let the field go one way with \"direction\".",
+            ),
+        );
+    }
+}
+
 fn insert(stored: &Stored, plan: &Plan, hub: Option<&str>) -> i32 {
     let recorded = Side::BOTH.map(|side| plan::recorded(plan, side));
     insert_row(stored, arrow(plan), recorded, hub)
@@ -520,6 +540,7 @@ pub(super) fn alter_one(id: i32, name: &str, document: Json) -> Result<String, F
     let plan = plan::compile_as(stored.clone(), true)?;
     check(&plan)?;
     say(&notices);
+    warn_of_lost(&plan);
     link::check_key(&plan)?;
     let (source_columns, source_key) = plan::recorded(&plan, Side::Source);
     let (target_columns, target_key) = plan::recorded(&plan, Side::Target);

@@ -25,8 +25,8 @@ pub fn class(failure: &Failure) -> Class {
         "42501" | "42P01" | "42703" | "42883" | "42704" | "3F000" | "28000" | "42804" | "0A000"
         | "42P10" => Class::Sync,
         // A query was cancelled by our own timeout: the user's code is slow for this record. A write
-        // where only reading is allowed: the user's transform tried it.
-        "57014" | "25006" => Class::Record,
+        // where only reading is allowed, or an end of that: the user's transform tried it.
+        "57014" | "25006" | "25001" => Class::Record,
         state => match &state[..2] {
             "53" | "57" | "58" | "25" | "F0" => Class::Server,
             _ => Class::Record,

@@ -29,6 +29,7 @@ pub mod references;
 pub mod remote;
 pub mod repair;
 pub mod resolve;
+pub mod samples;
 pub mod screen;
 pub mod settle;
 pub mod shapes;

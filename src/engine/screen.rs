@@ -314,7 +314,7 @@ fn broken(plan: &Plan, record: &Record<'_>, side: Side, rule: usize) -> Failure 
 }
 
 /// A value as far as a message needs it.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     match text.char_indices().nth(200) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),

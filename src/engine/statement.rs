@@ -3,6 +3,7 @@
 
 use super::plan::Column;
 use crate::border;
+use crate::log::segments;
 use bumpalo::Bump;
 use change::image::Value;
 use pgrx::pg_sys::{self, Datum, Oid};
@@ -133,6 +134,7 @@ impl Statement {
             let table = pg_sys::SPI_tuptable;
             if !table.is_null() {
                 let width = (*(*table).tupdesc).natts as usize;
+                check_types((*table).tupdesc, results);
                 let (mut values, mut nulls) = (vec![Datum::null(); width], vec![true; width]);
                 for n in 0..(*table).numvals as usize {
                     let tuple = *(*table).vals.add(n);
@@ -236,6 +238,23 @@ impl Statement {
             pg_sys::SPI_unregister_relation(self.name.as_ptr());
             pg_sys::tuplestore_end(store);
         }
+    }
+}
+
+/// Values are read by the types that are expected: another one would be taken for what it is not.
+unsafe fn check_types(descriptor: pg_sys::TupleDesc, results: &[&Column]) {
+    // SAFETY: the descriptor of a result.
+    let is = |n: usize, column: &Column| unsafe {
+        n < (*descriptor).natts as usize
+            && [column.type_oid, column.base_type]
+                .contains(&(*segments::attribute(descriptor, n as i32)).atttypid)
+    };
+    if let Some((n, _)) = results.iter().enumerate().find(|(n, column)| !is(n + 1, column)) {
+        ereport!(
+            ERROR,
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("result {} of a statement is of another type than its column", n + 1)
+        );
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{border, capture, settings, speech, sql};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 /// What PostgreSQL said when something failed.
 #[derive(Clone, Debug)]
@@ -34,6 +35,11 @@ impl Failure {
         if by_server && sqlstate == "42501" && by_storage.iter().any(|f| report.file().ends_with(f))
         {
             sqlstate = "58030".into();
+        }
+        // What a user's function raises by itself is no trouble of the server's, whatever code it chooses.
+        let chosen = is_trouble(&sqlstate) || sqlstate.starts_with("25");
+        if by_server && chosen && report.file().ends_with("pl_exec.c") {
+            sqlstate = "38000".into();
         }
         Self { sqlstate, message: told.message, detail: told.detail, hint: told.hint }
     }
@@ -108,6 +114,15 @@ pub fn attempt<T>(keep: bool, work: impl FnOnce() -> Result<T, Failure>) -> Resu
     in_subtransaction(|done: &Result<T, Failure>| keep && done.is_ok(), is_of_the_work, work)?
 }
 
+/// Runs `work` in a subtransaction that is rolled back however it goes: of what code of the user's may do even where
+/// nothing is written, such as to notify or, in PostgreSQL 15, to make a large object, nothing is left.
+pub fn undone<T>(work: impl FnOnce() -> T) -> T {
+    match in_subtransaction(|_| false, |_| false, work) {
+        Ok(value) => value,
+        Err(failure) => unreachable!("what is not caught is raised: {failure}"),
+    }
+}
+
 fn in_subtransaction<T>(
     keep: impl FnOnce(&T) -> bool,
     caught: impl Fn(&Failure) -> bool,
@@ -142,17 +157,54 @@ fn in_subtransaction<T>(
 
 /// Is it of what was to be done, and no cancel nor trouble of the server's?
 pub fn is_of_the_work(failure: &Failure) -> bool {
-    !["53", "57", "58", "XX"].iter().any(|class| failure.sqlstate.starts_with(class))
+    !is_trouble(&failure.sqlstate) && !failure.sqlstate.starts_with("XX")
+}
+
+/// Is it trouble of the server's: memory, disk, a shutdown?
+fn is_trouble(sqlstate: &str) -> bool {
+    ["53", "57", "58", "F0"].iter().any(|class| sqlstate.starts_with(class))
 }
 
 unsafe extern "C-unwind" {
     // utils/timeout.h and storage/lock.h; not among pgrx's bindings.
     fn enable_timeout_after(id: i32, milliseconds: i32);
+    fn enable_timeout_at(id: i32, at: pg_sys::TimestampTz);
     fn disable_timeout(id: i32, keep_indicator: bool);
+    fn get_timeout_active(id: i32) -> bool;
+    fn get_timeout_finish_time(id: i32) -> pg_sys::TimestampTz;
+    fn get_timeout_indicator(id: i32, reset: bool) -> bool;
 }
 
 /// `STATEMENT_TIMEOUT` of utils/timeout.h, the same in 15 to 18.
 const STATEMENT_TIMEOUT: i32 = 3;
+
+/// Runs `work` in the backend of whoever asks, which is cancelled after `limit` as by `statement_timeout`, or earlier
+/// where that comes first.
+pub fn within<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
+    // SAFETY: the timer of this backend's statement, put back as it was.
+    unsafe {
+        let theirs = get_timeout_active(STATEMENT_TIMEOUT)
+            .then(|| get_timeout_finish_time(STATEMENT_TIMEOUT));
+        let ours = pg_sys::GetCurrentTimestamp() + limit.as_micros() as pg_sys::TimestampTz;
+        let set =
+            |at| pg_sys::ffi::pg_guard_ffi_boundary(|| enable_timeout_at(STATEMENT_TIMEOUT, at));
+        set(theirs.map_or(ours, |theirs| theirs.min(ours)));
+        PgTryBuilder::new(AssertUnwindSafe(work))
+            .finally(|| {
+                // It may have gone off after all was done.
+                if theirs.is_none_or(|theirs| ours < theirs)
+                    && get_timeout_indicator(STATEMENT_TIMEOUT, true)
+                {
+                    pg_sys::QueryCancelPending = 0;
+                }
+                match theirs {
+                    Some(theirs) => set(theirs),
+                    None => disable_timeout(STATEMENT_TIMEOUT, false),
+                }
+            })
+            .execute()
+    }
+}
 
 /// Runs `work` in a transaction of its own as a sync's owner, from right after its start until after
 /// its commit: restored earlier, the owner's deferred triggers would run as superuser. With
@@ -184,14 +236,17 @@ pub fn as_owner<T>(
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 enable_timeout_after(STATEMENT_TIMEOUT, settings::APPLY_TIMEOUT.get());
             });
-            pg_sys::SPI_connect();
-            let value = work()?;
-            pg_sys::SPI_finish();
-            if !restricted {
+            let value = if restricted {
+                undone(work)?
+            } else {
+                pg_sys::SPI_connect();
+                let value = work()?;
+                pg_sys::SPI_finish();
                 // Deferred triggers too run with the sync's search path, and what they set is
                 // undone with it; at commit both would be gone.
                 sql::query("SET CONSTRAINTS ALL IMMEDIATE", &[]);
-            }
+                value
+            };
             pg_sys::AtEOXact_GUC(false, level);
             Ok(value)
         }

@@ -158,6 +158,35 @@ fn casts_and_operators_of_a_users_type_run_as_the_owner() {
     assert_eq!(o.witness(), Vec::<String>::new());
 }
 
+/// B2: what a domain checks is its owner's code, also of a default that a document gives.
+#[test]
+fn a_domain_is_checked_as_the_owner_whoever_changes_the_sync() {
+    let mut o = Owner::new();
+    let role = o.role.clone();
+    run(
+        &mut o.client,
+        &format!(
+            r#"CREATE FUNCTION mine(text) RETURNS bool LANGUAGE plpgsql AS $$
+                 BEGIN IF current_user <> '{role}' THEN RAISE EXCEPTION 'run as %', current_user; END IF; RETURN true; END $$;
+               CREATE DOMAIN own AS text CHECK (mine(VALUE)); ALTER TABLE b ALTER v TYPE own;
+               SELECT sync.create_sync('s', '{{"source": "a", "target": "b", "field_mappings": [
+                 {{"source": "id", "target": "id"}}, {{"source": "v", "target": "v", "default": "none"}}]}}');"#
+        ),
+    );
+    run(
+        &mut o.admin,
+        &format!(
+            r#"CREATE TABLE c (id int PRIMARY KEY, w text);
+               SELECT * FROM sync.plan('s', '{{"delete_limit": 5}}'); SELECT sync.alter_sync('s', '{{"delete_limit": 5}}');
+               SELECT sync.create_sync('beside it', '{{"source": "c", "target": "{role}.a", "field_mappings": [
+                 {{"source": "id", "target": "id"}}]}}');"#
+        ),
+    );
+    run(&mut o.client, "INSERT INTO a VALUES (1, NULL)");
+    synced(&mut o.client, "s");
+    assert_eq!(rows(&mut o.client, "TABLE b"), ["1|none"]);
+}
+
 #[test]
 fn a_right_lost_in_the_middle_stops_the_sync_and_says_the_remedy() {
     let mut o = Owner::new();

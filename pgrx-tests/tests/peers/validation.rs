@@ -167,13 +167,17 @@ fn rules_that_cannot_be_asked_are_refused_and_leave_nothing() {
             "22023",
             "direction",
         ),
-        (r#"{"field": "email", "rule": "regex", "pattern": "("}"#, "2201B", "parentheses"),
+        (
+            r#"{"field": "email", "rule": "regex", "pattern": "("}"#,
+            "2201B",
+            "\"validation_rules[0].pattern\" cannot be used: invalid regular expression: parentheses",
+        ),
         (r#"{"field": "n", "rule": "range", "min": "low"}"#, "22P02", "low"),
         (r#"{"field": "n", "rule": "condition", "condition": "fax > 1"}"#, "42703", "fax"),
         (
             r#"{"field": "n", "rule": "condition", "condition": "true); DELETE FROM a; SELECT (true"}"#,
-            "22023",
-            "one value",
+            "42601",
+            "validation_rules[0].condition",
         ),
         (
             r#"{"field": "n", "rule": "condition", "condition": "true) FROM a WHERE (true"}"#,
@@ -182,8 +186,8 @@ fn rules_that_cannot_be_asked_are_refused_and_leave_nothing() {
         ),
         (
             r#"{"field": "n", "rule": "condition", "condition": "true), (true"}"#,
-            "22023",
-            "one value",
+            "42601",
+            "validation_rules[0].condition",
         ),
     ];
     for (rule, state, says) in cases {

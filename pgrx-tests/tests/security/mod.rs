@@ -2,6 +2,7 @@
 
 mod catalogs;
 mod grants;
+mod injection;
 mod payload;
 mod rights;
 

@@ -6,12 +6,13 @@ use super::references::Parent;
 use super::rules::ours;
 use super::stamps::is_stamp;
 use super::table::{Column, Table, find};
-use super::{BaseShape, Plan};
+use super::{BaseShape, Plan, Stored};
 use crate::border;
 use crate::engine::remote::side as remote_side;
+use crate::engine::screen::shortened;
 use crate::engine::statement;
-use crate::sql::identifier;
-use crate::worker::transaction::{Failure, refuse};
+use crate::sql::{self, identifier};
+use crate::worker::transaction::{Failure, is_of_the_work, refuse, savepoint};
 use change::shape;
 use document::{Config, Direction, Fields, MappingOptions, Nulls, OnDelete, Transform};
 use merge::{Flow, Side};
@@ -230,12 +231,13 @@ fn resolve_field(
 
 /// Puts the defaults of the document where they belong, once it is known how the fields travel.
 pub(super) fn set_defaults(
+    stored: &Stored,
     config: &Config,
     [source, target]: [&Table; 2],
     fields: &mut [Field],
 ) -> Result<(), Failure> {
     let Fields::Mapped(mapped) = &config.fields else { return Ok(()) };
-    for (field, given) in fields.iter_mut().zip(mapped) {
+    for (n, (field, given)) in fields.iter_mut().zip(mapped).enumerate() {
         let Some(default) = &given.default else { continue };
         for side in Side::BOTH {
             let (from, to) = match side {
@@ -245,7 +247,14 @@ pub(super) fn set_defaults(
             let taken = field.column[side.other() as usize].map(|c| &to.columns[c]);
             let (Some(how), Some(to)) = (field.how[side as usize].clone(), taken) else { continue };
             let own = field.column[side as usize].map(|c| &from.columns[c]);
-            field.defaults[side.other() as usize] = Some(constant(default, to));
+            let made = told_of(
+                &format!("field_mappings[{n}].default"),
+                &format!("Column \"{}\" takes it, which is of type {}.", to.name, to.cast),
+                "Give a value that the column could hold.",
+                // The type may be a domain, which asks functions of its owner's: not as whoever looks at the sync.
+                || sql::as_reader(stored.owner, &stored.search_path, || constant(default, to)),
+            )?;
+            field.defaults[side.other() as usize] = Some(made);
             field.how[side as usize] = Some(match config.mapping.nulls {
                 Nulls::Default => convert::or_default(how, own, to, default),
                 Nulls::Preserve | Nulls::Ignore => how,
@@ -367,15 +376,30 @@ pub(super) fn leave(
             };
             format!("{function}({})", named("the function")?)
         }
-        Transform::Expression(text) => format!("({text})"),
+        Transform::Expression(text) => {
+            read_alone(text, from, path, key)?;
+            // Behind a line of its own, what ends in a comment ends there.
+            format!("({text}\n)")
+        }
     };
     let expression = format!("CAST({inner} AS {})", to.cast);
     let reads = columns_read(&expression, from, path, key)?;
     Ok((How::Evaluate(expression), reads))
 }
 
-/// Parses an expression over a table and tells which columns it reads. Raises what the parser
-/// raises; refuses what is more than an expression of one value.
+/// Parses a text of the user's as it stands, before it is put in brackets: one that closes them would pass in them for
+/// an expression, and come to a value of any type.
+///
+/// # Errors
+/// As [`columns_read`].
+pub(super) fn read_alone(text: &str, from: &Table, path: &str, key: &str) -> Result<(), Failure> {
+    columns_read(text, from, path, key).map(drop)
+}
+
+/// Parses an expression over a table and tells which columns it reads.
+///
+/// # Errors
+/// The parser refuses it, or it is more than an expression of one value.
 pub(super) fn columns_read(
     expression: &str,
     from: &Table,
@@ -390,8 +414,10 @@ pub(super) fn columns_read(
     })
 }
 
-/// Parses an expression over what stands behind FROM, and has its query looked at. Raises what the parser raises;
-/// refuses where nothing is found in it.
+/// Parses an expression over what stands behind FROM, and has its query looked at.
+///
+/// # Errors
+/// The parser refuses it, or nothing is found in it.
 pub(super) fn analysed<T>(
     expression: &str,
     from: &str,
@@ -400,34 +426,52 @@ pub(super) fn analysed<T>(
     look: impl FnOnce(*mut pg_sys::Query) -> Option<T>,
 ) -> Result<T, Failure> {
     let at = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-    let one_value = refuse(
-        "22023",
-        format!("\"{at}\" is not an SQL expression of one value"),
-        &format!("It reads: {expression}"),
-        "Write an expression as it could stand in a SELECT list.",
-    );
-    // SAFETY: an SPI connection of its own; the query tree is read while the plan exists.
-    unsafe {
-        let text = format!("SELECT {expression}\n FROM {from}");
-        let text = border::exact(&text);
-        pg_sys::SPI_connect();
+    let read = format!("It reads: {}", shortened(expression));
+    let remedy = "Write an expression as it could stand in a SELECT list.";
+    let text = border::exact(&format!("SELECT {expression}\n FROM {from}"));
+    // SAFETY: in an SPI connection of its own; the query tree is read while the plan exists.
+    let found = told_of(&at, &read, remedy, || unsafe {
         let plan = pg_sys::SPI_prepare(text.as_ptr(), 0, std::ptr::null_mut());
-        let mut reads = None;
-        if !plan.is_null() {
-            let sources = pg_sys::SPI_plan_get_plan_sources(plan);
-            if (*sources).length == 1 {
-                let plan_source =
-                    (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
-                let queries = (*plan_source).query_list;
-                if !queries.is_null() && (*queries).length == 1 {
-                    let query = (*(*queries).elements).ptr_value.cast::<pg_sys::Query>();
-                    reads = look(query);
-                }
-            }
+        if plan.is_null() {
+            return None;
         }
-        pg_sys::SPI_finish();
-        reads.ok_or(one_value)
-    }
+        let sources = pg_sys::SPI_plan_get_plan_sources(plan);
+        if (*sources).length != 1 {
+            return None;
+        }
+        let plan_source = (*(*sources).elements).ptr_value.cast::<pg_sys::CachedPlanSource>();
+        let queries = (*plan_source).query_list;
+        if queries.is_null() || (*queries).length != 1 {
+            return None;
+        }
+        look((*(*queries).elements).ptr_value.cast::<pg_sys::Query>())
+    })?;
+    found.ok_or_else(|| {
+        let message = format!("\"{at}\" is not an SQL expression of one value");
+        refuse("22023", message, &read, remedy)
+    })
+}
+
+/// Runs what the server may refuse of a document's: what it raises is told of the key that it was raised for, with what
+/// stands there.
+///
+/// # Errors
+/// What was raised.
+pub(super) fn told_of<T>(
+    at: &str,
+    read: &str,
+    remedy: &str,
+    work: impl FnOnce() -> T,
+) -> Result<T, Failure> {
+    savepoint(is_of_the_work, work).map_err(|raised| Failure {
+        message: format!("\"{at}\" cannot be used: {}", raised.message),
+        detail: Some(match raised.detail {
+            Some(detail) => format!("{detail} {read}"),
+            None => read.to_owned(),
+        }),
+        hint: raised.hint.or_else(|| Some(remedy.to_owned())),
+        ..raised
+    })
 }
 
 pub(super) fn is_one_value(query: *mut pg_sys::Query) -> bool {
@@ -481,13 +525,14 @@ pub(super) fn check_match(config: &Config, sides: [&Table; 2]) -> Result<(), Fai
             if table.remote.as_ref().is_some_and(|r| r.assumed) {
                 continue;
             }
-            let cast = &table.columns[find(table, name, "match_on")?.0].cast;
+            let cast = &table.columns[find(table, name, &format!("match_on[{n}]"))?.0].cast;
             let from = format!("(SELECT NULL::{cast} AS value) AS v");
-            let compared = format!("({expression}) = ({expression})");
             let path = format!("match_on[{n}]");
-            analysed(&compared, &from, &path, "expression", |query| {
-                is_one_value(query).then_some(())
-            })?;
+            for text in [expression.clone(), format!("({expression}\n) = ({expression}\n)")] {
+                analysed(&text, &from, &path, "expression", |query| {
+                    is_one_value(query).then_some(())
+                })?;
+            }
         }
     }
     Ok(())
@@ -504,8 +549,13 @@ pub(super) fn match_columns(
         return config
             .match_on
             .iter()
-            .map(|m| {
-                Ok((find(source, &m.source, "match_on")?.0, find(target, &m.target, "match_on")?.0))
+            .enumerate()
+            .map(|(n, m)| {
+                let at = |key: &str| format!("match_on[{n}].{key}");
+                Ok((
+                    find(source, &m.source, &at("source"))?.0,
+                    find(target, &m.target, &at("target"))?.0,
+                ))
             })
             .collect();
     }

@@ -1,9 +1,10 @@
 //! What a sync asks of records before they are sent: filters over rows, and rules over what arrives.
 
 use super::convert;
-use super::fields::{Field, How, analysed, columns_read, is_one_value};
+use super::fields::{Field, How, analysed, columns_read, is_one_value, read_alone, told_of};
 use super::rules::field_named;
 use super::table::{Column, Table};
+use crate::engine::screen::shortened;
 use crate::sql::{self, Arg, identifier, literal};
 use crate::worker::transaction::{Failure, refuse};
 use document::{Check, Config, MappingOptions, OnInvalid};
@@ -54,8 +55,7 @@ pub(super) fn filters(
     let mut reads: [Vec<usize>; 2] = Default::default();
     let mut condition = |side: Side, text: &str, key: &str| -> Result<String, Failure> {
         let table = sides[side as usize];
-        // By itself first: in brackets of its own, two expressions would pass for one.
-        columns_read(&format!("({text}\n)"), table, "", key)?;
+        read_alone(text, table, "", key)?;
         let expression = format!("(({text}\n) IS TRUE)");
         reads[side as usize].extend(columns_read(&expression, table, "", key)?);
         Ok(expression)
@@ -101,8 +101,10 @@ pub(super) fn rules(
             ));
         }
         if let Check::Regex(pattern) = &given.check {
-            // Raises what is wrong with it.
-            sql::one("SELECT '' OPERATOR(pg_catalog.~) $1", &[Arg::Text(pattern)]);
+            let matched = || sql::one("SELECT '' OPERATOR(pg_catalog.~) $1", &[Arg::Text(pattern)]);
+            let read = format!("It reads: {}", shortened(pattern));
+            let remedy = "Write a regular expression as PostgreSQL's operator ~ takes it.";
+            told_of(&format!("{path}.pattern"), &read, remedy, matched)?;
         }
         let mut holds = [None, None];
         for side in Side::BOTH.into_iter().filter(|&side| goes[side as usize]) {
@@ -133,7 +135,7 @@ pub(super) fn rules(
                 Check::Condition(text) => {
                     let from =
                         format!("{from} CROSS JOIN (SELECT NULL::{} AS value) AS v", to.cast);
-                    (vec![format!("({text}\n)"), format!("(({text}\n) IS NOT FALSE)")], from)
+                    (vec![text.clone(), format!("(({text}\n) IS NOT FALSE)")], from)
                 }
                 _ => (vec![expression.clone()], from),
             };
