@@ -1,7 +1,7 @@
 //! Cycles of syncs that cannot come to rest: a value that goes around, from column to column through several syncs, and
 //! is changed by an expression on its way, is another one each time.
 
-use super::refuse;
+use super::{compiled, refuse};
 use crate::engine::plan::{self, Plan, Stored, Table};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
@@ -33,10 +33,8 @@ pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
         )
     });
     let others = others.iter().filter_map(|row| Stored::of(row));
-    let others: Vec<Edge> = others
-        .filter_map(|stored| plan::compile_as(stored, true).ok())
-        .flat_map(|plan| edges(&plan))
-        .collect();
+    let others: Vec<Edge> =
+        others.filter_map(|stored| compiled(&stored).ok()).flat_map(|plan| edges(&plan)).collect();
     for edge in &own {
         let mut way = vec![edge];
         if around(&others, edge, &mut way) {

@@ -1,7 +1,7 @@
 //! `sync.map_field`: one more field of a sync, with a column made for it where there is none. What is there already is
 //! brought over while both sides are being written. `sync.unmap_field`: one less.
 
-use super::{border, or_raise, owned, refuse, syncs};
+use super::{border, compiled, or_raise, owned, refuse, syncs};
 use crate::border::inwards;
 use crate::connection;
 use crate::engine::plan::{self, Plan, Stored, Table};
@@ -43,7 +43,7 @@ fn map(name: &str, source: &str, target: &str, direction: Option<&str>) -> Resul
     let Some(stored) = sql::as_extension(|| plan::stored(id)) else {
         return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
     };
-    let plan = plan::compile_as(stored.clone(), true)?;
+    let plan = compiled(&stored)?;
     refuse_twice(&plan, source, target)?;
     let mut entry = json!({"source": source, "target": target});
     if let Some(direction) = direction {
@@ -135,14 +135,14 @@ fn unmap(name: &str, target: &str) -> Result<String, Failure> {
             json!({ "include_fields": still })
         }
         Fields::AllSame { include: None, exclude } => {
-            let plan = plan::compile_as(stored.clone(), true)?;
+            let plan = compiled(&stored)?;
             let field = plan.fields.iter().find(|f| f.name(&plan).eq_ignore_ascii_case(target));
             let Some(field) = field else { return Err(not_mapped(&plan, target)) };
             let mut exclude = exclude.clone();
             exclude.push(field.name(&plan).to_owned());
             json!({ "exclude_fields": exclude })
         }
-        _ => return Err(not_mapped(&plan::compile_as(stored.clone(), true)?, target)),
+        _ => return Err(not_mapped(&compiled(&stored)?, target)),
     };
     syncs::alter(name, &[patch])
 }
@@ -178,7 +178,7 @@ fn all_same(
     target: &str,
     direction: Option<&str>,
 ) -> Result<String, Failure> {
-    let now = plan::compile_as(stored.clone(), true)?;
+    let now = compiled(&stored)?;
     if direction.is_some() || now.fields.len() <= before.fields.len() {
         return Err(refuse(
             "0A000",

@@ -32,6 +32,7 @@ mod wait;
 
 pub(crate) use image::key_of_image;
 
+use crate::engine::plan::{self as plans, Plan, Stored};
 use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
@@ -64,6 +65,12 @@ fn warn(code: PgSqlErrorCode, message: &'static str, hint: &'static str) {
 
 fn or_raise<T>(result: Result<T, Failure>) -> T {
     result.unwrap_or_else(|failure| raise(&failure))
+}
+
+/// What a sync is made of, as its owner has it: its names are looked for along his search path, and what the parser runs
+/// of an expression or a domain runs with his rights, whoever asks.
+fn compiled(stored: &Stored) -> Result<Plan, Failure> {
+    sql::as_reader(stored.owner, &stored.search_path, || plans::compile_as(stored.clone(), true))
 }
 
 /// Number of a sync that the caller may change: he is a member of the role that owns it.

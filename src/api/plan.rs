@@ -3,7 +3,7 @@
 
 #![allow(clippy::type_complexity, reason = "the columns of a table")]
 
-use super::{border, hubs, or_raise, syncs};
+use super::{border, compiled, hubs, or_raise, syncs};
 use crate::border::inwards;
 use crate::connection;
 use crate::engine::plan::{self, Plan};
@@ -223,7 +223,7 @@ fn changes(plan: &Plan, pieces: &[Json]) -> Result<Vec<Line>, Failure> {
         let detail = "the document is what runs already".to_owned();
         return Ok(vec![Line { what: "change", detail, figure: None }]);
     }
-    let old = plan::compile_as(stored, true).ok();
+    let old = compiled(&stored).ok();
     for side in Side::BOTH {
         let table = &plan.side(side).name;
         let effect = |what: &str| Line { what: "effect", detail: what.to_owned(), figure: None };

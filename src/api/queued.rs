@@ -1,6 +1,6 @@
 //! The records that wait: `sync.retry` and `sync.discard`, one by its number or all that are alike.
 
-use super::{border, edit_row, hubs, or_raise, owned, raise, refuse};
+use super::{border, compiled, edit_row, hubs, or_raise, owned, raise, refuse};
 use crate::border::inwards;
 use crate::capture::attach;
 use crate::engine::plan;
@@ -127,8 +127,7 @@ impl Waiting {
                 "Change the row itself: that is another change, which the application takes too.",
             ));
         };
-        let (owner, path) = (stored.owner, stored.search_path.clone());
-        let plan = sql::as_reader(owner, &path, || plan::compile_as(stored, true))?;
+        let plan = compiled(&stored)?;
         if plan.is_remote(self.side) {
             return Err(refuse(
                 "0A000",

@@ -1,7 +1,7 @@
 //! Conflicts that wait for a person: `sync.resolve` and `sync.resolve_all` note what is to stand, and the worker, who
 //! looks at the record again, brings it to the other side.
 
-use super::{border, edit_row, or_raise, owned, raise, refuse};
+use super::{border, compiled, edit_row, or_raise, owned, raise, refuse};
 use crate::border::inwards;
 use crate::capture::attach;
 use crate::engine::plan::{self, Stored};
@@ -86,9 +86,7 @@ fn resolve_with(id: i64, values: &Json) -> Result<(), Failure> {
             "Say whose deed is to stand, with \"keep\".",
         ));
     }
-    let plan = sql::as_reader(stored.owner, &stored.search_path, || {
-        plan::compile_as(stored.clone(), true)
-    })?;
+    let plan = compiled(&stored)?;
     let side = plan.ours();
     let keys = sql::as_extension(|| link::keys(plan.id, open.side, &open.key));
     let Some((source, target)) = keys else {

@@ -1,6 +1,6 @@
 //! Making, changing and ending a sync.
 
-use super::{border, cycles, hubs, image, or_raise, outlets, owned, refuse};
+use super::{border, compiled, cycles, hubs, image, or_raise, outlets, owned, refuse};
 use crate::border::inwards;
 use crate::capture::attach;
 use crate::connection;
@@ -203,7 +203,7 @@ pub(super) fn create_one(name: &str, document: Json, hub: Option<&str>) -> Resul
         say(&notices);
         return outlets::create(&stored, &config, hub);
     }
-    let mut plan = plan::compile_as(stored.clone(), true)?;
+    let mut plan = compiled(&stored)?;
     check(&plan)?;
     say(&notices);
     note_excluded(&plan);
@@ -247,7 +247,7 @@ pub(super) fn planned(name: &str, pieces: &[Json]) -> Result<(Plan, bool), Failu
             return Err(refuse("42704", format!("sync \"{name}\" does not exist"), "", ""));
         };
         stored.document = document;
-        return Ok((plan::compile_as(stored, true)?, false));
+        return Ok((compiled(&stored)?, false));
     }
     let document = document::join_create(pieces)?;
     let (config, _) = plan::read_document(&document)?;
@@ -260,7 +260,7 @@ pub(super) fn planned(name: &str, pieces: &[Json]) -> Result<(Plan, bool), Failu
         ));
     }
     let stored = stored_of(name, document, &config)?;
-    Ok((plan::compile_as(stored, true)?, true))
+    Ok((compiled(&stored)?, true))
 }
 
 /// A sync that a document describes, before it has a number.
@@ -354,7 +354,7 @@ fn check_writers(plan: &Plan) -> Result<(), Failure> {
     });
     for row in others {
         let Some(other) = Stored::of(&row) else { continue };
-        let Ok(other) = plan::compile_as(other, true) else { continue };
+        let Ok(other) = compiled(&other) else { continue };
         for side in Side::BOTH {
             for other_side in Side::BOTH {
                 let (mine, theirs) = (plan.side(side), other.side(other_side));
@@ -524,10 +524,15 @@ pub(super) fn alter_one(id: i32, name: &str, document: Json) -> Result<String, F
         say(&notices);
         return outlets::alter(&stored, &config, document);
     }
-    let old = plan::compile_as(stored.clone(), true).ok();
-    let moved = plan::resolve(&config.source, "source")? != stored.source
-        || plan::resolve(&config.target, "target")? != stored.target
-        || is_other_object(&config, &stored);
+    let old = compiled(&stored).ok();
+    let (source, target) = sql::as_reader(stored.owner, &stored.search_path, || {
+        Ok::<_, Failure>((
+            plan::resolve(&config.source, "source")?,
+            plan::resolve(&config.target, "target")?,
+        ))
+    })?;
+    let moved =
+        source != stored.source || target != stored.target || is_other_object(&config, &stored);
     if moved {
         return Err(refuse(
             "0A000",
@@ -537,7 +542,7 @@ pub(super) fn alter_one(id: i32, name: &str, document: Json) -> Result<String, F
         ));
     }
     stored.document = document;
-    let plan = plan::compile_as(stored.clone(), true)?;
+    let plan = compiled(&stored)?;
     check(&plan)?;
     say(&notices);
     warn_of_lost(&plan);

@@ -270,7 +270,7 @@ fn check_type(system: &str) -> Result<String, Failure> {
         return Err(refuse(
             "22023",
             "\"type\" does not name a type of system".into(),
-            "",
+            "It consists of letters, digits and underscores.",
             "For example: salesforce.",
         ));
     }

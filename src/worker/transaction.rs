@@ -4,7 +4,10 @@ use super::environment;
 use crate::{border, capture, settings, speech, sql};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
+use std::ffi::c_void;
 use std::panic::AssertUnwindSafe;
+use std::sync::Once;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// What PostgreSQL said when something failed.
@@ -178,6 +181,47 @@ unsafe extern "C-unwind" {
 /// `STATEMENT_TIMEOUT` of utils/timeout.h, the same in 15 to 18.
 const STATEMENT_TIMEOUT: i32 = 3;
 
+/// When the transaction under way has had its time; 0: it is not timed.
+static DEADLINE: AtomicI64 = AtomicI64::new(0);
+
+/// A function that catches the cancel of its statement has rolled back a subtransaction by then: it is cancelled again,
+/// outside of the block that caught it, until there is none left. The timer itself goes off only once.
+unsafe extern "C-unwind" fn cancel_again(
+    event: pg_sys::SubXactEvent::Type,
+    _: pg_sys::SubTransactionId,
+    _: pg_sys::SubTransactionId,
+    _: *mut c_void,
+) {
+    let deadline = DEADLINE.load(Ordering::Relaxed);
+    // SAFETY: plain state of this process.
+    unsafe {
+        if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB
+            && deadline != 0
+            && pg_sys::GetCurrentTimestamp() >= deadline
+        {
+            pg_sys::QueryCancelPending = 1;
+            pg_sys::InterruptPending = 1;
+        }
+    }
+}
+
+/// Cuts the transaction that was just begun off when its time is over.
+fn set_timer() {
+    static REGISTERED: Once = Once::new();
+    let milliseconds = settings::APPLY_TIMEOUT.get();
+    // SAFETY: a background worker's statements are not timed by the server, so the timer is ours.
+    unsafe {
+        REGISTERED.call_once(|| {
+            pg_sys::RegisterSubXactCallback(Some(cancel_again), std::ptr::null_mut());
+        });
+        let deadline = pg_sys::GetCurrentTimestamp() + i64::from(milliseconds) * 1000;
+        DEADLINE.store(deadline, Ordering::Relaxed);
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            enable_timeout_after(STATEMENT_TIMEOUT, milliseconds);
+        });
+    }
+}
+
 /// Runs `work` in the backend of whoever asks, which is cancelled after `limit` as by `statement_timeout`, or earlier
 /// where that comes first.
 pub fn within<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
@@ -226,16 +270,13 @@ pub fn as_owner<T>(
         if restricted {
             flags |= pg_sys::SECURITY_RESTRICTED_OPERATION;
         }
-        // SAFETY: inside the transaction just begun. A background worker's statements are not timed
-        // by the server, so the timer is ours.
+        // SAFETY: inside the transaction just begun.
         unsafe {
             pg_sys::XactReadOnly |= restricted;
             pg_sys::SetUserIdAndSecContext(owner, context | flags as i32);
             let level = pg_sys::NewGUCNestLevel();
             sql::set_local("search_path", search_path);
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                enable_timeout_after(STATEMENT_TIMEOUT, settings::APPLY_TIMEOUT.get());
-            });
+            set_timer();
             let value = if restricted {
                 undone(work)?
             } else {
@@ -252,6 +293,7 @@ pub fn as_owner<T>(
         }
     });
     capture::set_origin(0);
+    DEADLINE.store(0, Ordering::Relaxed);
     // SAFETY: between transactions; what user code has changed of this session is put back.
     unsafe {
         disable_timeout(STATEMENT_TIMEOUT, false);

@@ -32,6 +32,49 @@ fn an_expression_that_leaves_its_brackets_is_refused() {
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.status"), "0");
 }
 
+/// However long or deep an expression is: it works, or is refused with its key, and the server stays up.
+#[test]
+fn an_expression_may_be_huge() {
+    let (_db, mut c) = prepared(
+        "CREATE TABLE a (id int PRIMARY KEY, n int); CREATE TABLE b (LIKE a INCLUDING ALL); INSERT INTO a VALUES (1, 5);",
+    );
+    let create = |expression: &str| {
+        let document = json!({"source": "a", "target": "b", "field_mappings": [
+            {"source": "id", "target": "id"}, {"source": "n", "target": "n", "transformation": expression}]});
+        format!("SELECT sync.create_sync('s', {})", quoted(&document.to_string()))
+    };
+    for expression in [
+        "(".repeat(1_000_000),
+        format!("{}n{}", "(".repeat(500_000), ")".repeat(500_000)),
+        format!("n{}", " + 1".repeat(250_000)),
+        format!("{}n", "- ".repeat(500_000)),
+        format!("CASE WHEN {}true THEN n END", "NOT ".repeat(250_000)),
+        "x".repeat(1_000_000),
+        format!("'{}", "x".repeat(1_000_000)),
+        format!("$x${}", "y".repeat(1_000_000)),
+        "/*".repeat(500_000),
+    ] {
+        let start: String = expression.chars().take(20).collect();
+        let refused = refusal(&mut c, &create(&expression));
+        assert!(
+            refused.contains("\"field_mappings[1].transformation\" cannot be used"),
+            "{start}: {refused:.300}"
+        );
+        assert!(
+            refused.len() < 2000 && refused.contains("DETAIL: ") && refused.contains("HINT: "),
+            "{start}: {refused:.300}"
+        );
+    }
+    let long = format!(
+        "n{}+ CASE WHEN n IN (0{}) THEN 1 ELSE 0 END",
+        " ".repeat(500_000),
+        ", 5".repeat(100_000)
+    );
+    run(&mut c, &create(&long));
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "TABLE b"), ["1|6"]);
+}
+
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -136,7 +179,7 @@ fn columns_may_be_called_what_sql_allows() {
         );
         settle(&mut c, "s");
         synced(&mut c, "s");
-        assert_eq!(rows(&mut c, &of("a")), ["1|EDITED|7", "2|hidden|", "10|Ten|7"], "{name}");
+        assert_eq!(rows(&mut c, &of("a")), ["1|EDITED|7", "2|hidden|", "10|TEN|7"], "{name}");
         run(&mut c, "DELETE FROM a WHERE id = 10");
         synced(&mut c, "s");
         assert_eq!(query_one(&mut c, "SELECT deleted_ FROM b WHERE id = 10"), "t", "{name}");

@@ -82,6 +82,12 @@ const DEEDS: &[Deed] = &[
     ("go on for ever", "PERFORM again_and_again(1)", "54001", "stack depth"),
     ("want much", "PERFORM repeat('x', 2000000000)", "54000", "too large"),
     ("be slow", "PERFORM pg_sleep(60)", "57014", "timeout"),
+    (
+        "catch the cancel",
+        "LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN END; END LOOP",
+        "57014",
+        "cancel",
+    ),
     ("spin", "LOOP NULL; END LOOP", "57014", "timeout"),
 ];
 
@@ -212,7 +218,7 @@ fn check(admin: &mut Client, owner: &mut Client, deeds: &[(usize, &Deed)], arriv
         ("SELECT count(*) FROM pg_largeobject_metadata", "0"),
         ("SELECT count(*) FROM pg_class WHERE relname = 'made'", "0"),
         ("SELECT count(*) FROM pg_locks WHERE objid = 4711 OR mode = 'AccessExclusiveLock'", "0"),
-        ("SELECT state FROM sync.status", "running"),
+        ("SELECT state FROM sync.status", "needs review"),
     ] {
         assert_eq!(query_one(admin, sql), expected, "{sql}");
     }
@@ -256,7 +262,8 @@ fn a_function_that_does_what_it_may_not_parks_its_record_and_leaves_nothing() {
         run(&mut owner, &format!("SELECT sync.create_sync('s', {})", quoted(&document)));
         synced(&mut owner, "s");
         let deeds = rows_of(&mut owner, place == "transformation");
-        assert_eq!(settle(&mut owner, "s"), deeds.len() as u64, "{place}");
+        let parked = settle(&mut owner, "s");
+        assert_eq!(parked, deeds.len() as u64, "{place}: {}", super::state_of(&mut owner, "s"));
         check(&mut admin, &mut owner, &deeds, "SELECT id FROM b WHERE id > 0 ORDER BY id");
         // And it goes on.
         run(&mut owner, "INSERT INTO a VALUES (3000, 'nothing')");

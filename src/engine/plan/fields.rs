@@ -6,12 +6,12 @@ use super::references::Parent;
 use super::rules::ours;
 use super::stamps::is_stamp;
 use super::table::{Column, Table, find};
-use super::{BaseShape, Plan, Stored};
+use super::{BaseShape, Plan};
 use crate::border;
 use crate::engine::remote::side as remote_side;
 use crate::engine::screen::shortened;
 use crate::engine::statement;
-use crate::sql::{self, identifier};
+use crate::sql::identifier;
 use crate::worker::transaction::{Failure, is_of_the_work, refuse, savepoint};
 use change::shape;
 use document::{Config, Direction, Fields, MappingOptions, Nulls, OnDelete, Transform};
@@ -231,7 +231,6 @@ fn resolve_field(
 
 /// Puts the defaults of the document where they belong, once it is known how the fields travel.
 pub(super) fn set_defaults(
-    stored: &Stored,
     config: &Config,
     [source, target]: [&Table; 2],
     fields: &mut [Field],
@@ -251,8 +250,7 @@ pub(super) fn set_defaults(
                 &format!("field_mappings[{n}].default"),
                 &format!("Column \"{}\" takes it, which is of type {}.", to.name, to.cast),
                 "Give a value that the column could hold.",
-                // The type may be a domain, which asks functions of its owner's: not as whoever looks at the sync.
-                || sql::as_reader(stored.owner, &stored.search_path, || constant(default, to)),
+                || constant(default, to),
             )?;
             field.defaults[side.other() as usize] = Some(made);
             field.how[side as usize] = Some(match config.mapping.nulls {
@@ -425,10 +423,21 @@ pub(super) fn analysed<T>(
     key: &str,
     look: impl FnOnce(*mut pg_sys::Query) -> Option<T>,
 ) -> Result<T, Failure> {
+    analysed_as(&format!("SELECT {expression}\n FROM {from}"), expression, path, key, look)
+}
+
+/// The same of a query that holds what the user wrote.
+pub(super) fn analysed_as<T>(
+    query: &str,
+    written: &str,
+    path: &str,
+    key: &str,
+    look: impl FnOnce(*mut pg_sys::Query) -> Option<T>,
+) -> Result<T, Failure> {
     let at = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-    let read = format!("It reads: {}", shortened(expression));
+    let read = format!("It reads: {}", shortened(written));
     let remedy = "Write an expression as it could stand in a SELECT list.";
-    let text = border::exact(&format!("SELECT {expression}\n FROM {from}"));
+    let text = border::exact(query);
     // SAFETY: in an SPI connection of its own; the query tree is read while the plan exists.
     let found = told_of(&at, &read, remedy, || unsafe {
         let plan = pg_sys::SPI_prepare(text.as_ptr(), 0, std::ptr::null_mut());
@@ -464,9 +473,9 @@ pub(super) fn told_of<T>(
     work: impl FnOnce() -> T,
 ) -> Result<T, Failure> {
     savepoint(is_of_the_work, work).map_err(|raised| Failure {
-        message: format!("\"{at}\" cannot be used: {}", raised.message),
+        message: format!("\"{at}\" cannot be used: {}", shortened(&raised.message)),
         detail: Some(match raised.detail {
-            Some(detail) => format!("{detail} {read}"),
+            Some(detail) => format!("{} {read}", shortened(&detail)),
             None => read.to_owned(),
         }),
         hint: raised.hint.or_else(|| Some(remedy.to_owned())),
@@ -491,6 +500,20 @@ pub(super) fn is_one_value(query: *mut pg_sys::Query) -> bool {
             && !(*query).jointree.is_null()
             && (*(*query).jointree).quals.is_null()
             && (*(*(*query).jointree).fromlist).length == 1
+    }
+}
+
+/// Is what it selects another query, of one value?
+pub(super) fn is_one_value_within(query: *mut pg_sys::Query) -> bool {
+    // SAFETY: an analysed query, of one column.
+    unsafe {
+        if !is_one_value(query) {
+            return false;
+        }
+        let entry = (*(*(*query).targetList).elements).ptr_value.cast::<pg_sys::TargetEntry>();
+        let inner = (*entry).expr.cast::<pg_sys::SubLink>();
+        (*inner).xpr.type_ == pg_sys::NodeTag::T_SubLink
+            && is_one_value((*inner).subselect.cast::<pg_sys::Query>())
     }
 }
 

@@ -358,7 +358,7 @@ pub fn compile_as(stored: Stored, assume: bool) -> Result<Plan, Failure> {
     let mut fields = resolve_fields(&config, &source, &target)?;
     convert::check_zone(&config.mapping)?;
     references::resolve(&stored, &config, [&source, &target], &mut fields)?;
-    set_defaults(&stored, &config, [&source, &target], &mut fields)?;
+    set_defaults(&config, [&source, &target], &mut fields)?;
     let (mut screens, asked) = screens::filters(&config, [&source, &target])?;
     screens.rules = screens::rules(&config, [&source, &target], &mut fields)?;
     let stamps = stamps::stamps(&config, [&source, &target], &fields)?;

@@ -1,7 +1,10 @@
 //! What a sync asks of records before they are sent: filters over rows, and rules over what arrives.
 
 use super::convert;
-use super::fields::{Field, How, analysed, columns_read, is_one_value, read_alone, told_of};
+use super::fields::{
+    Field, How, analysed, analysed_as, columns_read, is_one_value, is_one_value_within, read_alone,
+    told_of,
+};
 use super::rules::field_named;
 use super::table::{Column, Table};
 use crate::engine::screen::shortened;
@@ -130,20 +133,23 @@ pub(super) fn rules(
                 check => holds_for(check, &format!("f.{name}"), &to),
             };
             let from = fed_item(fields, side, sides);
-            let checked = match &given.check {
-                // By itself, so that nothing but a condition stands in it.
-                Check::Condition(text) => {
-                    let from =
-                        format!("{from} CROSS JOIN (SELECT NULL::{} AS value) AS v", to.cast);
-                    (vec![text.clone(), format!("(({text}\n) IS NOT FALSE)")], from)
-                }
-                _ => (vec![expression.clone()], from),
-            };
             if sides.iter().all(|table| table.remote.as_ref().is_none_or(|r| !r.assumed)) {
-                for text in checked.0 {
-                    analysed(&text, &checked.1, &path, given.check.name(), |query| {
+                let key = given.check.name();
+                match &given.check {
+                    // By itself, so that nothing but a condition stands in it; "value" comes before a column of that name.
+                    Check::Condition(text) => {
+                        for made in [text.clone(), format!("(({text}\n) IS NOT FALSE)")] {
+                            let query = format!(
+                                "SELECT (SELECT {made}\n FROM (SELECT f.{name} AS value) AS v) FROM {from}"
+                            );
+                            analysed_as(&query, text, &path, key, |query| {
+                                is_one_value_within(query).then_some(())
+                            })?;
+                        }
+                    }
+                    _ => analysed(&expression, &from, &path, key, |query| {
                         is_one_value(query).then_some(())
-                    })?;
+                    })?,
                 }
             }
             holds[side as usize] = Some(format!("COALESCE({expression}, true)"));
