@@ -3,6 +3,7 @@
 //! through the links whose row it has not met. It is kept in memory only: one that was cut short is as well begun anew.
 
 use super::collect::{Half, Seen};
+use super::exits;
 use super::guard;
 use super::link::{self, Links};
 use super::load::{self, Kind, Load};
@@ -41,8 +42,9 @@ pub struct Looks {
     answered: u64,
     /// Hashes of the keys that the look at hand has met, if those are all.
     met: Option<Vec<u64>>,
-    /// Linked rows that have lost the value of a field.
+    /// Linked rows that have lost the value of a field, and those that have left the filter.
     emptied: u64,
+    left: u64,
     /// Rows read at once.
     piece: usize,
     /// It has been said that there are rows without a key.
@@ -93,6 +95,7 @@ impl Sync {
                     answered: 0,
                     met: None,
                     emptied: 0,
+                    left: 0,
                     piece: 0,
                     said: false,
                 }
@@ -115,7 +118,7 @@ impl Sync {
         looks.began = now;
         looks.answers = asked;
         looks.met = Some(Vec::new());
-        looks.emptied = 0;
+        (looks.emptied, looks.left) = (0, 0);
         let side = looks.side;
         self.loads.extend([Load::of_look(side, Kind::Rows), Load::of_look(side, Kind::Links)]);
     }
@@ -196,7 +199,9 @@ pub fn rows(
             met.sort_unstable();
         }
     }
-    if asks_about_emptied(sync, load, shapes, &bump, &piece.rows)? {
+    if asks_about_emptied(sync, load, shapes, &bump, &piece.rows)?
+        || asks_about_left(sync, load, shapes, &piece.rows)?
+    {
         return Ok(false);
     }
     review_doubled(sync, load.side, &piece.doubled)?;
@@ -324,6 +329,35 @@ fn asks_about_emptied(
         plan.side(side.other()).name
     );
     load::ask(plan, Some(load), "reconcile blanks", &sentence)?;
+    Ok(true)
+}
+
+/// Have more linked rows left the filter, and would take the other side's along, than may without asking? Then it has
+/// asked.
+fn asks_about_left(
+    sync: &mut Sync,
+    load: &Load,
+    shapes: &mut Shapes,
+    rows: &[Half<'_>],
+) -> Result<bool, Failure> {
+    let side = load.side;
+    if load.left.is_some() || !exits::of_side(&sync.plan, side) {
+        return Ok(false);
+    }
+    let Sync { plan, readers, places, looks, .. } = sync;
+    let Some(looks) = looks else { return Ok(false) };
+    looks.left += exits::leaving_of(plan, readers, places, shapes, rows)?.len() as u64;
+    let limit = transaction(|| Ok(plan.delete_limit(link::estimate(plan))))?;
+    if looks.left <= limit {
+        return Ok(false);
+    }
+    let sentence = format!(
+        "{} or more rows of {} left the filter, more than the limit of {limit}; nothing of it has been deleted from {}",
+        looks.left,
+        plan.side(side).name,
+        plan.side(side.other()).name
+    );
+    load::ask(plan, Some(load), load::OF_EXITS, &sentence)?;
     Ok(true)
 }
 

@@ -224,6 +224,31 @@ fn a_view_whose_values_are_suddenly_gone_empties_nothing_without_asking() {
 }
 
 #[test]
+fn rows_of_a_view_that_leave_the_filter_take_the_copies_along_and_are_counted() {
+    for (answer, after) in [("confirm", "149"), ("discard", "299")] {
+        let (_db, mut c) = view(r#", "where": "v < 10000", "on_filter_exit": "delete""#);
+        run(&mut c, "UPDATE parts SET v = v + 10000 WHERE id = 7");
+        synced(&mut c, "s");
+        assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), "299");
+        run(&mut c, "UPDATE parts SET v = v + 10000 WHERE id <= 151");
+        assert!(refusal(&mut c, "SELECT sync.wait('s', '60s')").contains("needs a decision"));
+        let says = query_one(&mut c, "SELECT detail FROM sync.status");
+        assert!(
+            says.ends_with("or more rows of public.a left the filter, more than the limit of 100; nothing of it has been deleted from public.b"),
+            "{says}"
+        );
+        assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), "299");
+        run(&mut c, &format!("SELECT sync.resume('s', {answer} => true)"));
+        synced(&mut c, "s");
+        synced(&mut c, "s");
+        assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), after);
+        run(&mut c, "UPDATE parts SET v = id");
+        synced(&mut c, "s");
+        alike(&mut c);
+    }
+}
+
+#[test]
 fn a_view_that_fails_is_named_and_deletes_nothing() {
     let (db, mut c) = view(r#", "ongoing_sync": {"polling_interval_seconds": 1}"#);
     run(

@@ -8,6 +8,7 @@ mod drain;
 mod latency;
 mod load;
 mod org;
+mod polling;
 mod registering;
 mod resting;
 mod throughput;
@@ -150,6 +151,11 @@ const MEASUREMENTS: &[Measurement] = &[
         name: "audit",
         what: "an audit of two tables of 1,000,000 rows",
         measure: audit::of_peers,
+    },
+    Measurement {
+        name: "polling",
+        what: "a look at a view of 1,000,000 rows that is polled",
+        measure: polling::of_view,
     },
     Measurement {
         name: "memory",
