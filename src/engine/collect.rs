@@ -370,13 +370,15 @@ fn follow<'b>(bump: &'b Bump, before: &Seen<'b>, now: Seen<'b>) -> Seen<'b> {
 
 fn reading(shape: &Shape, plan: &Plan, side: Side) -> Reading {
     let table = plan.side(side);
+    // A partition numbers its columns in its own way.
+    let same_table = shape.leaf == shape.relation && shape.relation == table.oid.to_u32();
+    let here = |attnum: i16| table.columns.iter().any(|c| c.attnum == attnum);
     let place = |column: &Column| {
-        shape.columns.iter().position(|c| {
-            c.name == column.name
-                && (c.type_oid == column.type_oid.to_u32()
-                    || c.type_oid == column.base_type.to_u32())
-                && c.length == column.length
-        })
+        let attnum = if same_table { column.attnum } else { 0 };
+        let place = shape.place_of(&column.name, attnum, here, |_| true)?;
+        let c = &shape.columns[place];
+        let type_oids = [column.type_oid.to_u32(), column.base_type.to_u32()];
+        (type_oids.contains(&c.type_oid) && c.length == column.length).then_some(place)
     };
     Reading {
         lengths: shape.lengths(),

@@ -11,6 +11,7 @@ use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, transaction};
 use bumpalo::Bump;
 use change::image::{self, Value};
+use change::shape::{self, Shape};
 use merge::{Base, Side};
 use pgrx::pg_sys;
 use std::collections::HashMap;
@@ -532,8 +533,8 @@ fn encode_as(plan: &Plan, lengths: &[i16], base: &Base<'_>, out: &mut Vec<u8>) {
     image::encode(&values, lengths, out);
 }
 
-/// Reads a base image. One of an older layout is read by the names of its columns; a field that it
-/// lacks was not synced then, and one of another type counts as never agreed on.
+/// Reads a base image. In one of an older layout each column is looked for; a field that it lacks was not synced then, and
+/// one of another type counts as never agreed on.
 pub fn decode<'b>(
     bump: &'b Bump,
     plan: &Plan,
@@ -553,7 +554,7 @@ pub fn decode<'b>(
             .base
             .columns
             .iter()
-            .map(|c| match shape.columns.iter().position(|o| o.name == c.name) {
+            .map(|c| match place_in(plan, &shape, c) {
                 None => Value::Absent,
                 Some(p) if shape.columns[p].type_oid == c.type_oid => old[p],
                 Some(_) => Value::Marker,
@@ -582,6 +583,22 @@ pub fn decode<'b>(
             .collect()
     };
     Some(Base { source: side(Side::Source), target: side(Side::Target) })
+}
+
+/// How the names of the source's columns begin in a base.
+const OF_SOURCE: &str = "source.";
+
+/// Where a column of the base lies in an older layout.
+fn place_in(plan: &Plan, old: &Shape, column: &shape::Column) -> Option<usize> {
+    let is_of_source = |column: &shape::Column| column.name.starts_with(OF_SOURCE);
+    let of_source = is_of_source(column);
+    let same_table =
+        if of_source { old.relation == plan.base.relation } else { old.leaf == plan.base.leaf };
+    let here = |attnum: i16| {
+        plan.base.columns.iter().any(|c| is_of_source(c) == of_source && c.attnum == attnum)
+    };
+    let attnum = if same_table { column.attnum } else { 0 };
+    old.place_of(&column.name, attnum, here, |c| is_of_source(c) == of_source)
 }
 
 /// The keys of both sides of the next living links, in the order of the source's.

@@ -6,7 +6,7 @@ use super::plan::{self, Column, Plan, Stored};
 use crate::capture::attach;
 use crate::sql::{self, Arg, literal};
 use crate::worker::transaction::{Failure, as_owner, transaction};
-use document::{Fields, SchemaPolicy};
+use document::SchemaPolicy;
 use merge::Side;
 use serde_json::{Value as Json, json};
 
@@ -86,8 +86,8 @@ pub fn follow(stored: &Stored, old: &Plan) -> Result<Followed, Failure> {
     if !followed {
         return Ok(Followed::On(None));
     }
-    store(stored, &document)?;
-    Ok(Followed::On(Some(document)))
+    let stands = store(stored, &document)?;
+    Ok(Followed::On(stands.then_some(document)))
 }
 
 /// The columns that the plan uses and that are not what they were.
@@ -139,7 +139,11 @@ fn adapt(document: &mut Json, old: &Plan, change: &Change) -> bool {
         // The cast between the two is made anew with the plan.
         What::Retyped(_) => false,
         What::Renamed(now) => {
-            if !document.get("field_mappings").is_some_and(Json::is_array) {
+            if let Some(list) = document.get_mut("field_mappings").and_then(Json::as_array_mut) {
+                if old.config.fields.pairs(was) {
+                    list.push(json!({ "source": was, "target": was }));
+                }
+            } else {
                 document["field_mappings"] = mappings(old);
                 for key in ["include_fields", "exclude_fields", "field_selection"] {
                     if let Some(map) = document.as_object_mut() {
@@ -151,13 +155,19 @@ fn adapt(document: &mut Json, old: &Plan, change: &Change) -> bool {
             true
         }
         What::Dropped => {
-            let Some(list) = document.get_mut("field_mappings").and_then(Json::as_array_mut) else {
+            let Some(map) = document.as_object_mut() else { return false };
+            let Some(list) = map.get_mut("field_mappings").and_then(Json::as_array_mut) else {
                 // It falls out of a sync of all equal names by itself.
                 return false;
             };
             let before = list.len();
             list.retain(|mapping| !mapping.get(side).is_some_and(is));
-            list.len() < before && !list.is_empty()
+            let (gone, none_left) = (list.len() < before, list.is_empty());
+            if none_left && old.config.fields.alike.is_some() {
+                map.remove("field_mappings");
+                return gone;
+            }
+            gone && !none_left
         }
     }
 }
@@ -205,7 +215,12 @@ fn note(stored: &Stored, old: &Plan, change: &Change, policy: SchemaPolicy, foll
         What::Dropped => ("column dropped", change.column.name.clone(), String::new()),
         What::Retyped(now) => ("column retyped", change.column.cast.clone(), now.clone()),
     };
-    let mapped = matches!(old.config.fields, Fields::Mapped(_));
+    let fields = &old.config.fields;
+    let mapped = fields.alike.is_none()
+        || match change.side {
+            Side::Source => fields.names_source(&change.column.name),
+            Side::Target => fields.names_target(&change.column.name),
+        };
     let alter =
         |patch: &str| Some(format!("SELECT sync.alter_sync({}, '{patch}')", literal(&stored.name)));
     let (effect, remedy) = match (policy, &change.what) {
@@ -245,28 +260,36 @@ fn note(stored: &Stored, old: &Plan, change: &Change, policy: SchemaPolicy, foll
     );
 }
 
-/// Puts the document in force. What was changed of the column before capture knew its new name is compared.
-fn store(stored: &Stored, document: &Json) -> Result<(), Failure> {
+/// Puts the document in force, unless somebody has put another one there meanwhile. What was changed of the column before
+/// capture knew its new name is compared.
+fn store(stored: &Stored, document: &Json) -> Result<bool, Failure> {
     let now = Stored { document: document.clone(), ..stored.clone() };
     let plan = as_owner(stored.owner, &stored.search_path, true, || plan::compile_as(now, true))?;
     transaction(|| {
         let (source_columns, source_key) = plan::recorded(&plan, Side::Source);
         let (target_columns, target_key) = plan::recorded(&plan, Side::Target);
-        sql::query(
+        let done = sql::query(
             &format!(
                 "UPDATE sync._sync SET document = $2::pg_catalog.jsonb, changed_at = pg_catalog.clock_timestamp(),
                         source_columns = {source_columns}, source_key = {source_key},
                         target_columns = {target_columns}, target_key = {target_key}
-                  WHERE id = $1"
+                  WHERE id = $1 AND document = $3::pg_catalog.jsonb RETURNING id"
             ),
-            &[Arg::Int4(stored.id), Arg::Text(&document.to_string())],
+            &[
+                Arg::Int4(stored.id),
+                Arg::Text(&document.to_string()),
+                Arg::Text(&stored.document.to_string()),
+            ],
         );
+        if done.is_empty() {
+            return Ok(false);
+        }
         for side in Side::BOTH.into_iter().filter(|&side| !plan.is_remote(side)) {
             attach::watch(plan.side(side).oid);
             if plan.flows_from(side) {
                 load::request(stored.id, side, Kind::Rows, "the table was changed");
             }
         }
-        Ok(())
+        Ok(true)
     })
 }

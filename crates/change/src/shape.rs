@@ -40,6 +40,27 @@ impl Shape {
         (hash | 1) as i64
     }
 
+    /// Where a column of today's lies in this older shape: the one of its number, which a column keeps when it is renamed,
+    /// or else that of its name, unless what was called so goes by another name now. Without a number, 0, where the
+    /// shape is of another table, the name is all there is. `is_here`: has a column of today's this number?
+    /// `within`: which of the columns count.
+    pub fn place_of(
+        &self,
+        name: &str,
+        attnum: i16,
+        is_here: impl Fn(i16) -> bool,
+        within: impl Fn(&Column) -> bool,
+    ) -> Option<usize> {
+        let place = |is: &dyn Fn(&Column) -> bool| {
+            self.columns.iter().position(|column| within(column) && is(column))
+        };
+        if attnum == 0 {
+            return place(&|column| column.name == name);
+        }
+        place(&|column| column.attnum == attnum)
+            .or_else(|| place(&|column| column.name == name && !is_here(column.attnum)))
+    }
+
     pub fn lengths(&self) -> Vec<i16> {
         self.columns.iter().map(|c| c.length).collect()
     }

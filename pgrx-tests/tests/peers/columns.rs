@@ -21,7 +21,9 @@ const TOLD: &str = "SELECT field, change, was, now, effect FROM sync.schema_chan
 
 #[test]
 fn a_sync_that_adapts_goes_on_under_the_new_name() {
-    for fields in [MAPPED, r#""exclude_fields": []"#] {
+    let beside =
+        r#""field_selection": "all", "field_mappings": [{"source": "note", "target": "note"}]"#;
+    for fields in [MAPPED, r#""exclude_fields": []"#, beside] {
         let (db, mut c) = prepared(&create("adapt", fields));
         synced(&mut c, "s");
         run(&mut c, "ALTER TABLE b RENAME name TO label; UPDATE b SET label = 'eins', n = 2");
@@ -61,7 +63,40 @@ fn a_sync_that_adapts_goes_on_under_the_new_name() {
             "sync_ext worker"
         );
         assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "running");
+        assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts"), "0");
     }
+}
+
+/// A column that is called otherwise is the same one: what had been agreed on of it, and what was edited under its old name.
+#[test]
+fn a_renamed_column_keeps_its_edits_and_what_was_agreed_on() {
+    let (_db, mut c) = prepared(&create("ignore", MAPPED));
+    synced(&mut c, "s");
+    run(&mut c, "SELECT sync.pause('s'); UPDATE a SET name = 'two', note = 'a'");
+    run(
+        &mut c,
+        "UPDATE b SET n = 2; ALTER TABLE a RENAME name TO title; ALTER TABLE a ADD name text DEFAULT 'other'",
+    );
+    // Two that swap their names, and one edit of each under either.
+    run(
+        &mut c,
+        "ALTER TABLE b RENAME note TO x; ALTER TABLE b RENAME n TO note; ALTER TABLE b RENAME x TO n; UPDATE b SET note = 3",
+    );
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('s', '{"field_mappings": [{"source": "id", "target": "id"}, {"source": "title", "target": "name"},
+             {"source": "note", "target": "n"}, {"source": "n", "target": "note"}]}'); SELECT sync.resume('s')"#,
+    );
+    synced(&mut c, "s");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "SELECT id, title, note, n FROM a"), ["1|two|a|3"]);
+    assert_eq!(rows(&mut c, "SELECT id, name, n, note FROM b"), ["1|two|a|3"]);
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts"), "0");
+    // One that was made anew under the old name is compared by it.
+    run(&mut c, "SELECT sync.pause('s'); ALTER TABLE a DROP note; ALTER TABLE a ADD note text");
+    run(&mut c, "UPDATE a SET note = 'b'; SELECT sync.resume('s')");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "SELECT id, name, n, note FROM b"), ["1|two|b|3"]);
 }
 
 #[test]
@@ -104,6 +139,7 @@ fn a_sync_can_wait_until_somebody_has_looked_or_says_what_to_do() {
     synced(&mut c, "s");
     run(&mut c, "ALTER TABLE b RENAME name TO label; UPDATE a SET note = 'y', name = 'eins'");
     becomes(&db, &mut c, "SELECT state FROM sync.status", "failing");
+    becomes(&db, &mut c, "SELECT count(*) FROM sync.schema_changes", "1");
     let told = query_one(&mut c, "SELECT effect, remedy FROM sync.schema_changes");
     assert!(told.starts_with("the sync stops") && told.contains("sync.alter_sync"), "{told}");
     run(&mut c, "ALTER TABLE b RENAME label TO name");

@@ -118,7 +118,13 @@ fn rest(client: &mut Client, syncs: &[&str]) {
 fn becomes(db: &Db<'_>, client: &mut Client, sql: &str, expected: &str) {
     let mut last = String::new();
     db.wait_until(&format!("{sql} = {expected}"), || {
-        last = rows(client, sql).join(",");
+        let now = rows(client, sql).join(",");
+        if now != last {
+            let state = ["sync.status", "sync.queue", "sync.schema_changes", "sync.conflicts"]
+                .map(|view| rows(client, &format!("SELECT * FROM {view}")).join("\n"));
+            println!("{sql} is {now}:\n{}", state.join("\n"));
+        }
+        last = now;
         last == expected
     });
 }
