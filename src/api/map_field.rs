@@ -1,7 +1,7 @@
 //! `sync.map_field`: one more field of a sync, with a column made for it where there is none. What is there already is
 //! brought over while both sides are being written. `sync.unmap_field`: one less.
 
-use super::{border, compiled, or_raise, owned, refuse, syncs};
+use super::{border, changing, compiled, or_raise, owned, refuse, syncs};
 use crate::border::inwards;
 use crate::connection;
 use crate::engine::plan::{self, Plan, Stored, Table};
@@ -10,7 +10,7 @@ use crate::speech;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::Failure;
 use connector::Field;
-use document::Fields;
+use document::{Alike, Fields};
 use merge::Side;
 use pgrx::prelude::*;
 use serde_json::{Value as Json, json};
@@ -34,7 +34,8 @@ fn map_field(
         };
         let [name, source, target] = [name, source, target].map(inwards);
         let direction = direction.map(inwards);
-        border::text(&or_raise(map(&name, &source, &target, direction.as_deref())))
+        let mapped = changing(&name, || map(&name, &source, &target, direction.as_deref()));
+        border::text(&or_raise(mapped))
     })
 }
 
@@ -90,25 +91,21 @@ fn map(name: &str, source: &str, target: &str, direction: Option<&str>) -> Resul
         }
     }
     // The column that was just made is seen.
-    sql::seeing_own_work(|| match &plan.config.fields {
-        Fields::Mapped(_) => {
-            let mut mappings = stored
-                .document
-                .get("field_mappings")
-                .and_then(Json::as_array)
-                .cloned()
-                .unwrap_or_default();
-            mappings.push(entry.clone());
-            syncs::alter(name, &[json!({ "field_mappings": mappings })])
-        }
-        Fields::AllSame { .. } => all_same(name, &stored, &plan, source, target, direction),
+    sql::seeing_own_work(|| {
+        let Some(mappings) = stored.document.get("field_mappings").and_then(Json::as_array) else {
+            return all_same(name, &stored, &plan, source, target, direction);
+        };
+        let mut mappings = mappings.clone();
+        mappings.push(entry.clone());
+        syncs::alter(name, &[json!({ "field_mappings": mappings })])
     })
 }
 
 /// `sync.unmap_field(name text, target text) RETURNS text`
 #[pg_extern(sql = false)]
 fn unmap_field(name: &[u8], target: &[u8]) -> Vec<u8> {
-    speech::function(|| border::text(&or_raise(unmap(&inwards(name), &inwards(target)))))
+    let (name, target) = (inwards(name), inwards(target));
+    speech::function(|| border::text(&or_raise(changing(&name, || unmap(&name, &target)))))
 }
 
 /// The columns and what they hold stay as they are on both sides.
@@ -128,13 +125,30 @@ fn unmap(name: &str, target: &str) -> Result<String, Failure> {
     let included = list("include_fields");
     let still: Vec<Json> = included.iter().filter(|name| !called(Some(name))).cloned().collect();
     let patch = match &config.fields {
-        Fields::Mapped(_) if left.len() < mappings.len() && !left.is_empty() => {
+        Fields { alike: None, .. } if left.len() < mappings.len() && !left.is_empty() => {
             json!({ "field_mappings": left })
+        }
+        Fields { alike: Some(alike), mapped } if left.len() < mappings.len() => {
+            let plan = compiled(&stored)?;
+            let sides = [whole(&plan, Side::Source)?, whole(&plan, Side::Target)?];
+            let (gone, mapped): (Vec<_>, Vec<_>) =
+                mapped.iter().cloned().partition(|f| f.target.eq_ignore_ascii_case(target));
+            let others = Fields { mapped, alike: Some(alike.clone()) };
+            // What it was made of is not to be paired by its name instead.
+            let mut exclude = alike.exclude.clone();
+            for name in gone.iter().flat_map(|field| field.sources.iter().chain([&field.target])) {
+                let there = sides.iter().all(|table| table.like(name).is_some());
+                if there && others.pairs(name) && !exclude.contains(name) {
+                    exclude.push(name.clone());
+                }
+            }
+            let some = |list: Json| if list == json!([]) { Json::Null } else { list };
+            json!({ "field_mappings": some(json!(left)), "exclude_fields": some(json!(exclude)) })
         }
         _ if still.len() < included.len() && !still.is_empty() => {
             json!({ "include_fields": still })
         }
-        Fields::AllSame { include: None, exclude } => {
+        Fields { alike: Some(Alike { include: None, exclude }), .. } => {
             let plan = compiled(&stored)?;
             let field = plan.fields.iter().find(|f| f.name(&plan).eq_ignore_ascii_case(target));
             let Some(field) = field else { return Err(not_mapped(&plan, target)) };

@@ -35,7 +35,9 @@ pub(crate) use image::key_of_image;
 use crate::engine::plan::{self as plans, Plan, Stored};
 use crate::speech;
 use crate::sql::{self, Arg};
+use crate::worker::process;
 use crate::worker::transaction::{Failure, refuse};
+use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
@@ -71,6 +73,26 @@ fn or_raise<T>(result: Result<T, Failure>) -> T {
 /// of an expression or a domain runs with his rights, whoever asks.
 fn compiled(stored: &Stored) -> Result<Plan, Failure> {
     sql::as_reader(stored.owner, &stored.search_path, || plans::compile_as(stored.clone(), true))
+}
+
+/// Runs `work` on a sync or hub that is as whoever changed it last left it, and that nobody else changes before this
+/// transaction has ended: of two patches both stand, of two sessions and in one statement.
+fn changing<T>(name: &str, work: impl FnOnce() -> T) -> T {
+    let number =
+        name.bytes().fold(0u16, |number, byte| number.wrapping_mul(31).wrapping_add(byte.into()));
+    if let Some(extension) = process::extension() {
+        // SAFETY: inside a transaction, at whose end it is released. A row of ours is not locked: the worker would wait
+        // for it with the tables at hand, which the change may want.
+        unsafe {
+            pg_sys::LockDatabaseObject(
+                pg_sys::ExtensionRelationId,
+                extension,
+                number,
+                pg_sys::ExclusiveLock as pg_sys::LOCKMODE,
+            );
+        }
+    }
+    sql::seeing_own_work(work)
 }
 
 /// Number of a sync that the caller may change: he is a member of the role that owns it.

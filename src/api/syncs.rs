@@ -1,6 +1,6 @@
 //! Making, changing and ending a sync.
 
-use super::{border, compiled, cycles, hubs, image, or_raise, outlets, owned, refuse};
+use super::{border, changing, compiled, cycles, hubs, image, or_raise, outlets, owned, refuse};
 use crate::border::inwards;
 use crate::capture::attach;
 use crate::connection;
@@ -404,8 +404,8 @@ fn written(plan: &Plan, side: Side) -> impl Iterator<Item = (&str, bool)> {
 
 /// Excluding a field that does not exist is worth a word, not an error.
 fn note_excluded(plan: &Plan) {
-    if let document::Fields::AllSame { exclude, .. } = &plan.config.fields {
-        for name in exclude {
+    if let Some(alike) = &plan.config.fields.alike {
+        for name in &alike.exclude {
             let exists = [&plan.sides[0], &plan.sides[1]].iter().any(|t| {
                 sql::one(
                     "SELECT 1 FROM pg_catalog.pg_attribute WHERE attrelid OPERATOR(pg_catalog.=) $1 AND pg_catalog.lower(attname::text) OPERATOR(pg_catalog.=) pg_catalog.lower($2) AND NOT attisdropped LIMIT 1",
@@ -505,13 +505,15 @@ fn create_links(plan: &Plan) {
 }
 
 pub(super) fn alter(name: &str, pieces: &[Json]) -> Result<String, Failure> {
-    if let Some(hub) = hubs::named(name) {
-        return hubs::alter(&hub, pieces);
-    }
-    let id = owned(name);
-    hubs::check_free(id, name, "changed", "sync.alter_sync")?;
-    let document = document::merge_patch(&document_of(id), pieces)?;
-    alter_one(id, name, document)
+    changing(name, || {
+        if let Some(hub) = hubs::named(name) {
+            return hubs::alter(&hub, pieces);
+        }
+        let id = owned(name);
+        hubs::check_free(id, name, "changed", "sync.alter_sync")?;
+        let document = document::merge_patch(&document_of(id), pieces)?;
+        alter_one(id, name, document)
+    })
 }
 
 /// Puts another document in the place of a sync's.

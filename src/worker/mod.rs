@@ -11,7 +11,7 @@ mod marks;
 mod network;
 pub mod notify;
 mod outlets;
-mod process;
+pub mod process;
 mod purge;
 mod round;
 pub mod slots;

@@ -52,6 +52,41 @@ fn every_change_of_a_configuration_is_told_and_can_be_taken_back() {
     synced(&mut c, "one");
 }
 
+/// Of two patches of one document both stand, whoever makes them and when.
+#[test]
+fn no_change_of_a_configuration_is_lost() {
+    let (db, mut c) = prepared(&format!("{TABLES} {BOTH}"));
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('one', '{"delete_limit": 7}'), sync.alter_sync('one', '{"performance_settings": {"batch_size": 9}}')"#,
+    );
+    let now = "SELECT sync.show('one') - 'source' - 'target'";
+    assert_eq!(
+        query_one(&mut c, now),
+        r#"{"delete_limit": 7, "performance_settings": {"batch_size": 9}}"#
+    );
+    let mut other = db.connect();
+    run(&mut c, r#"BEGIN; SELECT sync.alter_sync('one', '{"delete_limit": 8}')"#);
+    let waits = std::thread::spawn(move || {
+        run(
+            &mut other,
+            r#"SELECT sync.alter_sync('one', '{"performance_settings": {"priority": 3}}')"#,
+        );
+        // The mappings of the whole list, too.
+        run(&mut other, "SELECT sync.unmap_field('two', 'note')");
+    });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'object'";
+    assert!(cluster::poll(std::time::Duration::from_secs(30), || query_one(&mut c, waiting) == "1"));
+    // Another sync is not kept waiting.
+    run(&mut c, r#"SELECT sync.alter_sync('two', '{"delete_limit": 5}'); COMMIT"#);
+    waits.join().unwrap();
+    assert_eq!(
+        query_one(&mut c, now),
+        r#"{"delete_limit": 8, "performance_settings": {"priority": 3, "batch_size": 9}}"#
+    );
+    assert_eq!(query_one(&mut c, "SELECT sync.show('two') -> 'delete_limit'"), "5");
+}
+
 #[test]
 fn many_syncs_are_changed_by_one_patch_or_none_is() {
     let (_db, mut c) = prepared(&format!("{TABLES} {BOTH}"));
