@@ -5,7 +5,7 @@ use super::{compiled, refuse};
 use crate::engine::plan::{self, Plan, Stored, Table};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
-use document::{Fields, Transform};
+use document::Transform;
 use merge::Side;
 
 /// A column of a table, or a field of an object.
@@ -90,8 +90,7 @@ fn edges(plan: &Plan) -> Vec<Edge> {
 
 /// What comes along does the same to a value however often it is done.
 fn is_builtin(plan: &Plan, field: usize, side: Side) -> bool {
-    let Fields::Mapped(fields) = &plan.config.fields else { return false };
-    let transform = fields.get(field).and_then(|field| match side {
+    let transform = plan.config.fields.mapped.get(field).and_then(|field| match side {
         Side::Source => Some(&field.transform),
         Side::Target => field.reverse.as_ref(),
     });

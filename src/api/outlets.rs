@@ -5,7 +5,7 @@ use crate::capture::attach;
 use crate::engine::plan::{self, Stored, Table, read_table};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
-use document::{Config, Endpoint, Fields};
+use document::{Alike, Config, Endpoint};
 use serde_json::Value as Json;
 
 pub(super) fn create(
@@ -60,7 +60,7 @@ fn summary(stored: &Stored, table: &Table, columns: usize, what: &str) -> String
 /// The table, and the columns whose changes are told.
 fn columns(stored: &Stored, config: &Config) -> Result<(Table, Vec<String>), Failure> {
     let table = read_table(stored.source, "source")?;
-    let Fields::AllSame { include, exclude } = &config.fields else {
+    let Some(Alike { include, exclude }) = &config.fields.alike else {
         return Ok((table, Vec::new()));
     };
     for name in include.iter().flatten() {

@@ -264,8 +264,9 @@ fn differences(path: &str, now: Option<&Json>, wanted: Option<&Json>, lines: &mu
 
 /// A word on a document that syncs whatever there is.
 fn advice(plan: &Plan) -> Option<Line> {
-    let document::Fields::AllSame { include: None, .. } = &plan.config.fields else { return None };
-    let names: Vec<&str> = plan.fields.iter().map(|field| field.name(plan)).collect();
+    plan.config.fields.alike.as_ref().filter(|alike| alike.include.is_none())?;
+    let alike = plan.fields.iter().skip(plan.config.fields.mapped.len());
+    let names: Vec<&str> = alike.map(|field| field.name(plan)).collect();
     let detail = format!(
         "all fields that are called alike are synced: {}; those that both sides need can be named in \"include_fields\"",
         names.join(", ")

@@ -9,7 +9,7 @@ use super::screen::shortened;
 use crate::sql::{self, identifier, literal};
 use crate::worker::environment;
 use crate::worker::transaction::{Failure, is_of_the_work, savepoint, within};
-use document::{Fields, Transform};
+use document::Transform;
 use merge::Side;
 use std::time::{Duration, Instant};
 
@@ -72,7 +72,7 @@ pub fn lost(plan: &Plan, may_read: impl Fn(Side) -> bool) -> Vec<Lost> {
 
 /// The fields that go both ways by expressions or functions of the user's. What comes along is known to fit.
 fn reversed(plan: &Plan) -> Vec<usize> {
-    let Fields::Mapped(mapped) = &plan.config.fields else { return Vec::new() };
+    let mapped = &plan.config.fields.mapped;
     let own = |transform: &Transform| {
         matches!(transform, Transform::Function { .. } | Transform::Expression(_))
     };

@@ -11,25 +11,14 @@ use crate::path::{Path, shown, shown_list};
 /// Deeper nesting than this means nothing in a configuration.
 const DEEPEST: usize = 32;
 
-/// What a well-formed document holds that is not simply served.
+/// Nor does a longer text, in bytes. PostgreSQL's scanner takes time with the square of some, and cannot be interrupted.
+const LONGEST: usize = 65_536;
+
+/// What a well-formed document holds that is not simply acted on.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    pub(crate) not_served: Vec<NotServed>,
     /// Keys without effect so far, by path.
     pub(crate) kept: Map<String, Value>,
-}
-
-/// A value of a key that this version does not act on.
-#[derive(Debug)]
-pub(crate) struct NotServed {
-    pub(crate) path: String,
-    pub(crate) value: String,
-}
-
-impl Findings {
-    pub(crate) fn not_served_value(&mut self, path: &Path, value: impl Into<String>) {
-        self.not_served.push(NotServed { path: path.to_string(), value: value.into() });
-    }
 }
 
 /// Checks a whole document.
@@ -48,7 +37,7 @@ pub(crate) fn document(doc: &Value) -> Result<(&Map<String, Value>, Findings), E
     Ok((map, findings))
 }
 
-/// Refuses what no text of PostgreSQL can hold, and nesting without end.
+/// Refuses what no text of PostgreSQL can hold, texts of any length, and nesting without end.
 pub(crate) fn texts(value: &Value, path: &Path) -> Result<(), Error> {
     walk_texts(value, path, 0)
 }
@@ -74,6 +63,12 @@ fn walk_texts(value: &Value, path: &Path, depth: usize) -> Result<(), Error> {
         Value::String(text) if text.contains('\0') => {
             Err(nul(path, &format!("the value of \"{path}\"")))
         }
+        Value::String(text) if text.len() > LONGEST => Err(Error::malformed(
+            path,
+            format!("the value of \"{path}\" is too long"),
+            format!("It has {} bytes; most are {LONGEST}.", text.len()),
+            "Of an expression, make a function, and name that.",
+        )),
         Value::Array(list) => list
             .iter()
             .enumerate()
@@ -128,7 +123,6 @@ fn shape(
     standing: Standing,
     findings: &mut Findings,
 ) -> Result<(), Error> {
-    let served = standing == Standing::Served;
     match (expected, value) {
         (Shape::Any, _) if !value.is_null() => Ok(()),
         (Shape::Flag, Value::Bool(_)) => Ok(()),
@@ -156,15 +150,10 @@ fn shape(
         )),
         (Shape::Text, Value::String(_)) => Ok(()),
         (Shape::Choice(values), Value::String(text)) => {
-            match values.iter().find(|known| known.text == text) {
-                None => Err(unknown_value(text, values, path)),
-                Some(known) => {
-                    if served && !known.served {
-                        findings.not_served_value(path, shown(text));
-                    }
-                    Ok(())
-                }
+            if values.contains(&text.as_str()) {
+                return Ok(());
             }
+            Err(unknown_value(text, values, path))
         }
         (Shape::List(at_least, _), Value::Array(list)) if list.len() < *at_least => {
             Err(Error::malformed(
@@ -282,21 +271,17 @@ pub(crate) fn missing(path: &Path, inside: &Path, example: &str) -> Error {
     )
 }
 
-fn unknown_value(text: &str, values: &[grammar::Value], path: &Path) -> Error {
-    let near = match nearest(text, values.iter().map(|known| known.text)) {
+fn unknown_value(text: &str, values: &[&str], path: &Path) -> Error {
+    let near = match nearest(text, values.iter().copied()) {
         Some(near) => format!("Perhaps you meant \"{near}\". "),
         None => String::new(),
     };
-    let served: Vec<_> =
-        values.iter().filter(|known| known.served).map(|known| known.text).collect();
-    let allowed =
-        if served.is_empty() { values.iter().map(|known| known.text).collect() } else { served };
     let last = path.last_key();
     Error::malformed(
         path,
         format!("{} is not a value of \"{path}\"", shown(text)),
         format!("The key \"{last}\" takes one of a fixed set of values."),
-        format!("{near}The values are: {}.", shown_list(allowed)),
+        format!("{near}The values are: {}.", shown_list(values.to_vec())),
     )
 }
 

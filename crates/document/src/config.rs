@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::check::{self, Findings};
 use crate::conflicts::{self, Conflicts};
 use crate::endpoint::{self, Context, Endpoint, Remote};
-use crate::error::{Error, ErrorKind, Notice, Severity};
+use crate::error::{Error, Notice, Severity};
 use crate::fields::{self, Fields};
 use crate::mapping::MappingOptions;
 use crate::matching::{self, MatchField};
@@ -214,11 +214,11 @@ impl Config {
     ///
     /// What is malformed is reported first, then what does not exist, then what this version does not act on.
     pub fn read(doc: &Value, context: &Context) -> Result<(Self, Vec<Notice>), Error> {
-        let (doc, mut findings) = check::document(doc)?;
+        let (doc, findings) = check::document(doc)?;
         let mut notices = Vec::new();
         partners(doc)?;
         let direction = Direction::read(doc)?;
-        let fields = fields::read(doc, direction, &mut findings, &mut notices)?;
+        let fields = fields::read(doc, direction, &mut notices)?;
         let match_on = matching::read(doc, &fields)?;
         let settings = Settings::read(doc)?;
         if let Some(key) = ["sync_hub", "connected_systems", "tables"]
@@ -236,7 +236,6 @@ impl Config {
         if target == Endpoint::Application {
             for_application(doc, direction)?;
         }
-        not_served(&findings)?;
         notices.extend(without_effect(&findings));
         let filter = RowFilter::read(doc, [&source, &target], direction)?;
         let polled = polling::read(doc, [&source, &target], direction)?;
@@ -451,23 +450,6 @@ pub(crate) fn partners(doc: &Map<String, Value>) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn not_served(findings: &Findings) -> Result<(), Error> {
-    let Some((first, others)) = findings.not_served.split_first() else {
-        return Ok(());
-    };
-    let mut detail =
-        "The value is part of the configuration language, but this version does not act on it."
-            .to_owned();
-    if !others.is_empty() {
-        let others: Vec<_> = others.iter().map(|other| other.path.as_str()).collect();
-        detail.push_str(&format!(" The same is true of {}.", others.join(", ")));
-    }
-    let message =
-        format!("the value {} of \"{}\" is not supported by this version", first.value, first.path);
-    let hint = "Choose another value, or leave the key out.";
-    Err(Error::new(ErrorKind::NotServed, &first.path, message, detail, hint))
 }
 
 fn without_effect(findings: &Findings) -> Option<Notice> {

@@ -9,8 +9,6 @@ pub enum ErrorKind {
     Malformed,
     /// The document is well formed, but names a connection or system that does not exist or is ambiguous.
     Unknown,
-    /// The document is well formed, but a key or value of it is not acted on by this version.
-    NotServed,
 }
 
 impl ErrorKind {
@@ -19,7 +17,6 @@ impl ErrorKind {
         match self {
             Self::Malformed => "22023",
             Self::Unknown => "42704",
-            Self::NotServed => "0A000",
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use crate::check::Findings;
 use crate::config::Direction;
 use crate::error::{Error, Notice};
 use crate::name::{self, Found};
@@ -12,16 +11,52 @@ use crate::validation;
 
 /// The fields of a sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fields {
-    /// All fields that have the same name on both sides.
-    AllSame {
-        /// Only these, if given.
-        include: Option<Vec<String>>,
-        /// All but these.
-        exclude: Vec<String>,
-    },
-    /// These fields, what is included and excluded already applied; never empty.
-    Mapped(Vec<Field>),
+pub struct Fields {
+    /// Those that the document maps, what is included and excluded already applied.
+    pub mapped: Vec<Field>,
+    /// Those that are called alike on both sides, and of which no mapping names a column; never nothing where none is
+    /// mapped.
+    pub alike: Option<Alike>,
+}
+
+/// Which of the fields that are called alike on both sides are synced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alike {
+    /// Only these, if given.
+    pub include: Option<Vec<String>>,
+    /// All but these.
+    pub exclude: Vec<String>,
+}
+
+impl Fields {
+    /// Does a mapping name this field of the source?
+    #[must_use]
+    pub fn names_source(&self, name: &str) -> bool {
+        self.mapped.iter().any(|field| field.sources.iter().any(|n| n.eq_ignore_ascii_case(name)))
+    }
+
+    /// Does a mapping name this field of the target?
+    #[must_use]
+    pub fn names_target(&self, name: &str) -> bool {
+        self.mapped.iter().any(|field| field.target.eq_ignore_ascii_case(name))
+    }
+
+    /// Are fields of this name on both sides a pair by that alone?
+    #[must_use]
+    pub fn pairs(&self, name: &str) -> bool {
+        self.alike.as_ref().is_some_and(|alike| alike.takes(name))
+            && !self.names_source(name)
+            && !self.names_target(name)
+    }
+}
+
+impl Alike {
+    /// Is a field of this name one of them?
+    #[must_use]
+    pub fn takes(&self, name: &str) -> bool {
+        let listed = |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case(name));
+        self.include.as_deref().is_none_or(listed) && !listed(&self.exclude)
+    }
 }
 
 /// One field of a sync.
@@ -62,26 +97,22 @@ impl Field {
 pub(crate) fn read(
     doc: &Map<String, Value>,
     direction: Direction,
-    findings: &mut Findings,
     notices: &mut Vec<Notice>,
 ) -> Result<Fields, Error> {
     let selection = Selection::read(doc)?;
     let Some(mappings) = doc.get("field_mappings").and_then(Value::as_array) else {
-        return Ok(Fields::AllSame { include: selection.include, exclude: selection.exclude });
+        let alike = Alike { include: selection.include, exclude: selection.exclude };
+        return Ok(Fields { mapped: Vec::new(), alike: Some(alike) });
     };
-    if selection.all {
-        findings.not_served_value(
-            &Path::root().key("field_selection"),
-            "\"all\" beside \"field_mappings\"",
-        );
-    }
     let mut fields = Vec::new();
     for (at, mapping) in mappings.iter().enumerate() {
         let path = Path::root().key("field_mappings").index(at);
         fields.push((path.clone(), read_mapping(mapping, &path, direction, notices)?));
     }
     written_once(&fields)?;
-    selection.apply(fields, direction, notices).map(Fields::Mapped)
+    let alike = selection.all.then(|| Alike { include: None, exclude: selection.exclude.clone() });
+    let mapped = selection.apply(fields, alike.is_some(), direction, notices)?;
+    Ok(Fields { mapped, alike })
 }
 
 fn read_mapping(
@@ -341,6 +372,7 @@ impl Selection {
     fn apply(
         self,
         mut fields: Vec<(Path, Field)>,
+        has_others: bool,
         direction: Direction,
         notices: &mut Vec<Notice>,
     ) -> Result<Vec<Field>, Error> {
@@ -381,7 +413,7 @@ impl Selection {
         let mut left = kept.iter().zip(&excluded).map(|(kept, excluded)| *kept && !*excluded);
         fields.retain(|_| left.next().unwrap_or(true));
         fields.extend(added);
-        if fields.is_empty() {
+        if fields.is_empty() && !has_others {
             return Err(Error::malformed(
                 Path::root().key("exclude_fields"),
                 "no field is left to sync",

@@ -11,7 +11,7 @@ pub(crate) enum Shape {
     /// A text that is not empty.
     Text,
     /// One of a closed set of texts.
-    Choice(&'static [Value]),
+    Choice(&'static [&'static str]),
     /// An array with at least so many elements.
     List(usize, &'static Shape),
     Object(&'static [Key]),
@@ -20,13 +20,6 @@ pub(crate) enum Shape {
     /// One of several shapes, told apart by the JSON type.
     Either(&'static [Shape]),
     Any,
-}
-
-/// A value of a closed set.
-#[derive(Debug)]
-pub(crate) struct Value {
-    pub(crate) text: &'static str,
-    pub(crate) served: bool,
 }
 
 /// What comes of a key that is well formed.
@@ -64,22 +57,13 @@ impl Key {
     }
 }
 
-const fn yes(text: &'static str) -> Value {
-    Value { text, served: true }
-}
-
-const fn not_yet(text: &'static str) -> Value {
-    Value { text, served: false }
-}
-
 const DAY: f64 = 86_400.0;
 const MANY: i64 = i32::MAX as i64;
 
 const NAMES: Shape = List(0, &Text);
 const TEXT_OR_TEXTS: Shape = Either(&[Text, List(1, &Text)]);
-const LOG_LEVEL: Shape = Choice(&[yes("debug"), yes("info"), yes("warning"), yes("error")]);
-const METRICS: Shape =
-    List(0, &Choice(&[yes("sync_latency"), yes("latency"), yes("error_rate"), yes("throughput")]));
+const LOG_LEVEL: Shape = Choice(&["debug", "info", "warning", "error"]);
+const METRICS: Shape = List(0, &Choice(&["sync_latency", "latency", "error_rate", "throughput"]));
 
 /// The document as a whole.
 pub(crate) const DOCUMENT: &[Key] = &[
@@ -88,7 +72,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
     key("target", ENDPOINT, "{\"table\": \"public.accounts\"}"),
     key("identity", Either(&[Text, Object(IDENTITY)]), "\"External_Id__c\""),
     // Which way, and who wins.
-    key("sync_type", Choice(&[yes("one_way"), yes("bidirectional")]), "\"bidirectional\""),
+    key("sync_type", Choice(&["one_way", "bidirectional"]), "\"bidirectional\""),
     key("source_to_target", Flag, "true"),
     key("target_to_source", Flag, "false"),
     key(
@@ -104,7 +88,7 @@ pub(crate) const DOCUMENT: &[Key] = &[
         "[{\"source\": \"Name\", \"target\": \"account_name\"}]",
     ),
     key("mapping_options", Object(MAPPING_OPTIONS), "{\"handle_nulls\": \"preserve\"}"),
-    key("field_selection", Choice(&[yes("explicit"), yes("all")]), "\"explicit\""),
+    key("field_selection", Choice(&["explicit", "all"]), "\"explicit\""),
     key("include_fields", List(1, &Text), "[\"Id\", \"Name\"]"),
     key("exclude_fields", NAMES, "[\"SystemModstamp\"]"),
     key(
@@ -113,19 +97,19 @@ pub(crate) const DOCUMENT: &[Key] = &[
         "[{\"field\": \"email\", \"rule\": \"email_format\"}]",
     ),
     key("stamp_columns", Object(STAMP_COLUMNS), "{\"synced_at\": \"last_sync\"}"),
-    key("schema_changes", Choice(&[yes("adapt"), yes("pause"), yes("ignore")]), "\"adapt\""),
+    key("schema_changes", Choice(&["adapt", "pause", "ignore"]), "\"adapt\""),
     // Rows.
     key("row_function", Text, "\"public.lines_of_order\""),
     key("where", Text, "\"active\""),
     key("source_where", Text, "\"active\""),
     key("target_where", Text, "\"active\""),
     key("two_way_where", Text, "\"active\""),
-    key("on_filter_exit", Choice(&[yes("release"), yes("delete")]), "\"release\""),
+    key("on_filter_exit", Choice(&["release", "delete"]), "\"release\""),
     key("match_on", List(1, &Either(&[Text, Object(MATCH)])), "[\"email\"]"),
     key("on_difference", ON_DIFFERENCE, "\"report\""),
     key("on_source_delete", ON_DELETE, "\"delete\""),
     key("on_target_delete", ON_DELETE, "\"delete\""),
-    key("on_target_edit", Choice(&[yes("overwrite"), yes("keep"), yes("report")]), "\"report\""),
+    key("on_target_edit", Choice(&["overwrite", "keep", "report"]), "\"report\""),
     key("delete_limit", Either(&[Integer(0, i64::MAX), Text]), "\"5%\""),
     // Running.
     key("capture", Flag, "true"),
@@ -163,13 +147,8 @@ const IDENTITY: &[Key] = &[
     key("accept_reuse", Flag, "true"),
 ];
 
-const STRATEGY: Shape = Choice(&[
-    yes("last_write_wins"),
-    yes("system_priority"),
-    yes("field_level_priority"),
-    yes("manual"),
-    yes("function"),
-]);
+const STRATEGY: Shape =
+    Choice(&["last_write_wins", "system_priority", "field_level_priority", "manual", "function"]);
 
 const CONFLICT_RESOLUTION: &[Key] = &[
     key("strategy", STRATEGY, "\"last_write_wins\"").required(),
@@ -187,11 +166,7 @@ const CONFLICT_RESOLUTION: &[Key] = &[
         "[{\"name\": \"address\", \"fields\": [\"street\", \"city\"]}]",
     ),
     key("strict", Flag, "true"),
-    key(
-        "deletes",
-        Choice(&[yes("delete_wins"), yes("edit_wins"), yes("review")]),
-        "\"delete_wins\"",
-    ),
+    key("deletes", Choice(&["delete_wins", "edit_wins", "review"]), "\"delete_wins\""),
 ];
 
 const FIELD_RULE: &[Key] = &[
@@ -218,7 +193,7 @@ const MAPPING: &[Key] = &[
     key("reverse", Text, "\"lower(target_column)\""),
     key(
         "direction",
-        Choice(&[yes("source_to_target"), yes("target_to_source"), yes("bidirectional")]),
+        Choice(&["source_to_target", "target_to_source", "bidirectional"]),
         "\"source_to_target\"",
     ),
     key("required", Flag, "true"),
@@ -227,7 +202,7 @@ const MAPPING: &[Key] = &[
 ];
 
 const MAPPING_OPTIONS: &[Key] = &[
-    key("handle_nulls", Choice(&[yes("preserve"), yes("ignore"), yes("default")]), "\"preserve\""),
+    key("handle_nulls", Choice(&["preserve", "ignore", "default"]), "\"preserve\""),
     key("timestamp_format", Text, "\"iso8601\""),
     key("time_zone", Text, "\"Europe/Zurich\""),
     key("phone_region", Text, "\"CH\""),
@@ -237,14 +212,7 @@ const VALIDATION_RULE: &[Key] = &[
     key("field", Text, "\"email\"").required(),
     key(
         "rule",
-        Choice(&[
-            yes("email_format"),
-            yes("regex"),
-            yes("length"),
-            yes("range"),
-            yes("allowed_values"),
-            yes("condition"),
-        ]),
+        Choice(&["email_format", "regex", "length", "range", "allowed_values", "condition"]),
         "\"email_format\"",
     )
     .required(),
@@ -255,7 +223,7 @@ const VALIDATION_RULE: &[Key] = &[
     key("condition", Text, "\"amount > 0\""),
     key(
         "on_error",
-        Choice(&[yes("reject_record"), yes("standardize_format"), yes("set_null"), yes("warn")]),
+        Choice(&["reject_record", "standardize_format", "set_null", "warn"]),
         "\"reject_record\"",
     ),
 ];
@@ -281,17 +249,17 @@ const ON_DELETE: Shape = Either(&[
     ]),
 ]);
 
-const DELETE_POLICY: Shape = Choice(&[yes("delete"), yes("mark"), yes("keep")]);
+const DELETE_POLICY: Shape = Choice(&["delete", "mark", "keep"]);
 
-const ON_DIFFERENCE: Shape = Choice(&[yes("source"), yes("target"), yes("report")]);
+const ON_DIFFERENCE: Shape = Choice(&["source", "target", "report"]);
 
 const INITIAL_SYNC: &[Key] = &[
-    key("strategy", Choice(&[yes("full_load"), yes("none"), yes("match_only")]), "\"full_load\""),
+    key("strategy", Choice(&["full_load", "none", "match_only"]), "\"full_load\""),
     key("on_difference", ON_DIFFERENCE, "\"report\""),
 ];
 
 const ONGOING_SYNC: &[Key] = &[
-    key("mode", Choice(&[yes("real_time"), yes("polling")]), "\"real_time\""),
+    key("mode", Choice(&["real_time", "polling"]), "\"real_time\""),
     key("polling_interval_seconds", Integer(1, 86_400), "30"),
     key("reconcile_interval_seconds", Integer(0, MANY), "86400"),
     key("debounce_seconds", Number(0.0, 3600.0), "5"),
@@ -300,11 +268,7 @@ const ONGOING_SYNC: &[Key] = &[
 const PERFORMANCE: &[Key] = &[
     key("batch_size", Integer(1, 10_000), "500"),
     key("parallelism", Integer(1, 64), "4"),
-    key(
-        "change_detection",
-        Choice(&[yes("database_triggers"), yes("polling")]),
-        "\"database_triggers\"",
-    ),
+    key("change_detection", Choice(&["database_triggers", "polling"]), "\"database_triggers\""),
     key("index_recommendation", Flag, "true"),
     key("priority", Integer(0, 1_000), "10"),
     key("rate_limits", Object(RATE_LIMITS), "{\"per_minute\": 100}"),
@@ -333,12 +297,8 @@ const RETRY_STRATEGY: &[Key] = &[
 ];
 
 const NOTIFICATION: &[Key] = &[
-    key("channels", List(1, &Choice(&[yes("slack"), yes("email")])), "[\"slack\", \"email\"]"),
-    key(
-        "threshold",
-        Choice(&[yes("info"), yes("warning"), yes("error"), yes("critical")]),
-        "\"critical\"",
-    ),
+    key("channels", List(1, &Choice(&["slack", "email"])), "[\"slack\", \"email\"]"),
+    key("threshold", Choice(&["info", "warning", "error", "critical"]), "\"critical\""),
 ];
 
 const NOTIFICATIONS: &[Key] = &[
@@ -348,7 +308,7 @@ const NOTIFICATIONS: &[Key] = &[
 
 const FALLBACK: &[Key] = &[key(
     "action",
-    Choice(&[yes("queue_for_manual_review"), yes("skip"), yes("pause_sync")]),
+    Choice(&["queue_for_manual_review", "skip", "pause_sync"]),
     "\"queue_for_manual_review\"",
 )
 .required()];

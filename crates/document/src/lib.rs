@@ -9,8 +9,8 @@
 //! 3. The document of a hub is taken apart into one for each of its syncs by [`spokes`] (`hub`).
 //! 4. [`Config::read`] (`config`) gives the keys their meaning: endpoints, fields, settings.
 //!
-//! A document has one of three outcomes, never mixed: it is malformed, it asks for something this version does not
-//! do, or it is well formed. Reading is pure: what it must know of the database comes in as a [`Context`].
+//! A document has one of three outcomes, never mixed: it is malformed, it names what does not exist, or it is well
+//! formed. Reading is pure: what it must know of the database comes in as a [`Context`].
 
 mod check;
 mod config;
@@ -39,7 +39,7 @@ pub use conflicts::{Authority, ColumnGroup, Conflicts, DeletePolicy, FieldRule};
 pub use credentials::{check_settings, is_secret_name};
 pub use endpoint::{Connection, Context, Endpoint, Remote};
 pub use error::{Error, ErrorKind, Notice, Severity};
-pub use fields::{Field, Fields};
+pub use fields::{Alike, Field, Fields};
 pub use hub::{Spoke, is_hub, spokes};
 pub use join::{join_create, merge_patch};
 pub use mapping::{MappingOptions, Nulls, TimestampFormat};

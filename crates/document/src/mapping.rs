@@ -52,10 +52,7 @@ impl MappingOptions {
             Some("default") => Nulls::Default,
             _ => Nulls::Preserve,
         };
-        let has_default = match fields {
-            Fields::AllSame { .. } => false,
-            Fields::Mapped(fields) => fields.iter().any(|field| field.default.is_some()),
-        };
+        let has_default = fields.mapped.iter().any(|field| field.default.is_some());
         if nulls == Nulls::Default && !has_default {
             let path = root.key("handle_nulls");
             return Err(Error::malformed(

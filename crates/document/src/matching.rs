@@ -52,9 +52,7 @@ fn same(source: &str, target: &str) -> MatchField {
 }
 
 fn match_by_name(name: &str, fields: &Fields, path: &Path) -> Result<MatchField, Error> {
-    let Fields::Mapped(fields) = fields else {
-        return Ok(same(name, name));
-    };
+    let Fields { mapped: fields, alike } = fields;
     let field = find_field(name, fields.iter(), path)?.and_then(|at| fields.get(at));
     match field.map(|field| (field, field.sources.as_slice())) {
         Some((field, [source])) => Ok(same(source, &field.target)),
@@ -64,6 +62,9 @@ fn match_by_name(name: &str, fields: &Fields, path: &Path) -> Result<MatchField,
             format!("{} is not made of exactly one source field.", shown(&field.target)),
             "Name the two fields to compare: {\"source\": \"Email\", \"target\": \"email\"}.",
         )),
+        None if alike.as_ref().is_some_and(|alike| fields.is_empty() || alike.takes(name)) => {
+            Ok(same(name, name))
+        }
         None => {
             let known = fields.iter().map(|field| field.target.as_str());
             let near = match nearest(name, known) {

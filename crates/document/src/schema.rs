@@ -57,11 +57,7 @@ fn shape(shape: &Shape) -> Value {
         Shape::Integer(min, max) => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Shape::Number(min, max) => json!({ "type": "number", "minimum": min, "maximum": max }),
         Shape::Text => json!({ "type": "string", "pattern": "\\S" }),
-        Shape::Choice(values) => {
-            let served: Vec<&str> =
-                values.iter().filter(|value| value.served).map(|value| value.text).collect();
-            json!({ "enum": served })
-        }
+        Shape::Choice(values) => json!({ "enum": values }),
         Shape::List(least, of) => {
             json!({ "type": "array", "items": self::shape(of), "minItems": least })
         }

@@ -207,6 +207,56 @@ fn a_changed_key_takes_its_record_along() {
 }
 
 #[test]
+fn what_is_called_alike_travels_beside_what_is_mapped() {
+    let (_db, mut c) = prepared(
+        r#"CREATE TABLE a (id int PRIMARY KEY, name text, town text, note text, secret text, hint text);
+           CREATE TABLE b (id int PRIMARY KEY, title text, name text, town text, note text, secret text);
+           SELECT sync.create_sync('s', '{"source": "a", "target": "b", "sync_type": "bidirectional", "field_selection": "all",
+               "exclude_fields": ["secret"], "field_mappings": [{"source": "name", "target": "title", "transformation": "upper"}]}');"#,
+    );
+    run(&mut c, "INSERT INTO a VALUES (1, 'one', 'Rome', 'x', 's')");
+    synced(&mut c, "s");
+    // The name belongs to the mapping that names it.
+    assert_eq!(query_one(&mut c, "TABLE b"), "1|ONE||Rome|x|");
+    run(&mut c, "UPDATE b SET town = 'Oslo', name = 'own', secret = 't'");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "SELECT id, name, town, note, secret FROM a"), "1|one|Oslo|x|s");
+    assert_eq!(
+        rows(&mut c, "SELECT detail, figure FROM sync.plan('s', '{}') WHERE what = 'advice'"),
+        [
+            "all fields that are called alike are synced: id, town, note; those that both sides need can be named in \"include_fields\"|3"
+        ]
+    );
+    // One that is added comes along, one that is mapped is so besides, and unmapped it is gone altogether.
+    run(
+        &mut c,
+        "ALTER TABLE a ADD phone text; ALTER TABLE b ADD phone text, ADD memo text; SELECT sync.map_field('s', 'hint', 'memo')",
+    );
+    synced(&mut c, "s");
+    run(&mut c, "UPDATE a SET phone = '1', hint = 'y'");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "SELECT phone, note, memo FROM b"), "1|x|y");
+    assert!(
+        refusal(&mut c, "SELECT sync.map_field('s', 'note', 'more')").contains("mapped already")
+    );
+    run(&mut c, "SELECT sync.unmap_field('s', 'memo'), sync.unmap_field('s', 'title')");
+    assert_eq!(
+        query_one(
+            &mut c,
+            "SELECT d -> 'field_mappings', d -> 'exclude_fields' FROM sync.show('s') d"
+        ),
+        r#"|["secret", "name"]"#
+    );
+    synced(&mut c, "s");
+    run(&mut c, "UPDATE a SET name = 'two', hint = 'z', town = 'Bern'");
+    synced(&mut c, "s");
+    assert_eq!(
+        query_one(&mut c, "SELECT title, name, note, memo, town FROM b"),
+        "ONE|own|x|y|Bern"
+    );
+}
+
+#[test]
 fn a_table_without_a_key_is_refused_with_the_remedy() {
     let (_db, mut c) = prepared("CREATE TABLE a (id int); CREATE TABLE b (id int PRIMARY KEY);");
     let refused =

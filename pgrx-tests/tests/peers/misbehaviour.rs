@@ -162,9 +162,9 @@ fn prepare(db: &Db<'_>) -> (Client, Client) {
                  RETURN what;
                END $deed$;
              CREATE FUNCTION pick(base text, ours text, theirs text) RETURNS text LANGUAGE sql AS 'SELECT deed(base)';
-             CREATE TABLE a (id int PRIMARY KEY, what text, n int); CREATE TABLE b (id int PRIMARY KEY, what text, n int);
+             CREATE TABLE a (id int PRIMARY KEY, what text, n int); CREATE TABLE b (id int PRIMARY KEY, what text, n int, known text);
              CREATE FUNCTION lines(operation text, old a, new a) RETURNS SETOF b LANGUAGE sql AS
-               'SELECT new.id, deed(new.what), 1';
+               'SELECT new.id, deed(new.what), 1, new.what';
              LISTEN diary;"
         ),
     );
@@ -249,7 +249,7 @@ fn a_function_that_does_what_it_may_not_parks_its_record_and_leaves_nothing() {
         (
             "matching",
             format!(
-                r#""match_on": [{{"source": "what", "target": "what", "expression": "deed(value)"}}], "field_mappings": [{both}]"#
+                r#""match_on": [{{"source": "what", "target": "known", "expression": "deed(value)"}}], "field_mappings": [{both}]"#
             ),
         ),
         ("lines", r#""row_function": "lines""#.to_owned()),
@@ -257,7 +257,7 @@ fn a_function_that_does_what_it_may_not_parks_its_record_and_leaves_nothing() {
         let db = cluster.database(place).unwrap();
         let (mut admin, mut owner) = prepare(&db);
         // Something to compare with where rows are looked for.
-        run(&mut owner, "INSERT INTO b VALUES (0, 'there already')");
+        run(&mut owner, "INSERT INTO b VALUES (0, 'there already', 1, 'there already')");
         let document = format!(r#"{{"source": "a", "target": "b", {once}, {document}}}"#);
         run(&mut owner, &format!("SELECT sync.create_sync('s', {})", quoted(&document)));
         synced(&mut owner, "s");

@@ -14,7 +14,7 @@ use crate::engine::statement;
 use crate::sql::identifier;
 use crate::worker::transaction::{Failure, is_of_the_work, refuse, savepoint};
 use change::shape;
-use document::{Config, Direction, Fields, MappingOptions, Nulls, OnDelete, Transform};
+use document::{Alike, Config, Direction, MappingOptions, Nulls, OnDelete, Transform};
 use merge::{Flow, Side};
 use pgrx::pg_sys::{self, Oid};
 
@@ -97,56 +97,11 @@ pub(super) fn resolve_fields(
             })
             .collect());
     }
-    match &config.fields {
-        Fields::AllSame { include, exclude } => {
-            for name in include.iter().flatten() {
-                find(source, name, "include_fields")?;
-                find(target, name, "include_fields")?;
-            }
-            for (s, column) in source.columns.iter().enumerate() {
-                let listed =
-                    |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case(&column.name));
-                let remote = source.remote.is_some() || target.remote.is_some();
-                let partner =
-                    if remote { target.like(&column.name) } else { target.place(&column.name) };
-                let Some(t) = partner else { continue };
-                if !include.as_deref().is_none_or(listed) || listed(exclude) {
-                    continue;
-                }
-                if remote && remote_side::is_other_id([source, target], [s, t]) {
-                    continue;
-                }
-                let stamped = if ours([source, target]) == Side::Source { s } else { t };
-                let table = if ours([source, target]) == Side::Source { source } else { target };
-                if is_stamp(config, &table.columns[stamped].name) {
-                    continue;
-                }
-                let to = [&target.columns[t], column];
-                let how = |side: Side| {
-                    let table = if side == Side::Source { source } else { target };
-                    let from = (table, column_of(side, column, &target.columns[t]));
-                    (flows(config.direction, side) && !to[side as usize].generated)
-                        .then(|| convert::between(from, to[side as usize], &config.mapping))
-                        .transpose()
-                };
-                let field = Field {
-                    column: [Some(s), Some(t)],
-                    inputs: [vec![s], vec![t]],
-                    how: [how(Side::Source)?, how(Side::Target)?],
-                    parents: Vec::new(),
-                    required: false,
-                    defaults: [None, None],
-                };
-                if field.how.iter().any(Option::is_some) {
-                    fields.push(field);
-                }
-            }
-        }
-        Fields::Mapped(mapped) => {
-            for (n, field) in mapped.iter().enumerate() {
-                fields.push(resolve_field(field, n, source, target, &config.mapping)?);
-            }
-        }
+    for (n, field) in config.fields.mapped.iter().enumerate() {
+        fields.push(resolve_field(field, n, source, target, &config.mapping)?);
+    }
+    if let Some(alike) = &config.fields.alike {
+        fields_alike(alike, config, source, target, &mut fields)?;
     }
     if fields.is_empty() {
         return Err(refuse(
@@ -157,6 +112,56 @@ pub(super) fn resolve_fields(
         ));
     }
     Ok(fields)
+}
+
+/// Those that are called alike on both sides, as far as the document takes them and no mapping names them.
+fn fields_alike(
+    alike: &Alike,
+    config: &Config,
+    source: &Table,
+    target: &Table,
+    fields: &mut Vec<Field>,
+) -> Result<(), Failure> {
+    for name in alike.include.iter().flatten() {
+        find(source, name, "include_fields")?;
+        find(target, name, "include_fields")?;
+    }
+    for (s, column) in source.columns.iter().enumerate() {
+        let remote = source.remote.is_some() || target.remote.is_some();
+        let partner = if remote { target.like(&column.name) } else { target.place(&column.name) };
+        let Some(t) = partner else { continue };
+        if !config.fields.pairs(&column.name) {
+            continue;
+        }
+        if remote && remote_side::is_other_id([source, target], [s, t]) {
+            continue;
+        }
+        let stamped = if ours([source, target]) == Side::Source { s } else { t };
+        let table = if ours([source, target]) == Side::Source { source } else { target };
+        if is_stamp(config, &table.columns[stamped].name) {
+            continue;
+        }
+        let to = [&target.columns[t], column];
+        let how = |side: Side| {
+            let table = if side == Side::Source { source } else { target };
+            let from = (table, column_of(side, column, &target.columns[t]));
+            (flows(config.direction, side) && !to[side as usize].generated)
+                .then(|| convert::between(from, to[side as usize], &config.mapping))
+                .transpose()
+        };
+        let field = Field {
+            column: [Some(s), Some(t)],
+            inputs: [vec![s], vec![t]],
+            how: [how(Side::Source)?, how(Side::Target)?],
+            parents: Vec::new(),
+            required: false,
+            defaults: [None, None],
+        };
+        if field.how.iter().any(Option::is_some) {
+            fields.push(field);
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn flows(direction: Direction, side: Side) -> bool {
@@ -235,8 +240,7 @@ pub(super) fn set_defaults(
     [source, target]: [&Table; 2],
     fields: &mut [Field],
 ) -> Result<(), Failure> {
-    let Fields::Mapped(mapped) = &config.fields else { return Ok(()) };
-    for (n, (field, given)) in fields.iter_mut().zip(mapped).enumerate() {
+    for (n, (field, given)) in fields.iter_mut().zip(&config.fields.mapped).enumerate() {
         let Some(default) = &given.default else { continue };
         for side in Side::BOTH {
             let (from, to) = match side {
@@ -709,7 +713,7 @@ pub(super) fn base_shape(
 ) -> BaseShape {
     let mut columns: Vec<shape::Column> = Vec::new();
     let mut enums: Vec<Option<Oid>> = Vec::new();
-    let mut add = |side: &str, c: &Column| {
+    let mut add = |side: Side, c: &Column| {
         // SAFETY: a catalog lookup.
         let is_enum = unsafe { pg_sys::type_is_enum(c.base_type) };
         enums.push(is_enum.then_some(c.base_type));
@@ -719,8 +723,8 @@ pub(super) fn base_shape(
             (c.base_type, c.length, c.by_value)
         };
         columns.push(shape::Column {
-            name: format!("{side}.{}", c.name),
-            attnum: 0,
+            name: format!("{}.{}", side.name(), c.name),
+            attnum: c.attnum,
             type_oid: type_oid.to_u32(),
             typmod: -1,
             length,
@@ -734,11 +738,11 @@ pub(super) fn base_shape(
         .zip(flows)
         .map(|(f, flow)| {
             let shared = f.is_copied() && !(flow.to_source && flow.to_target);
-            let s = f.column[0].map(|c| add("source", &source.columns[c]));
+            let s = f.column[0].map(|c| add(Side::Source, &source.columns[c]));
             let t = if shared && s.is_some() {
                 s
             } else {
-                f.column[1].map(|c| add("target", &target.columns[c]))
+                f.column[1].map(|c| add(Side::Target, &target.columns[c]))
             };
             [s.or(t), t]
         })

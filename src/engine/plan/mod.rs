@@ -23,9 +23,7 @@ use crate::engine::stamps::Stamps;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, refuse};
 use change::shape;
-use document::{
-    Config, Context, DeleteLimit, Endpoint, Fields, Nulls, OnDelete, OnTargetEdit, TableName,
-};
+use document::{Config, Context, DeleteLimit, Endpoint, Nulls, OnDelete, OnTargetEdit, TableName};
 use fields::{
     add_marks, base_shape, check_match, keep_used, match_columns, named_columns, resolve_fields,
     set_defaults, timestamp_column,
@@ -168,16 +166,13 @@ impl Plan {
 
     /// Do both tables have a column by now that a sync of all equal names would take along?
     pub fn lacks_field(&self, source: &Table, target: &Table) -> bool {
-        let Fields::AllSame { include, exclude } = &self.config.fields else { return false };
         if self.remote_side().is_some() {
             return false;
         }
         source.columns.iter().any(|c| {
-            let listed = |names: &[String]| names.iter().any(|n| n.eq_ignore_ascii_case(&c.name));
             self.sides[0].place(&c.name).is_none()
                 && target.place(&c.name).is_some()
-                && include.as_deref().is_none_or(listed)
-                && !listed(exclude)
+                && self.config.fields.pairs(&c.name)
         })
     }
 
@@ -186,10 +181,11 @@ impl Plan {
         rules::ours([&self.sides[0], &self.sides[1]])
     }
 
-    /// Does any field leave any side through SQL, or does SQL decide about one?
+    /// Does any field leave any side through SQL, or does SQL decide about one, or about which rows belong together?
     pub fn evaluates(&self) -> bool {
         self.functions.iter().any(Option::is_some)
             || !self.screens.is_empty()
+            || self.config.match_on.iter().any(|pair| pair.expression.is_some())
             || self.fields.iter().any(|f| f.how.iter().flatten().any(|how| how.sql().is_some()))
     }
 

@@ -7,7 +7,7 @@ use super::{Stored, read_document, table_of};
 use crate::engine::link;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
-use document::{Config, Fields};
+use document::Config;
 use merge::Side;
 use pgrx::pg_sys::{self, Oid};
 
@@ -65,10 +65,7 @@ pub(super) fn resolve(
 ) -> Result<(), Failure> {
     let mut candidates: Option<Vec<Candidate>> = None;
     for n in 0..fields.len() {
-        let named: &[String] = match &config.fields {
-            Fields::Mapped(mapped) => mapped.get(n).map_or(&[], |field| &field.reference),
-            Fields::AllSame { .. } => &[],
-        };
+        let named: &[String] = config.fields.mapped.get(n).map_or(&[], |field| &field.reference);
         let [Some(source), Some(target)] = fields[n].column else { continue };
         let columns = [source, target];
         if named.is_empty() && fields[n].how.iter().flatten().any(How::is_expression) {
@@ -243,12 +240,11 @@ impl Candidate {
             return link::is_same(&link::partition(self.stored.id)).unwrap_or(true);
         }
         let Ok((config, _)) = read_document(&self.stored.document) else { return true };
-        let Fields::Mapped(fields) = &config.fields else { return false };
         let is_table = |side: &Side| matches!(self.places[*side as usize], Place::Table(_));
         let Some(local) = Side::BOTH.into_iter().find(is_table) else { return true };
         let Ok(table) = table_of(&self.stored, local) else { return true };
         let remote_is_source = self.stored.source == pg_sys::InvalidOid;
-        fields.iter().any(|field| {
+        config.fields.mapped.iter().any(|field| {
             let Some(first) = field.sources.first() else { return false };
             let (theirs, own) =
                 if remote_is_source { (first, &field.target) } else { (&field.target, first) };

@@ -5,7 +5,7 @@ use crate::connection::{FieldNeed, Need, is_of_parent};
 use crate::engine::plan::{self, Stored};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
-use document::{Config, Direction, Fields};
+use document::{Config, Direction};
 use pgrx::pg_sys;
 
 /// The needs of each sync, by its name; in the place of one whose document can't be read, why.
@@ -50,23 +50,20 @@ fn fields(config: &Config, is_source: bool, sent: impl Fn(Direction) -> bool) ->
         Some(field) => field.write |= write,
         None => needs.push(FieldNeed { name: name.to_owned(), write }),
     };
-    match &config.fields {
-        Fields::AllSame { include, exclude } => {
-            for name in include.iter().flatten().filter(|name| !exclude.contains(name)) {
-                add(name, sent(config.direction));
-            }
+    let alike = config.fields.alike.iter().flat_map(|alike| {
+        alike.include.iter().flatten().filter(|name| !alike.exclude.contains(name))
+    });
+    for name in alike {
+        add(name, sent(config.direction));
+    }
+    for field in &config.fields.mapped {
+        if !is_source {
+            add(&field.target, sent(field.direction));
+            continue;
         }
-        Fields::Mapped(fields) => {
-            for field in fields {
-                if !is_source {
-                    add(&field.target, sent(field.direction));
-                    continue;
-                }
-                // What comes back is written to the first.
-                for (n, source) in field.sources.iter().enumerate() {
-                    add(source, n == 0 && sent(field.direction));
-                }
-            }
+        // What comes back is written to the first.
+        for (n, source) in field.sources.iter().enumerate() {
+            add(source, n == 0 && sent(field.direction));
         }
     }
     // What is named for other reasons than to be synced.

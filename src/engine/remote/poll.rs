@@ -3,8 +3,8 @@
 use super::pull::Work;
 use super::recover::moment_text;
 use super::{Purpose, Request, Step, push, values};
-use crate::engine::guard;
 use crate::engine::exits;
+use crate::engine::guard;
 use crate::engine::link::{self, Link, Links};
 use crate::engine::plan::Plan;
 use crate::engine::shapes::Shapes;

@@ -9,7 +9,7 @@ use crate::sql::{self, Arg, identifier, literal};
 use crate::worker::transaction::{Failure, as_owner, transaction};
 use connector::schema::{What, differences};
 use connector::{Field, Object, naming};
-use document::{Config, Fields, SchemaPolicy};
+use document::{Config, SchemaPolicy};
 use merge::Side;
 use pgrx::pg_sys;
 use serde_json::Value as Json;
@@ -156,7 +156,7 @@ struct Subject {
     table: Table,
     /// The column it is mapped to.
     column: Option<Column>,
-    /// The document names its fields; else all of equal names are synced.
+    /// The document names it, if any does; else it is synced because of its name.
     named: bool,
     /// All fields that could be synced were, before this change.
     mirrors: bool,
@@ -186,7 +186,11 @@ fn subject(stored: &Stored, change: &Change, added: &[&str]) -> Result<Option<Su
             side,
             column: column.map(|c| table.columns[c].clone()),
             table,
-            named: matches!(config.fields, Fields::Mapped(_)),
+            named: config.fields.alike.is_none()
+                || match side {
+                    Side::Source => config.fields.names_source(&change.field),
+                    Side::Target => config.fields.names_target(&change.field),
+                },
             mirrors,
             sends: if side == Side::Target {
                 config.direction.to_target()
@@ -200,17 +204,12 @@ fn subject(stored: &Stored, change: &Change, added: &[&str]) -> Result<Option<Su
 /// The local column that a field of the other side is paired with.
 fn mapped_to(config: &Config, side: Side, table: &Table, field: &str) -> Option<String> {
     let same = |name: &str| name.eq_ignore_ascii_case(field);
-    match &config.fields {
-        Fields::Mapped(fields) => fields.iter().find_map(|f| match side {
-            Side::Source => f.sources.iter().any(|s| same(s)).then(|| f.target.clone()),
-            Side::Target => same(&f.target).then(|| f.sources.first().cloned()).flatten(),
-        }),
-        Fields::AllSame { include, exclude } => {
-            let listed = include.as_ref().is_none_or(|names| names.iter().any(|n| same(n)));
-            let kept = listed && !exclude.iter().any(|n| same(n));
-            table.like(field).filter(|_| kept).map(|c| table.columns[c].name.clone())
-        }
-    }
+    let mapped = config.fields.mapped.iter().find_map(|f| match side {
+        Side::Source => f.sources.iter().any(|s| same(s)).then(|| f.target.clone()),
+        Side::Target => same(&f.target).then(|| f.sources.first().cloned()).flatten(),
+    });
+    let alike = || table.like(field).map(|c| table.columns[c].name.clone());
+    mapped.or_else(|| alike().filter(|_| config.fields.pairs(field)))
 }
 
 impl Subject {

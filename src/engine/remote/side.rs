@@ -6,7 +6,7 @@ use crate::engine::plan::{Column, Field, Table};
 use crate::sql::{self, Arg};
 use crate::worker::transaction::{Failure, refuse};
 use connector::{Kind, Object, Unfit};
-use document::{Config, Fields, OnDelete};
+use document::{Config, OnDelete};
 use merge::Side;
 use pgrx::pg_sys::{self, Oid};
 
@@ -256,22 +256,18 @@ fn assumption(name: &str, config: &Config, local: &Table, side: Side) -> Object 
         }
     };
     add(ID);
-    match &config.fields {
-        Fields::AllSame { include, exclude } => {
-            let local: Vec<String> = local.columns.iter().map(|c| c.name.clone()).collect();
-            for name in include.as_ref().unwrap_or(&local) {
-                if !exclude.iter().any(|e| e.eq_ignore_ascii_case(name)) {
-                    add(name);
-                }
+    if let Some(alike) = &config.fields.alike {
+        let local: Vec<String> = local.columns.iter().map(|c| c.name.clone()).collect();
+        for name in alike.include.as_ref().unwrap_or(&local) {
+            if config.fields.pairs(name) {
+                add(name);
             }
         }
-        Fields::Mapped(fields) => {
-            for field in fields {
-                match side {
-                    Side::Source => field.sources.iter().for_each(|s| add(s)),
-                    Side::Target => add(&field.target),
-                }
-            }
+    }
+    for field in &config.fields.mapped {
+        match side {
+            Side::Source => field.sources.iter().for_each(|s| add(s)),
+            Side::Target => add(&field.target),
         }
     }
     for pair in &config.match_on {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use document::{
-    Authority, Builtin, Config, Conflicts, DeleteLimit, Direction, Endpoint, Field, Fields,
+    Alike, Authority, Builtin, Config, Conflicts, DeleteLimit, Direction, Endpoint, Field, Fields,
     InitialSync, MatchField, Notice, Remote, Retry, SchemaPolicy, Severity, TableName, Transform,
 };
 use serde_json::{Map, Value, json};
@@ -21,7 +21,9 @@ fn table(schema: Option<&str>, name: &str) -> Endpoint {
 
 fn fields(patch: Value) -> (Vec<Field>, Vec<Notice>) {
     match accept(patch) {
-        (Config { fields: Fields::Mapped(fields), .. }, notices) => (fields, notices),
+        (Config { fields: Fields { mapped, .. }, .. }, notices) if !mapped.is_empty() => {
+            (mapped, notices)
+        }
         (config, _) => panic!("{:?}", config.fields),
     }
 }
@@ -42,7 +44,7 @@ fn the_least_document_has_all_defaults() {
         source: table(Some("portal"), "users"),
         target: table(Some("salesforce"), "account"),
         direction: Direction::SourceToTarget,
-        fields: Fields::AllSame { include: None, exclude: vec![] },
+        fields: Fields { mapped: vec![], alike: Some(Alike { include: None, exclude: vec![] }) },
         mapping: document::MappingOptions::default(),
         rules: vec![],
         filter: document::RowFilter {
@@ -368,6 +370,28 @@ fn in_a_two_way_sync_a_field_without_a_way_back_goes_one_way() {
 }
 
 #[test]
+fn the_fields_that_are_called_alike_can_come_beside_those_that_are_mapped() {
+    let all = |patch: Value| {
+        let mut doc = patched(patch);
+        doc["field_selection"] = json!("all");
+        doc["field_mappings"] = json!([
+            {"source": "Name", "target": "title"},
+            {"source": ["Street", "City"], "target": "address", "transformation": "concat(\"Street\", \"City\")"}]);
+        read(&doc).expect("all beside mappings").0.fields
+    };
+    let fields = all(json!({"exclude_fields": ["secret"]}));
+    assert_eq!(fields.mapped.len(), 2);
+    let pairs = |names: &[&str]| names.iter().map(|n| fields.pairs(n)).collect::<Vec<_>>();
+    assert_eq!(pairs(&["phone", "PHONE", "secret", "Secret"]), [true, true, false, false]);
+    // What a mapping names on either side belongs to it.
+    assert_eq!(pairs(&["name", "title", "street", "City", "Address"]), [false; 5]);
+    // Those that are mapped may all be left out.
+    let fields = all(json!({"exclude_fields": ["title", "address"]}));
+    assert!(fields.mapped.is_empty() && fields.pairs("name") && !fields.pairs("title"));
+    assert!(!read(&base()).expect("by names").0.fields.mapped.iter().any(|_| true));
+}
+
+#[test]
 fn include_and_exclude_choose_among_the_mapped_fields() {
     let mappings = json!([
         {"source": "Id", "target": "sf_id"},
@@ -378,7 +402,7 @@ fn include_and_exclude_choose_among_the_mapped_fields() {
         let mut doc = patched(patch);
         doc["field_mappings"] = mappings.clone();
         let (config, notices) = read(&doc).unwrap_or_else(|error| panic!("{doc}: {error:?}"));
-        let Fields::Mapped(fields) = config.fields else { panic!("{doc}") };
+        let fields = config.fields.mapped;
         (fields.into_iter().map(|field| field.target).collect::<Vec<_>>(), notices.len())
     };
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();

@@ -1,8 +1,8 @@
 //! Fifteen documents as they are found in the wild, F1 to F15, and what comes of each.
 
 use document::{
-    Builtin, Check, Config, DeleteLimit, Direction, Endpoint, Error, ErrorKind, Fields, Notice,
-    OnInvalid, Severity, TableName, Transform, ValidationRule,
+    Builtin, Check, Config, DeleteLimit, Direction, Endpoint, Error, ErrorKind, Notice, OnInvalid,
+    Severity, TableName, Transform, ValidationRule,
 };
 use document::{join_create, merge_patch};
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ fn f1_then_f2_turn_a_one_way_sync_into_a_two_way_one() {
 
 #[test]
 fn f4_brings_phone_numbers_into_one_form() {
-    let Fields::Mapped(fields) = accepted(F4).0.fields else { panic!("mapped") };
+    let fields = accepted(F4).0.fields.mapped;
     let of: Vec<_> = fields.iter().map(|field| (field.target.as_str(), &field.transform)).collect();
     let phone = Transform::Builtin(Builtin::FormatPhone);
     let expected =
@@ -136,11 +136,11 @@ fn f7_sets_how_much_is_done_at_once_and_asks_for_advice() {
 fn f8_selects_fields_of_equal_name() {
     let (config, notices) = accepted(F8);
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-    let expected = Fields::AllSame {
-        include: Some(names(&["Id", "Name", "Email", "Phone", "LastModifiedDate"])),
-        exclude: names(&["CreatedById", "Internal_Notes__c", "SystemModstamp"]),
-    };
-    assert_eq!((config.fields, notices), (expected, vec![]));
+    let alike = config.fields.alike.expect("by their names");
+    let expected = names(&["Id", "Name", "Email", "Phone", "LastModifiedDate"]);
+    assert_eq!((config.fields.mapped, alike.include), (vec![], Some(expected)));
+    let expected = names(&["CreatedById", "Internal_Notes__c", "SystemModstamp"]);
+    assert_eq!((alike.exclude, notices), (expected, vec![]));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn f12_to_f15_in_one_call_describe_a_sync_with_another_system() {
         config.kept.keys().collect::<Vec<_>>(),
         ["error_handling.notifications", "monitoring"]
     );
-    let Fields::Mapped(fields) = &config.fields else { panic!("{:?}", config.fields) };
+    let fields = &config.fields.mapped;
     assert_eq!(fields.len(), 5);
     assert!(fields.iter().all(|field| field.direction == Direction::TwoWay));
     assert_eq!(config.delete_limit, None::<DeleteLimit>);
@@ -191,7 +191,7 @@ fn f12_read_in_another_database_has_no_table_there() {
 
 #[test]
 fn f13_maps_fields_of_different_names() {
-    let Fields::Mapped(fields) = accepted(F13).0.fields else { panic!("mapped") };
+    let fields = accepted(F13).0.fields.mapped;
     let pairs: Vec<_> =
         fields.iter().map(|field| (field.sources[0].as_str(), field.target.as_str())).collect();
     assert_eq!(pairs[..2], [("Id", "sf_id"), ("Name", "account_name")]);

@@ -1,9 +1,7 @@
 //! How values are converted, what they have to be like, and which records take part.
 
 use document::ErrorKind::Malformed;
-use document::{
-    Check, Fields, Nulls, OnDelete, OnExit, OnInvalid, TimestampFormat, ValidationRule,
-};
+use document::{Check, Nulls, OnDelete, OnExit, OnInvalid, TimestampFormat, ValidationRule};
 use serde_json::{Value, json};
 
 use crate::{patched, read};
@@ -44,7 +42,7 @@ fn mapping_options_are_read() {
     assert_eq!(mapping.timestamp_format, Some(picture));
     assert_eq!(mapping.time_zone.as_deref(), Some("Europe/Zurich"));
     assert_eq!(mapping.phone_region.as_deref(), Some("CH"));
-    let Fields::Mapped(fields) = options.fields else { panic!("mapped") };
+    let fields = options.fields.mapped;
     assert_eq!((fields[0].default.as_deref(), fields[0].required), (Some("5"), true));
     for (text, format) in
         [("iso8601", TimestampFormat::Iso8601), ("epoch_ms", TimestampFormat::EpochMs)]

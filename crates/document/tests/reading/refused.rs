@@ -1,6 +1,6 @@
 //! Every key and every class of error: kind, path, message and hint.
 
-use document::ErrorKind::{self, Malformed, NotServed, Unknown};
+use document::ErrorKind::{self, Malformed, Unknown};
 use serde_json::{Value, json};
 
 use crate::{base, patched, read};
@@ -31,7 +31,6 @@ fn at(path: &str, value: &Value) -> Value {
 fn kinds_have_their_sqlstates() {
     assert_eq!(Malformed.sqlstate(), "22023");
     assert_eq!(Unknown.sqlstate(), "42704");
-    assert_eq!(NotServed.sqlstate(), "0A000");
 }
 
 #[test]
@@ -340,27 +339,26 @@ fn an_unknown_value_is_refused_with_the_values_that_are_served() {
 }
 
 #[test]
-fn what_is_known_and_not_served_is_named() {
-    let doc = patched(
-        json!({"field_selection": "all", "field_mappings": [{"source": "a", "target": "b"}]}),
-    );
-    refuse_document(&doc, NotServed, "field_selection", "eave");
+fn a_text_without_end_is_refused_by_its_key() {
+    let long = "x".repeat(65_537);
+    let mut doc = base();
+    doc["where"] = json!(long);
+    refuse_document(&doc, Malformed, "where", "make a function");
+    let mut doc = base();
+    doc["field_mappings"] = json!([{"source": "a", "target": "b", "transformation": long}]);
+    refuse_document(&doc, Malformed, "field_mappings[0].transformation", "make a function");
+    assert!(read(&patched(json!({"where": "x".repeat(65_536)}))).is_ok());
 }
 
 #[test]
 fn outcomes_are_never_mixed() {
-    let malformed_last = json!({"field_selection": "all", "field_mappings": [{"source": "a", "target": "b"}], "source": {"connection": "nowhere", "object": "a"}, "captrue": 1});
+    let malformed_last = json!({"source": {"connection": "nowhere", "object": "a"}, "captrue": 1});
     refuse(vec![(malformed_last, Malformed, "captrue", "\"capture\"")]);
     let both_sides =
         json!({"source": {"connection": "nowhere", "object": "a"}, "target": {"table": "1"}});
     refuse(vec![(both_sides, Malformed, "target.table", "double quotes")]);
-    let unknown_before_not_served = json!({"field_selection": "all", "field_mappings": [{"source": "a", "target": "b"}], "source": {"connection": "nowhere", "object": "a"}});
-    refuse(vec![(
-        unknown_before_not_served,
-        Unknown,
-        "source.connection",
-        "sync.create_connection",
-    )]);
+    let unknown = json!({"source": {"connection": "nowhere", "object": "a"}});
+    refuse(vec![(unknown, Unknown, "source.connection", "sync.create_connection")]);
 }
 
 #[test]
