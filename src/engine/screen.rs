@@ -196,7 +196,46 @@ pub fn outside<'b>(plan: &Plan, record: &Record<'b>) -> Option<Decision<'b>> {
     // A row that is gone does not come back; nor does its pair go along.
     let gone = record.seen.contains(&Seen::Gone);
     let base = record.linked().filter(|_| !gone).and_then(|link| link.base.clone());
-    Some(Decision { write: Default::default(), conflicts: Vec::new(), base })
+    let mut decision = Decision { write: Default::default(), conflicts: Vec::new(), base };
+    rekey(plan, record, &mut decision);
+    Some(decision)
+}
+
+/// The key of a record goes along, whatever else of it stays, where both sides have the same: by it alone they are told
+/// to belong together.
+pub fn rekey<'b>(plan: &Plan, record: &Record<'b>, decision: &mut Decision<'b>) {
+    let (Some(link), Some(base), true) = (record.linked(), &mut decision.base, plan.same_key)
+    else {
+        return;
+    };
+    for side in Side::BOTH {
+        let (s, other) = (side as usize, side.other());
+        let (Some(key), Seen::Row(row)) = (record.keys[s], &record.seen[s]) else { continue };
+        let write = &mut decision.write[other as usize];
+        if key == link.key_of(side) || matches!(write, Write::Insert | Write::Delete) {
+            continue;
+        }
+        for (n, field) in plan.fields.iter().enumerate() {
+            let of_key = |c| plan.side(other).key.contains(&c);
+            let goes = field.how[s].is_some() && field.column[other as usize].is_some_and(of_key);
+            let sent = record.sent[s].get(n).copied().unwrap_or(Value::Absent);
+            if !goes || sent == Value::Absent || sent == base.side(other)[n] {
+                continue;
+            }
+            base.set(other, n, sent);
+            if let Some(own) = field.column[s] {
+                base.set(side, n, row[own]);
+            }
+            match &mut *write {
+                Write::Update(fields) if fields.contains(&n) => {}
+                Write::Update(fields) => fields.push(n),
+                other => *other = Write::Update(vec![n]),
+            }
+        }
+        if let Write::Update(fields) = write {
+            fields.sort_unstable();
+        }
+    }
 }
 
 /// The ways that the fields of a record go.

@@ -182,8 +182,10 @@ fn waits_under<'b>(
         .iter()
         .copied()
         .filter(|&(side, key)| {
+            // Another system's record is not read again for the sake of the row's.
             record.entries.iter().any(|&(of, _)| of == side)
                 || queued.contains(queue::mark(side, key))
+                || plan.is_remote(side) && !agrees(plan, record, side)
         })
         .collect();
     if !concerned.is_empty() {
@@ -259,6 +261,10 @@ fn link(
             .or_else(|| record.linked().map(|l| l.key_of(side)))
     };
     let (Some(source), Some(target)) = (key(Side::Source), key(Side::Target)) else { return };
+    if plan.same_key && source != target {
+        // The one key that the link has would be nobody's on the other side: it goes along when that has.
+        return;
+    }
     let standing = if record.leaves.is_some() && (leaving.is_some() || missed != [false; 2]) {
         // Until what it takes along is written it has not left.
         record.linked().map_or(0, |link| link.standing)

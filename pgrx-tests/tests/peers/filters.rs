@@ -156,3 +156,25 @@ fn conditions_that_are_none_are_refused_and_leave_nothing() {
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM a"), "0");
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.status"), "0");
 }
+
+/// By its key alone it is known to which record a row belongs: that travels, and nothing else.
+#[test]
+fn a_released_row_takes_its_new_key_along() {
+    let (_db, mut c) = prepared(&format!(
+        "{TABLES} INSERT INTO a VALUES (1, 'one', NULL, true), (2, 'two', NULL, true); {}",
+        create(r#""where": "active""#)
+    ));
+    synced(&mut c, "s");
+    run(&mut c, "UPDATE a SET id = 5, active = false, name = 'five' WHERE id = 1");
+    synced(&mut c, "s");
+    assert_eq!(both(&mut c), [["2|two|", "5|five|"], ["2|two|", "5|one|"]]);
+    run(&mut c, "UPDATE b SET note = 'theirs' WHERE id = 5; UPDATE b SET id = 7 WHERE id = 5");
+    synced(&mut c, "s");
+    assert_eq!(both(&mut c), [["2|two|", "7|five|"], ["2|two|", "7|one|theirs"]]);
+    run(&mut c, "UPDATE a SET active = true WHERE id = 7");
+    synced(&mut c, "s");
+    synced(&mut c, "s");
+    assert_eq!(both(&mut c), [["2|two|", "7|five|theirs"], ["2|two|", "7|five|theirs"]]);
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts"), "0");
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.queue"), "0");
+}
