@@ -13,6 +13,16 @@ use serde_json::Value as Json;
 pub(super) struct Hub {
     pub(super) name: String,
     pub(super) document: Json,
+    owner: pg_sys::Oid,
+}
+
+impl Hub {
+    /// Runs `work` as the hub's owner: what is made of his document is his, and his expressions run with his rights,
+    /// whoever asks.
+    pub(super) fn as_owner<T>(&self, work: impl FnOnce() -> T) -> T {
+        let path = sql::one("SELECT pg_catalog.current_setting('search_path')", &[]);
+        sql::as_role(self.owner, &path.unwrap_or_default(), work)
+    }
 }
 
 /// The hub of this name, if it is one. Raises if it is another role's.
@@ -24,8 +34,9 @@ pub(super) fn named(name: &str) -> Option<Hub> {
         )
     });
     let [document, owner, role] = rows.first()?.as_slice() else { return None };
-    let owner = Arg::Text(owner.as_deref().unwrap_or("0"));
-    let member = sql::one("SELECT pg_catalog.pg_has_role($1::pg_catalog.oid, 'USAGE')", &[owner]);
+    let owner = owner.as_deref().unwrap_or("0");
+    let member =
+        sql::one("SELECT pg_catalog.pg_has_role($1::pg_catalog.oid, 'USAGE')", &[Arg::Text(owner)]);
     if member.as_deref() != Some("t") {
         raise(&refuse(
             "42501",
@@ -35,7 +46,8 @@ pub(super) fn named(name: &str) -> Option<Hub> {
         ));
     }
     let document = document.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    Some(Hub { name: name.to_owned(), document: document.unwrap_or(Json::Null) })
+    let owner = pg_sys::Oid::from(owner.parse::<u32>().unwrap_or_default());
+    Some(Hub { name: name.to_owned(), document: document.unwrap_or(Json::Null), owner })
 }
 
 /// The syncs that a hub consists of: their numbers and names.
@@ -125,6 +137,10 @@ fn counted(syncs: usize) -> String {
 }
 
 pub(super) fn alter(hub: &Hub, pieces: &[Json]) -> Result<String, Failure> {
+    hub.as_owner(|| alter_as_owner(hub, pieces))
+}
+
+fn alter_as_owner(hub: &Hub, pieces: &[Json]) -> Result<String, Failure> {
     let document = document::merge_patch(&hub.document, pieces)?;
     let spokes = apart(&hub.name, &document)?;
     sql::as_extension(|| {
@@ -135,6 +151,7 @@ pub(super) fn alter(hub: &Hub, pieces: &[Json]) -> Result<String, Failure> {
     });
     let before = members(hub);
     for (id, name) in &before {
+        check_owner(hub, *id, name)?;
         if !spokes.iter().any(|(now, _)| now == name) {
             syncs::drop_one(*id, name)?;
             speech::notice(format!("sync \"{name}\" ended"));
@@ -150,6 +167,20 @@ pub(super) fn alter(hub: &Hub, pieces: &[Json]) -> Result<String, Failure> {
         speech::notice(of_spoke(&spoke, done)?);
     }
     Ok(format!("hub \"{}\" changed: {}", hub.name, counted(count)))
+}
+
+/// What somebody else has made of it is not his to change.
+fn check_owner(hub: &Hub, id: i32, name: &str) -> Result<(), Failure> {
+    let text = "SELECT s.owner::text FROM sync._sync s WHERE s.id = $1 AND s.owner <> $2";
+    let other = sql::as_extension(|| sql::one(text, &[Arg::Int4(id), Arg::Oid(hub.owner)]));
+    other.map_or(Ok(()), |role| {
+        Err(refuse(
+            "42501",
+            format!("permission denied for sync \"{name}\""),
+            &format!("It belongs to role {role}, and the hub to another one."),
+            "End the hub, and make it anew.",
+        ))
+    })
 }
 
 /// Ends all syncs of a hub, those first whose records point to others'.

@@ -102,7 +102,7 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
         return resume_without_table(id, name, &text(1), confirm, discard);
     }
     if text(0) == "needs decision" && !confirm && !discard {
-        let is_of_values = text(2).ends_with("blanks");
+        let is_of_values = text(2).contains("blanks");
         raise(&refuse(
             "55000",
             format!("sync \"{name}\" needs a decision"),
@@ -123,11 +123,8 @@ fn resume_sync(name: &str, confirm: bool, discard: bool) {
         let verdict = if discard { Verdict::Discarded } else { Verdict::Confirmed };
         if asked && let Some(side) = side {
             load::decided(id, side, verdict);
-        } else if asked && decision == load::OF_EXITS {
-            load::decided_exits(id, verdict);
-        }
-        if asked && decision == "reconcile blanks" {
-            load::decided_values(id, if discard { Verdict::Discarded } else { Verdict::Confirmed });
+        } else if asked {
+            load::decided_found(id, &decision, verdict);
         }
         // What a reconcile found is decided with its load; a batch takes the verdict along until
         // it is through. A pause in between changes nothing of that.

@@ -92,20 +92,46 @@ fn map(name: &str, source: &str, target: &str, direction: Option<&str>) -> Resul
     }
     // The column that was just made is seen.
     sql::seeing_own_work(|| {
-        let Some(mappings) = stored.document.get("field_mappings").and_then(Json::as_array) else {
-            return all_same(name, &stored, &plan, source, target, direction);
-        };
-        let mut mappings = mappings.clone();
-        mappings.push(entry.clone());
-        syncs::alter(name, &[json!({ "field_mappings": mappings })])
+        let mut patch = beside(&stored, &plan, entry)?;
+        if let Some(excluded) = stored.document.get("exclude_fields").and_then(Json::as_array) {
+            // What is mapped is excluded no more.
+            let is = |name: &Json, mapped: &str| {
+                name.as_str().is_some_and(|name| name.eq_ignore_ascii_case(mapped))
+            };
+            let still = excluded.iter().filter(|name| !is(name, source) && !is(name, target));
+            patch["exclude_fields"] = some(still.cloned().collect());
+        }
+        syncs::alter(name, &[patch])
+    })
+}
+
+/// The patch that puts a mapping beside what is synced already. Of the fields that are called alike one comes along by
+/// itself.
+fn beside(stored: &Stored, before: &Plan, entry: Json) -> Result<Json, Failure> {
+    let list = |key: &str| stored.document.get(key).and_then(Json::as_array).cloned();
+    if let Some(mut mappings) = list("field_mappings") {
+        mappings.push(entry);
+        return Ok(json!({ "field_mappings": mappings }));
+    }
+    if entry.get("direction").is_none() && compiled(stored)?.fields.len() > before.fields.len() {
+        return Ok(json!({}));
+    }
+    Ok(match list("include_fields") {
+        Some(mut included) => {
+            included.extend(entry.get("target").cloned());
+            json!({ "field_mappings": [entry], "include_fields": included })
+        }
+        None => json!({ "field_mappings": [entry], "field_selection": "all" }),
     })
 }
 
 /// `sync.unmap_field(name text, target text) RETURNS text`
 #[pg_extern(sql = false)]
 fn unmap_field(name: &[u8], target: &[u8]) -> Vec<u8> {
-    let (name, target) = (inwards(name), inwards(target));
-    speech::function(|| border::text(&or_raise(changing(&name, || unmap(&name, &target)))))
+    speech::function(|| {
+        let (name, target) = (inwards(name), inwards(target));
+        border::text(&or_raise(changing(&name, || unmap(&name, &target))))
+    })
 }
 
 /// The columns and what they hold stay as they are on both sides.
@@ -130,20 +156,23 @@ fn unmap(name: &str, target: &str) -> Result<String, Failure> {
         }
         Fields { alike: Some(alike), mapped } if left.len() < mappings.len() => {
             let plan = compiled(&stored)?;
-            let sides = [whole(&plan, Side::Source)?, whole(&plan, Side::Target)?];
+            let has = |side: Side, name: &str| match plan.is_remote(side) {
+                true => described(&stored, name).is_ok(),
+                false => whole(&plan, side).is_ok_and(|table| table.like(name).is_some()),
+            };
             let (gone, mapped): (Vec<_>, Vec<_>) =
                 mapped.iter().cloned().partition(|f| f.target.eq_ignore_ascii_case(target));
             let others = Fields { mapped, alike: Some(alike.clone()) };
             // What it was made of is not to be paired by its name instead.
             let mut exclude = alike.exclude.clone();
             for name in gone.iter().flat_map(|field| field.sources.iter().chain([&field.target])) {
-                let there = sides.iter().all(|table| table.like(name).is_some());
+                let there = Side::BOTH.into_iter().all(|side| has(side, name));
                 if there && others.pairs(name) && !exclude.contains(name) {
                     exclude.push(name.clone());
                 }
             }
-            let some = |list: Json| if list == json!([]) { Json::Null } else { list };
-            json!({ "field_mappings": some(json!(left)), "exclude_fields": some(json!(exclude)) })
+            let exclude = exclude.into_iter().map(Json::from).collect();
+            json!({ "field_mappings": some(left), "exclude_fields": some(exclude) })
         }
         _ if still.len() < included.len() && !still.is_empty() => {
             json!({ "include_fields": still })
@@ -159,6 +188,11 @@ fn unmap(name: &str, target: &str) -> Result<String, Failure> {
         _ => return Err(not_mapped(&compiled(&stored)?, target)),
     };
     syncs::alter(name, &[patch])
+}
+
+/// A list as it stands in a patch: an empty one takes the key out.
+fn some(list: Vec<Json>) -> Json {
+    if list.is_empty() { Json::Null } else { Json::Array(list) }
 }
 
 fn not_mapped(plan: &Plan, target: &str) -> Failure {
@@ -181,27 +215,6 @@ fn not_mapped(plan: &Plan, target: &str) -> Failure {
 /// A table with the columns that the sync does not use, too.
 fn whole(plan: &Plan, side: Side) -> Result<Table, Failure> {
     plan.side(side).read_again(side.name())
-}
-
-/// A sync of all fields of equal names takes the field along by itself, if it is one of them.
-fn all_same(
-    name: &str,
-    stored: &Stored,
-    before: &Plan,
-    source: &str,
-    target: &str,
-    direction: Option<&str>,
-) -> Result<String, Failure> {
-    let now = compiled(&stored)?;
-    if direction.is_some() || now.fields.len() <= before.fields.len() {
-        return Err(refuse(
-            "0A000",
-            format!("field \"{source}\" cannot be mapped to \"{target}\" in sync \"{name}\""),
-            "The sync has no \"field_mappings\": it takes all fields that are called alike on both sides, each the way the sync goes.",
-            "Give the column the field's name, or list what is mapped in \"field_mappings\" with sync.alter_sync.",
-        ));
-    }
-    syncs::alter(name, &[json!({})])
 }
 
 fn refuse_twice(plan: &Plan, source: &str, target: &str) -> Result<(), Failure> {

@@ -69,7 +69,7 @@ fn ask_peers(stored: &Stored, config: &Config, key: &str) -> Result<(), Failure>
     sides.sort_by_key(|&side| !flows(config, side));
     for side in sides {
         let table = plan::table_of(stored, side)?;
-        if let Some(found) = row_key(&table, key) {
+        if let Some(found) = row_of(stored, &table, key) {
             queue_up(stored.id, side, &found, &key_text_of(&table, &found));
             return Ok(());
         }
@@ -102,7 +102,7 @@ fn ask_remote(
         ));
     }
     let table = plan::table_of(stored, local)?;
-    let row = row_key(&table, key);
+    let row = row_of(stored, &table, key);
     let id = row.as_ref().and_then(|row| {
         let (source, target) = sql::as_extension(|| link::keys(stored.id, local, row))?;
         Some(if remote == Side::Source { source } else { target })
@@ -183,6 +183,11 @@ fn id_text(key: &[u8]) -> String {
 
 /// The key of the row that people call so, as it stands in the row; looked up as the caller, with
 /// whose rights the types' own functions run.
+/// The same as the sync's owner: a view runs what he has put in it.
+fn row_of(stored: &Stored, table: &Table, text: &str) -> Option<Vec<u8>> {
+    sql::as_reader(stored.owner, &stored.search_path, || row_key(table, text))
+}
+
 pub(super) fn row_key(table: &Table, text: &str) -> Option<Vec<u8>> {
     let columns: Vec<&Column> = table.key_columns().collect();
     let parts: Vec<&str> = match text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {

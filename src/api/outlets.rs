@@ -24,9 +24,12 @@ pub(super) fn create(
 }
 
 pub(super) fn alter(stored: &Stored, config: &Config, document: Json) -> Result<String, Failure> {
+    let source = sql::as_reader(stored.owner, &stored.search_path, || {
+        plan::resolve(&config.source, "source")
+    })?;
     let same = stored.is_application()
         && config.target == Endpoint::Application
-        && plan::resolve(&config.source, "source")? == stored.source;
+        && source == stored.source;
     if !same {
         return Err(refuse(
             "0A000",

@@ -12,7 +12,7 @@ use crate::engine::remote::{bulk, columns, needs, poll};
 use crate::speech;
 use crate::sql::{self, Arg};
 use crate::worker::governors;
-use crate::worker::transaction::Failure;
+use crate::worker::transaction::{Failure, within};
 use connector::{Field, Object};
 use document::InitialSync;
 use merge::Side;
@@ -20,6 +20,7 @@ use pgrx::AnyArray;
 use pgrx::prelude::*;
 use salesforce::estimate::{Line, OBJECTS_AT_ONCE, Wish, estimate};
 use serde_json::Value as Json;
+use std::time::Duration;
 
 /// A line, and the object that it is about; none: all together.
 struct Row(Option<String>, Line);
@@ -125,13 +126,19 @@ fn problem(failure: &Failure) -> Line {
 }
 
 fn of_document(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
-    let hub = match hubs::named(name) {
-        Some(hub) => Some(document::merge_patch(&hub.document, pieces)?),
-        None => document::join_create(pieces).ok().filter(document::is_hub),
-    };
-    let Some(hub) = hub else { return of_sync(name, pieces) };
+    if let Some(hub) = hubs::named(name) {
+        let document = document::merge_patch(&hub.document, pieces)?;
+        return hub.as_owner(|| of_hub(name, &document));
+    }
+    match document::join_create(pieces).ok().filter(document::is_hub) {
+        Some(hub) => of_hub(name, &hub),
+        None => of_sync(name, pieces),
+    }
+}
+
+fn of_hub(name: &str, document: &Json) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
-    for (_, spoke) in hubs::apart(name, &hub)? {
+    for (_, spoke) in hubs::apart(name, document)? {
         match of_sync("", &[spoke.document]) {
             Ok(lines) => rows.extend(lines),
             Err(failure) => rows.push(Row(Some(spoke.name), problem(&failure))),
@@ -155,7 +162,7 @@ fn of_sync(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
         if is_new && plan.config.initial != InitialSync::None {
             let from = if plan.flows_from(Side::Source) { Side::Source } else { Side::Target };
             let detail = format!("of {}, brought over or compared", plan.side(from).name);
-            let figure = Some(rows_of(&plan, from) as f64);
+            let figure = rows_of(&plan, from);
             rows.push(Row(None, Line { what: "first load: rows", detail, figure }));
         }
         if let Some(side) = plan.polled() {
@@ -164,7 +171,7 @@ fn of_sync(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
                 "{} is read every {seconds} s, all of its rows each time",
                 plan.side(side).name
             );
-            let figure = Some(rows_of(&plan, side) as f64);
+            let figure = rows_of(&plan, side);
             rows.push(Row(None, Line { what: "polling: rows", detail, figure }));
         }
         let detail = "both sides are tables of this database: no other system is called";
@@ -192,7 +199,11 @@ fn of_sync(name: &str, pieces: &[Json]) -> Result<Vec<Row>, Failure> {
         load,
         records,
         job_from: bulk::FEWEST,
-        rows: if push && load { rows_of(&plan, remote.other()) } else { 0 },
+        rows: if push && load {
+            rows_of(&plan, remote.other()).unwrap_or_default() as u64
+        } else {
+            0
+        },
         interval: plan.config.polling_interval.unwrap_or(poll::INTERVAL),
         identity: plan.config.identity.is_some(),
     };
@@ -228,7 +239,7 @@ fn changes(plan: &Plan, pieces: &[Json]) -> Result<Vec<Line>, Failure> {
         let table = &plan.side(side).name;
         let effect = |what: &str| Line { what: "effect", detail: what.to_owned(), figure: None };
         if syncs::widens(old.as_ref(), plan, side) {
-            let rows = (!plan.is_remote(side)).then(|| rows_of(plan, side) as f64);
+            let rows = (!plan.is_remote(side)).then(|| rows_of(plan, side)).flatten();
             let detail = format!("the records of {table} are gone through once and compared");
             lines.push(Line { what: "effect", detail, figure: rows });
         }
@@ -297,17 +308,24 @@ fn travelling<'a>(
     (fields, unknown)
 }
 
-/// About how many rows a table has, as the server last counted them; one that it never did is counted.
-fn rows_of(plan: &Plan, side: Side) -> u64 {
+/// How long rows may be counted.
+const COUNTED: Duration = Duration::from_secs(5);
+
+/// About how many rows a table has, as the server last counted them; one that it never did is counted, as the sync's owner,
+/// if that does not take long.
+fn rows_of(plan: &Plan, side: Side) -> Option<f64> {
     let table = plan.side(side);
     let number = |text: Option<String>| text?.parse::<f64>().ok().filter(|n| *n >= 0.0);
     let known = number(sql::one(
         "SELECT c.reltuples FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) $1",
         &[Arg::Oid(table.oid)],
     ));
-    let counted =
-        || number(sql::one(&format!("SELECT pg_catalog.count(*) FROM {}", table.name), &[]));
-    known.or_else(counted).unwrap_or_default() as u64
+    let count = format!("SELECT pg_catalog.count(*) FROM {}", table.name);
+    let counted = || {
+        let read = || sql::as_reader(plan.owner, &plan.search_path, || sql::one(&count, &[]));
+        number(within(COUNTED, read)?)
+    };
+    known.or_else(counted)
 }
 
 /// All objects together, held against what the account allows.

@@ -40,12 +40,14 @@ fn drop_sync(name: &[u8]) {
 
 /// Ends a sync, or all of a hub.
 pub(super) fn drop_named(name: &str) -> Result<(), Failure> {
-    if let Some(hub) = hubs::named(name) {
-        return hubs::end(&hub);
-    }
-    let id = owned(name);
-    hubs::check_free(id, name, "ended", "sync.drop_sync")?;
-    drop_one(id, name)
+    changing(name, || {
+        if let Some(hub) = hubs::named(name) {
+            return hubs::end(&hub);
+        }
+        let id = owned(name);
+        hubs::check_free(id, name, "ended", "sync.drop_sync")?;
+        drop_one(id, name)
+    })
 }
 
 /// Ends a sync.

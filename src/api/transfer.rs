@@ -3,7 +3,7 @@
 
 #![allow(clippy::type_complexity, reason = "the columns of a table")]
 
-use super::{border, hubs, or_raise, owned, refuse, syncs};
+use super::{border, changing, hubs, or_raise, owned, refuse, syncs};
 use crate::border::inwards;
 use crate::connection;
 use crate::engine::plan;
@@ -282,13 +282,13 @@ fn check(name: &str, document: &Json) -> Result<(), Failure> {
 
 /// Puts this document in the place of the one that is in force.
 fn alter(name: &str, document: &Json) -> Result<(), Failure> {
-    match hubs::named(name) {
+    changing(name, || match hubs::named(name) {
         Some(hub) => {
             let patch = difference(Some(&hub.document), document);
             hubs::alter(&hub, &[patch]).map(drop)
         }
         None => syncs::alter_one(owned(name), name, document.clone()).map(drop),
-    }
+    })
 }
 
 /// The merge patch (RFC 7396) that makes one document of another.

@@ -11,7 +11,7 @@ use crate::worker::environment;
 use crate::worker::transaction::{Failure, is_of_the_work, savepoint, within};
 use document::Transform;
 use merge::Side;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Rows of a table that are tried, of the first that are looked at.
 const TRIED: usize = 100;
@@ -51,23 +51,24 @@ pub fn lost(plan: &Plan, may_read: impl Fn(Side) -> bool) -> Vec<Lost> {
     if fields.is_empty() || sides.is_empty() {
         return Vec::new();
     }
-    let begun = Instant::now();
-    // Not in time is no failure: what was tried by then counts.
-    let caught = |failure: &Failure| {
-        is_of_the_work(failure) || failure.sqlstate == "57014" && begun.elapsed() >= LIMIT
-    };
     let mut found = Vec::new();
+    // What was tried in time counts.
     within(LIMIT, || {
         sql::as_reader(plan.owner, &plan.search_path, || {
             environment::assume_for_statements();
             for field in fields {
                 for &side in &sides {
-                    found.extend(of_field(plan, field, side, &caught, begun));
+                    of_field(plan, field, side, &mut found);
                 }
             }
         });
     });
     found
+}
+
+/// Of what a function raises it is no matter what it calls it.
+fn caught(failure: &Failure) -> bool {
+    is_of_the_work(failure) || failure.sqlstate.starts_with("XX")
 }
 
 /// The fields that go both ways by expressions or functions of the user's. What comes along is known to fit.
@@ -101,15 +102,13 @@ fn sends<'p>(plan: &'p Plan, field: &Field, side: Side) -> Option<(String, &'p C
     (field.inputs[side as usize] == [place]).then_some((made, column))
 }
 
-fn of_field(
-    plan: &Plan,
-    n: usize,
-    side: Side,
-    caught: &dyn Fn(&Failure) -> bool,
-    begun: Instant,
-) -> Option<Lost> {
+fn of_field(plan: &Plan, n: usize, side: Side, found: &mut Vec<Lost>) {
     let field = &plan.fields[n];
-    let ((out, from), (back, to)) = (sends(plan, field, side)?, sends(plan, field, side.other())?);
+    let (Some((out, from)), Some((back, to))) =
+        (sends(plan, field, side), sends(plan, field, side.other()))
+    else {
+        return;
+    };
     let (here, there) = (identifier(&from.name), identifier(&to.name));
     let table = &plan.side(side).name;
     let values = savepoint(caught, || {
@@ -120,14 +119,10 @@ fn of_field(
             ),
             &[],
         )
-    })
-    .ok()?;
-    let mut lost =
-        Lost { field: n, table: table.clone(), lost: 0, tried: 0, example: String::new() };
+    });
+    let Ok(values) = values else { return };
+    let (mut tried, mut at) = (0, None);
     for value in values.into_iter().filter_map(|row| row.into_iter().next()?) {
-        if begun.elapsed() >= LIMIT {
-            break;
-        }
         let text = format!(
             "SELECT x.sent::pg_catalog.text, x.back::pg_catalog.text, (SELECT {out} FROM (SELECT x.back AS {here}) AS source)::pg_catalog.text
                FROM (SELECT y.sent, (SELECT {back} FROM (SELECT y.sent AS {there}) AS source) AS back
@@ -141,7 +136,6 @@ fn of_field(
             value.map_or("null".to_owned(), |value| format!("\"{}\"", shortened(value)))
         };
         let what = match &made {
-            Err(_) if begun.elapsed() >= LIMIT => break,
             Err(failure) => Some(format!("fails: {}", failure.message)),
             Ok(rows) => match rows.first().map(Vec::as_slice) {
                 Some([sent, back, again]) => {
@@ -155,13 +149,17 @@ fn of_field(
                 _ => None,
             },
         };
-        lost.tried += 1;
+        tried += 1;
         if let Some(what) = what {
-            lost.lost += 1;
-            if lost.example.is_empty() {
-                lost.example = format!("{} {what}", shown(Some(&value)));
-            }
+            let place = *at.get_or_insert_with(|| {
+                let example = format!("{} {what}", shown(Some(&value)));
+                found.push(Lost { field: n, table: table.clone(), lost: 0, tried, example });
+                found.len() - 1
+            });
+            found[place].lost += 1;
+        }
+        if let Some(place) = at {
+            found[place].tried = tried;
         }
     }
-    (lost.lost > 0).then_some(lost)
 }

@@ -205,15 +205,20 @@ unsafe extern "C-unwind" fn cancel_again(
     }
 }
 
+fn cancel_until_gone() {
+    static REGISTERED: Once = Once::new();
+    // SAFETY: a callback of this process, which nothing takes off.
+    REGISTERED.call_once(|| unsafe {
+        pg_sys::RegisterSubXactCallback(Some(cancel_again), std::ptr::null_mut());
+    });
+}
+
 /// Cuts the transaction that was just begun off when its time is over.
 fn set_timer() {
-    static REGISTERED: Once = Once::new();
     let milliseconds = settings::APPLY_TIMEOUT.get();
+    cancel_until_gone();
     // SAFETY: a background worker's statements are not timed by the server, so the timer is ours.
     unsafe {
-        REGISTERED.call_once(|| {
-            pg_sys::RegisterSubXactCallback(Some(cancel_again), std::ptr::null_mut());
-        });
         let deadline = pg_sys::GetCurrentTimestamp() + i64::from(milliseconds) * 1000;
         DEADLINE.store(deadline, Ordering::Relaxed);
         pg_sys::ffi::pg_guard_ffi_boundary(|| {
@@ -222,23 +227,32 @@ fn set_timer() {
     }
 }
 
-/// Runs `work` in the backend of whoever asks, which is cancelled after `limit` as by `statement_timeout`, or earlier
-/// where that comes first.
-pub fn within<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
+/// Runs `work` in the backend of whoever asks, for at most `limit`. Nothing: it was cancelled then, as by
+/// `statement_timeout`, and what it did is undone. Where the statement itself is timed to end earlier, it does.
+pub fn within<T>(limit: Duration, work: impl FnOnce() -> T) -> Option<T> {
     // SAFETY: the timer of this backend's statement, put back as it was.
     unsafe {
         let theirs = get_timeout_active(STATEMENT_TIMEOUT)
             .then(|| get_timeout_finish_time(STATEMENT_TIMEOUT));
         let ours = pg_sys::GetCurrentTimestamp() + limit.as_micros() as pg_sys::TimestampTz;
+        if theirs.is_some_and(|theirs| theirs <= ours) {
+            return Some(work());
+        }
+        cancel_until_gone();
+        DEADLINE.store(ours, Ordering::Relaxed);
         let set =
             |at| pg_sys::ffi::pg_guard_ffi_boundary(|| enable_timeout_at(STATEMENT_TIMEOUT, at));
-        set(theirs.map_or(ours, |theirs| theirs.min(ours)));
-        PgTryBuilder::new(AssertUnwindSafe(work))
+        set(ours);
+        // A cancel that somebody else has asked for comes before that.
+        let is_ours = |failure: &Failure| {
+            failure.sqlstate == "57014" && pg_sys::GetCurrentTimestamp() >= ours
+        };
+        PgTryBuilder::new(AssertUnwindSafe(|| savepoint(is_ours, work).ok()))
             .finally(|| {
-                // It may have gone off after all was done.
-                if theirs.is_none_or(|theirs| ours < theirs)
-                    && get_timeout_indicator(STATEMENT_TIMEOUT, true)
-                {
+                DEADLINE.store(0, Ordering::Relaxed);
+                // It may have gone off after all was done, or once more as it was undone.
+                if pg_sys::GetCurrentTimestamp() >= ours {
+                    get_timeout_indicator(STATEMENT_TIMEOUT, true);
                     pg_sys::QueryCancelPending = 0;
                 }
                 match theirs {

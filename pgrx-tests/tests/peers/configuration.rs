@@ -85,6 +85,39 @@ fn no_change_of_a_configuration_is_lost() {
         r#"{"delete_limit": 8, "performance_settings": {"priority": 3, "batch_size": 9}}"#
     );
     assert_eq!(query_one(&mut c, "SELECT sync.show('two') -> 'delete_limit'"), "5");
+    // Nor one that comes from a file, or one of a sync that is ended.
+    let file =
+        query_one(&mut c, "SELECT jsonb_set(sync.export(), '{syncs,one,delete_limit}', '11')");
+    run(&mut c, &format!("BEGIN; SELECT count(*) FROM sync.import('{file}')"));
+    let mut other = db.connect();
+    let waits = std::thread::spawn(move || {
+        run(
+            &mut other,
+            r#"SELECT sync.alter_sync('one', '{"performance_settings": {"priority": 4}}')"#,
+        );
+    });
+    assert!(cluster::poll(std::time::Duration::from_secs(30), || query_one(&mut c, waiting) == "1"));
+    run(&mut c, "COMMIT");
+    waits.join().unwrap();
+    assert_eq!(
+        query_one(&mut c, now),
+        r#"{"delete_limit": 11, "performance_settings": {"priority": 4, "batch_size": 9}}"#
+    );
+    let mut other = db.connect();
+    run(&mut c, "BEGIN; SELECT sync.drop_sync('one')");
+    let waits = std::thread::spawn(move || {
+        refusal(&mut other, r#"SELECT sync.alter_sync('one', '{"delete_limit": 8}')"#)
+    });
+    assert!(cluster::poll(std::time::Duration::from_secs(30), || query_one(&mut c, waiting) == "1"));
+    run(&mut c, "COMMIT");
+    assert!(waits.join().unwrap().contains("does not exist"));
+    assert_eq!(
+        query_one(
+            &mut c,
+            "SELECT count(*) FROM sync._load l WHERE l.sync NOT IN (SELECT id FROM sync._sync)"
+        ),
+        "0"
+    );
 }
 
 #[test]

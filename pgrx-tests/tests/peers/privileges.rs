@@ -226,3 +226,54 @@ fn a_sync_whose_owner_is_gone_says_so() {
     run(&mut o.admin, "SELECT sync.drop_sync('s')");
     assert_eq!(query_one(&mut o.admin, "SELECT count(*) FROM sync.status"), "0");
 }
+
+/// What a hub is made of stays its owner's, whoever plans it, changes it, or counts the rows of a view of his.
+#[test]
+fn a_hub_and_a_view_are_their_owners_whoever_asks() {
+    let mut o = Owner::new();
+    let (schema, role) = (o.role.clone(), o.role.clone());
+    run(
+        &mut o.client,
+        "CREATE FUNCTION who(v text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'run as %', current_user; END $$;
+         CREATE FUNCTION seen(v text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+             IF current_user = 'postgres' THEN RAISE EXCEPTION 'run as %', current_user; END IF; RETURN v; END $$;
+         INSERT INTO a VALUES (1, 'one'); CREATE TABLE c (id int PRIMARY KEY, v text);
+         CREATE TABLE hub (id int PRIMARY KEY, v text); INSERT INTO hub VALUES (1, 'one');
+         CREATE VIEW shown AS SELECT id, v FROM a WHERE seen(v) = v; CREATE TABLE copied (id int PRIMARY KEY, v text);",
+    );
+    let hub = |more: &str| {
+        format!(
+            r#"{{"sync_hub": "h", "tables": ["{schema}.hub"], "connected_systems": [{{"system": "local", "objects": ["{schema}.b"{more}],
+                 "sync_settings": {{"field_mappings": [{{"source": "id", "target": "id"}},
+                   {{"source": "v", "target": "v", "transformation": "{schema}.who(v)", "reverse": "{schema}.who(v)"}}]}}}}]}}"#
+        )
+    };
+    run(&mut o.client, &format!("SELECT sync.create_sync('h', '{}')", hub("")));
+    let told = "SELECT string_agg(DISTINCT substring(detail FROM 'run as [a-z0-9_]+'), ',')
+                  FROM sync.plan('h') WHERE what = 'warning'";
+    assert_eq!(query_one(&mut o.admin, told), format!("run as {role}"));
+    run(
+        &mut o.admin,
+        &format!(
+            "SELECT sync.alter_sync('h', '{}')",
+            hub(&format!(r#", {{"object": "{schema}.c", "table": "{schema}.hub"}}"#))
+        ),
+    );
+    assert_eq!(
+        query_one(
+            &mut o.admin,
+            "SELECT count(*), string_agg(DISTINCT owner::text, ',') FROM sync._sync"
+        ),
+        format!("2|{role}")
+    );
+    run(&mut o.client, "SELECT sync.drop_sync('h')");
+    run(
+        &mut o.client,
+        r#"SELECT sync.create_sync('polled', '{"source": {"table": "shown", "key": "id"}, "target": "copied",
+             "performance_settings": {"change_detection": "polling"}}')"#,
+    );
+    synced(&mut o.client, "polled");
+    let planned = "SELECT figure FROM sync.plan('polled') WHERE what = 'polling: rows'";
+    assert_eq!(query_one(&mut o.admin, planned), "1");
+    run(&mut o.admin, "SELECT sync.push('polled', '1')");
+}

@@ -90,6 +90,22 @@ fn a_slow_function_is_not_waited_for() {
     run(&mut c, "SET statement_timeout = '3s'");
     assert_eq!(warnings(&mut c, &document("to_euro", slow)), Vec::<String>::new());
     run(&mut c, "SELECT pg_sleep(1.5)");
+    // Nor is it waited for where it does not want to end.
+    run(
+        &mut c,
+        "RESET statement_timeout; INSERT INTO counted VALUES (1, 100, 'ONE');
+         CREATE FUNCTION stubborn(v text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+             LOOP BEGIN PERFORM pg_sleep(60); EXCEPTION WHEN query_canceled THEN END; END LOOP; END $$;
+         CREATE FUNCTION broken(v text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE 'odd' USING ERRCODE = 'XX000'; END $$;",
+    );
+    let stubborn = r#""transformation": "stubborn(name)", "reverse": "stubborn(name)""#;
+    let begun = Instant::now();
+    assert_eq!(warnings(&mut c, &document("to_euro", stubborn)), Vec::<String>::new());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    run(&mut c, "SELECT pg_sleep(1.5)");
+    let broken = r#""transformation": "broken(name)", "reverse": "name""#;
+    let told = warnings(&mut c, &document("to_euro", broken));
+    assert!(told[0].contains("fails: odd"), "{told:?}");
     run(&mut c, "SET statement_timeout = '200ms'");
     let plan = format!("SELECT * FROM sync.plan('s', '{}')", document("to_euro", slow));
     assert!(pgrx_tests::refusal(&mut c, &plan).starts_with("57014"));
