@@ -271,6 +271,8 @@ CREATE TABLE sync._load (
     discarded   bool        NOT NULL DEFAULT false,
     -- what a person decided about the rows it finds outside the filter
     exits       text        CONSTRAINT exits_known CHECK (exits OPERATOR(pg_catalog.=) ANY (ARRAY['confirmed', 'discarded'])),
+    -- and about those that have lost the value of a field
+    blanks      text        CONSTRAINT blanks_known CHECK (blanks OPERATOR(pg_catalog.=) ANY (ARRAY['confirmed', 'discarded'])),
     -- nothing that was changed here goes to another system before this has read what is there
     before_sending bool     NOT NULL DEFAULT false,
     started_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -702,7 +704,7 @@ AS $$
                            (1, 'rows', s.target_key IS NOT NULL OR s.target IS NULL), (1, 'links', s.target_key IS NOT NULL OR s.target IS NULL)) AS v (side, kind, wanted)
      WHERE v.wanted AND (chosen IS NULL OR s.id OPERATOR(pg_catalog.=) ANY (chosen))
     ON CONFLICT (sync, kind, side) DO UPDATE
-       SET last_key = NULL, done = 0, confirmed = false, discarded = false, exits = NULL, before_sending = true,
+       SET last_key = NULL, done = 0, confirmed = false, discarded = false, exits = NULL, blanks = NULL, before_sending = true,
            started_at = pg_catalog.clock_timestamp(),
            -- this one stands for what a load may do
            reason = CASE WHEN sync._load.reason OPERATOR(pg_catalog.=) 'match_only' THEN sync._load.reason ELSE EXCLUDED.reason END;

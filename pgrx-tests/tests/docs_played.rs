@@ -209,6 +209,14 @@ fn given(heading: &str) -> (Vec<&'static str>, &'static str) {
             vec!["CREATE TABLE invoices (id int PRIMARY KEY, customer text);"],
             "SELECT count(*) = 17 AND count(message) = 1 FROM sync.deliveries",
         ),
+        "Sync a view, or a foreign table" => (
+            vec![
+                "CREATE TABLE purchases (customer_id int, amount int); INSERT INTO purchases VALUES (1, 10), (1, 5), (2, 7);
+                 CREATE VIEW customer_totals AS SELECT customer_id, sum(amount) AS total FROM purchases GROUP BY customer_id;
+                 CREATE SCHEMA crm; CREATE TABLE crm.customers (customer_id int PRIMARY KEY, total bigint);",
+            ],
+            "SELECT (sync.wait('customers')).settled AND (SELECT array_agg(total ORDER BY customer_id) = '{15,7}' FROM crm.customers)",
+        ),
         "Pair rows that are on both sides already" => (
             vec![
                 CUSTOMERS,

@@ -122,8 +122,10 @@ fn note_owed(
         if rest.iter().any(|e| shapes.is_lost(e.shape)) {
             gaps::note_unreadable(plan);
         }
-        // As in a batch, a person decides about many deletes: reconciling asks.
-        let asks = guard::examine(plan, &mut collector, &mut shapes, &entries)?.is_some();
+        // As in a batch, a person decides about many deletes and empty values, and about many rows that leave a filter:
+        // reconciling asks.
+        let asks = guard::examine(plan, &mut collector, &mut shapes, &entries)?.is_some()
+            || guard::may_exit(plan, &mut collector, &mut shapes, &entries);
         let mut keys = keys(log, plan, &mut collector, &mut shapes, &entries)?;
         for ((side, _), last) in &mut keys.last {
             // The same where the name in between went into the queue some time ago.
@@ -136,7 +138,7 @@ fn note_owed(
             };
         }
         for ((side, key), last) in &keys.last {
-            if !(asks && last.gone) || keys.renamed.contains(&(*side, key.clone())) {
+            if !asks || keys.renamed.contains(&(*side, key.clone())) {
                 note(plan, *side, key, last);
             }
         }

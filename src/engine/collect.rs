@@ -372,7 +372,7 @@ fn reading(shape: &Shape, plan: &Plan, side: Side) -> Reading {
     let table = plan.side(side);
     // A partition numbers its columns in its own way.
     let same_table = shape.leaf == shape.relation && shape.relation == table.oid.to_u32();
-    let here = |attnum: i16| table.columns.iter().any(|c| c.attnum == attnum);
+    let here = |attnum: i16| table.numbers.contains(&attnum);
     let place = |column: &Column| {
         let attnum = if same_table { column.attnum } else { 0 };
         let place = shape.place_of(&column.name, attnum, here, |_| true)?;

@@ -2,6 +2,7 @@
 //! whoever edits such a field once more decides too.
 
 use super::collect::Seen;
+use super::exits::UNDECIDED;
 use super::plan::Plan;
 use super::queue::{self, Marks};
 use super::resolve::Record;
@@ -110,8 +111,15 @@ pub fn close(plan: &Plan, record: &Record<'_>, decision: &Decision<'_>) {
 /// of it was sent once more says nothing: there is no record that could take it.
 fn close_deletes(plan: &Plan, record: &Record<'_>, decision: &Decision<'_>) {
     let written = |wanted: fn(&Write) -> bool| decision.write.iter().any(wanted);
-    let there = record.seen.iter().all(|seen| matches!(seen, Seen::Row(_)))
-        && !(record.leaves.is_some() && record.undecided);
+    // One that has left its filter is as one that is gone, until that is decided.
+    let undecided = match record.leaves {
+        Some(_) => record.undecided,
+        None => {
+            record.takes_no_part(plan)
+                && record.linked().is_some_and(|link| link.standing & UNDECIDED != 0)
+        }
+    };
+    let there = record.seen.iter().all(|seen| matches!(seen, Seen::Row(_))) && !undecided;
     let deleted = written(|write| *write == Write::Delete);
     if !deleted && !there && !written(|write| *write == Write::Insert) {
         return;

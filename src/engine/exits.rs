@@ -41,6 +41,10 @@ pub fn leaving(plan: &Plan, record: &Record<'_>) -> Option<Side> {
     let was_outside = |side: Side| {
         plan.screens.filters[side as usize].is_some() && link.standing & OUTSIDE[side as usize] != 0
     };
+    // A row that is marked is itself one whose partner has left.
+    if link.base.as_ref().is_some_and(|base| departed::is_marked(plan, base, side)) {
+        return None;
+    }
     // What was let go before stays, and nothing becomes of a row that takes no part itself.
     if !undecided && Side::BOTH.into_iter().any(was_outside)
         || record.is_outside(plan, side.other())
@@ -73,6 +77,7 @@ pub fn settle<'b>(plan: &Plan, record: &mut Record<'b>, decision: &mut Decision<
         }
         decision.base = Some(agreed);
     }
+    screen::rekey(plan, record, decision);
 }
 
 /// The mark is taken off a record whose row is in the filter again.
@@ -198,7 +203,11 @@ fn ask_all(
                 screen::filter(&bump, plan, readers, side, &mut records, &rows, &flag);
             }
         }
-        let leave = |(_, record): &(usize, Record<'_>)| leaving(plan, record).is_some();
+        // Of one that a person is to decide about nothing goes by itself.
+        let leave = |(_, record): &(usize, Record<'_>)| {
+            let undecided = record.linked().is_some_and(|link| link.standing & UNDECIDED != 0);
+            !undecided && leaving(plan, record).is_some()
+        };
         Ok(of.into_iter().zip(records).filter(leave).map(|(n, _)| n).collect())
     })
 }

@@ -24,6 +24,21 @@ pub struct Decision {
     pub sentence: String,
 }
 
+impl Decision {
+    /// The one that stands for two, which are answered together.
+    pub fn both(asked: Option<Self>, left: Option<Self>) -> Option<Self> {
+        match (asked, left) {
+            // Those that were deleted are counted with those that left.
+            (Some(asked), Some(left)) if asked.kind == "deletes" => Some(left),
+            (Some(asked), Some(left)) => Some(Self {
+                kind: left.kind,
+                sentence: format!("{}; and {}", asked.sentence, left.sentence),
+            }),
+            (asked, left) => asked.or(left),
+        }
+    }
+}
+
 /// Bytes of images looked at at once.
 const CHUNK_BYTES: usize = 8 << 20;
 
@@ -85,7 +100,7 @@ pub fn examine(
     }
     if plan.row_function.is_none()
         && updates > limit
-        && is_suspect(plan, collector, shapes, entries, updates / limit.max(1))?
+        && is_suspect(plan, collector, shapes, entries, updates.div_ceil(limit.max(1)))?
         && let Some((side, count)) = over(blanked(plan, collector, shapes, entries)?)
     {
         return Ok(Some(Decision {
@@ -113,19 +128,44 @@ fn is_suspect(
     entries: &[Entry],
     share: u64,
 ) -> Result<bool, Failure> {
-    let wanted = SAMPLED * share.max(1);
-    let sample = sample(entries, wanted);
+    let counts = |collector: &mut Collector, shapes: &mut Shapes, entry: &Entry| {
+        entry.op == row::UPDATE && collector.side_of(plan, shapes, entry.shape).is_some()
+    };
+    let sample = sample(entries, share, |entry| counts(collector, shapes, entry));
     Ok(blanked(plan, collector, shapes, &sample)?.iter().any(|&count| count > 0))
 }
 
-/// About so many of the changes, the same ones each time.
-fn sample(entries: &[Entry], wanted: u64) -> Vec<Entry> {
-    let every = (entries.len() as u64 / wanted).max(1);
-    let drawn = |entry: &&Entry| {
+/// Of the changes that count about [`SAMPLED`] for each one that may be what is looked for, the same ones each time. `share`:
+/// one in so many may be. A batch holds the changes of other tables as well.
+fn sample(entries: &[Entry], share: u64, counts: impl FnMut(&Entry) -> bool) -> Vec<Entry> {
+    let mut counts = counts;
+    let counted: Vec<Entry> = entries.iter().filter(|entry| counts(entry)).copied().collect();
+    let every = (counted.len() as u64 / (SAMPLED * share.max(1))).max(1);
+    let drawn = |entry: &Entry| {
         let hash = (entry.seq as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         (hash ^ (hash >> 32)).is_multiple_of(every)
     };
-    entries.iter().filter(drawn).copied().collect()
+    counted.into_iter().filter(drawn).collect()
+}
+
+/// Are there so many changes of rows that may leave a filter with the other side's records that a person might have to be
+/// asked?
+pub fn may_exit(
+    plan: &Plan,
+    collector: &mut Collector,
+    shapes: &mut Shapes,
+    entries: &[Entry],
+) -> bool {
+    if !exits::of_any(plan) {
+        return false;
+    }
+    let limit = plan.delete_limit(link::estimate(plan));
+    let counts = |entry: &&Entry| {
+        let side = collector.side_of(plan, shapes, entry.shape);
+        entry.op == row::DELETE && side.is_some()
+            || side.is_some_and(|side| exits::of_side(plan, side))
+    };
+    entries.iter().filter(counts).count() as u64 > limit
 }
 
 /// Asks the filter of the rows of a whole batch, before any of it is applied: those that leave it count as deletes.
@@ -144,6 +184,7 @@ pub fn examine_exits(
     if !exits::of_any(plan) {
         return Ok(None);
     }
+    let mut of_filters: Vec<Entry> = Vec::new();
     let (deletes, others, limit) = transaction(|| {
         let (mut deletes, mut others) = (0u64, 0u64);
         for entry in entries {
@@ -152,7 +193,10 @@ pub fn examine_exits(
                 _ if !plan.captured(side) => {}
                 row::DELETE if *plan.on_delete(side) != OnDelete::Keep => deletes += 1,
                 // What we write ourselves may take a row out of the filter as well.
-                row::UPDATE | row::INSERT if exits::of_side(plan, side) => others += 1,
+                row::UPDATE | row::INSERT if exits::of_side(plan, side) => {
+                    others += 1;
+                    of_filters.push(*entry);
+                }
                 _ => {}
             }
         }
@@ -167,7 +211,7 @@ pub fn examine_exits(
     }
     let mut left = |entries: &[Entry]| left(plan, collector, shapes, readers, places, entries);
     let may_leave = limit.saturating_sub(deletes).max(1);
-    let sample = sample(entries, SAMPLED * (others / may_leave).max(1));
+    let sample = sample(&of_filters, others.div_ceil(may_leave), |_| true);
     if left(&sample)? == [0, 0] {
         return Ok(None);
     }

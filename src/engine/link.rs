@@ -594,9 +594,8 @@ fn place_in(plan: &Plan, old: &Shape, column: &shape::Column) -> Option<usize> {
     let of_source = is_of_source(column);
     let same_table =
         if of_source { old.relation == plan.base.relation } else { old.leaf == plan.base.leaf };
-    let here = |attnum: i16| {
-        plan.base.columns.iter().any(|c| is_of_source(c) == of_source && c.attnum == attnum)
-    };
+    let side = if of_source { Side::Source } else { Side::Target };
+    let here = |attnum: i16| plan.side(side).numbers.contains(&attnum);
     let attnum = if same_table { column.attnum } else { 0 };
     old.place_of(&column.name, attnum, here, |c| is_of_source(c) == of_source)
 }

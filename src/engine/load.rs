@@ -3,7 +3,8 @@
 
 use super::collect::{Half, Seen};
 use super::exits;
-use super::link;
+use super::guard;
+use super::link::{self, Links};
 use super::plan::{self, Column, Plan};
 use super::polled;
 use super::queue;
@@ -15,7 +16,8 @@ use crate::capture::attach;
 use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, as_owner, transaction};
 use bumpalo::Bump;
-use change::image;
+use change::image::{self, Value};
+use foldhash::HashSet;
 use merge::Side;
 use pgrx::pg_sys;
 
@@ -50,8 +52,9 @@ pub struct Load {
     pub discarded: bool,
     /// It stands in `sync._load`; else it is part of a look at a table that is polled.
     stored: bool,
-    /// What a person has decided about the rows it finds outside the filter.
+    /// What a person has decided about the rows it finds outside the filter, and about those that have lost a value.
     pub left: Option<Verdict>,
+    pub blanks: Option<Verdict>,
     /// Of a new epoch: nothing is sent for a record that it has not read.
     before_sending: bool,
     pub last_key: Option<Vec<u8>>,
@@ -78,8 +81,20 @@ struct Count {
     missing: u64,
     /// How many may be deleted without asking.
     limit: u64,
-    /// How many were found as they were worked on.
-    met: u64,
+}
+
+/// What the load at hand, or the look, has met so far: linked rows that have left the filter, and those that have lost a
+/// value. Each once, however often its piece is tried.
+#[derive(Default)]
+pub struct Tally {
+    left: HashSet<u64>,
+    emptied: HashSet<u64>,
+}
+
+impl Tally {
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 impl Load {
@@ -110,6 +125,7 @@ impl Load {
             done: 0,
             asked_at: String::new(),
             left: None,
+            blanks: None,
             count: Count::default(),
             exits: Count::default(),
             writers: Some(Vec::new()),
@@ -142,6 +158,12 @@ impl Load {
         !self.exits.complete && !self.releasing(plan).is_empty()
     }
 
+    /// Is a person to be asked where it empties the fields of many?
+    pub fn counts_blanks(&self, plan: &Plan) -> bool {
+        let asks = self.kind == Kind::Rows && !self.match_only && self.blanks.is_none();
+        asks && plan.flows_from(self.side) && plan.row_function.is_none()
+    }
+
     /// Where counting them goes on in the links.
     pub fn exits_after(&self) -> &[u8] {
         self.exits.last_key.as_deref().unwrap_or_default()
@@ -168,7 +190,7 @@ impl Load {
 pub fn read(plan: &Plan) -> Vec<Load> {
     let mut loads: Vec<Load> = sql::read(
         "SELECT side, kind, reason = 'match_only', confirmed, discarded, pg_catalog.encode(last_key, 'hex'), done, started_at,
-                before_sending, job, page, exits
+                before_sending, job, page, exits, blanks
            FROM sync._load WHERE sync = $1 ORDER BY kind DESC, side",
         &[Arg::Int4(plan.id)],
     )
@@ -186,11 +208,8 @@ pub fn read(plan: &Plan) -> Vec<Load> {
         before_sending: row[8].as_deref() == Some("t"),
         job: row[9].clone(),
         page: row[10].clone(),
-        left: match row[11].as_deref() {
-            Some("confirmed") => Some(Verdict::Confirmed),
-            Some(_) => Some(Verdict::Discarded),
-            None => None,
-        },
+        left: verdict(row[11].as_deref()),
+        blanks: verdict(row[12].as_deref()),
         count: Count::default(),
         exits: Count::default(),
         writers: None,
@@ -198,6 +217,11 @@ pub fn read(plan: &Plan) -> Vec<Load> {
     .collect();
     loads.sort_by_key(|load| !(load.before_sending && plan.is_remote(load.side)));
     loads
+}
+
+fn verdict(text: Option<&str>) -> Option<Verdict> {
+    let discarded = text? == "discarded";
+    Some(if discarded { Verdict::Discarded } else { Verdict::Confirmed })
 }
 
 /// Does a sync still have to read what a new epoch does not know?
@@ -219,7 +243,7 @@ pub fn request(sync: i32, side: Side, kind: Kind, reason: &str) {
     sql::query(
         "INSERT INTO sync._load (sync, side, kind, reason) VALUES ($1, $2::int2, $3, $4)
          ON CONFLICT (sync, kind, side) DO UPDATE SET last_key = NULL, job = NULL, page = NULL, done = 0, reason = EXCLUDED.reason,
-                confirmed = false, discarded = false, exits = NULL, started_at = pg_catalog.clock_timestamp()",
+                confirmed = false, discarded = false, exits = NULL, blanks = NULL, started_at = pg_catalog.clock_timestamp()",
         &[Arg::Int4(sync), Arg::Int4(side as i32), Arg::Text(kind.name()), Arg::Text(reason)],
     );
 }
@@ -235,25 +259,26 @@ pub fn decided(sync: i32, side: Side, verdict: Verdict) {
     );
 }
 
-/// Notes what a person decided about the values that are gone from a table that is polled.
-pub fn decided_values(sync: i32, verdict: Verdict) {
-    sql::query(
-        "UPDATE sync._load SET confirmed = NOT $2, discarded = $2
-          WHERE sync OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'rows'",
-        &[Arg::Int4(sync), Arg::Bool(verdict == Verdict::Discarded)],
-    );
-}
-
-/// What `sync._sync` has of a question about rows outside the filter.
-pub const OF_EXITS: &str = "reconcile exits";
-
-/// Notes what a person decided about these: for all loads that find them.
-pub fn decided_exits(sync: i32, verdict: Verdict) {
+/// Notes what a person decided about what a load has found, besides rows that are gone, by what `sync._sync` has of the
+/// question: "reconcile exits" is of all loads of rows, "reconcile exits source" of those of one side. False: it is of none
+/// of these.
+pub fn decided_found(sync: i32, decision: &str, verdict: Verdict) -> bool {
+    let mut words = decision.split(' ').skip(1);
+    let (column @ ("exits" | "blanks"), side) = (words.next().unwrap_or_default(), words.next())
+    else {
+        return false;
+    };
+    let side = Side::BOTH.into_iter().find(|s| side == Some(s.name()));
     let verdict = if verdict == Verdict::Discarded { "discarded" } else { "confirmed" };
     sql::query(
-        "UPDATE sync._load SET exits = $2 WHERE sync OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'rows'",
-        &[Arg::Int4(sync), Arg::Text(verdict)],
+        &format!(
+            "UPDATE sync._load SET {column} = $2
+              WHERE sync OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'rows'
+                AND ($3 OPERATOR(pg_catalog.<) 0 OR side OPERATOR(pg_catalog.=) $3)"
+        ),
+        &[Arg::Int4(sync), Arg::Text(verdict), Arg::Int4(side.map_or(-1, |side| side as i32))],
     );
+    true
 }
 
 /// Takes over what was counted before the configuration was read anew, and a look that goes on.
@@ -322,7 +347,8 @@ pub fn step(sync: &mut Sync, epoch: i32, shapes: &mut Shapes) -> Result<bool, Fa
         Kind::Rows => {
             let most = (sync.plan.config.batch_size as usize).min(sync.allowed());
             let piece = rows(sync, &bump, &load, most)?;
-            if meets_exits(sync, shapes, &piece.0)? {
+            if meets_exits(sync, shapes, &piece.0)? || meets_blanks(sync, shapes, &bump, &piece.0)?
+            {
                 return Ok(false);
             }
             piece
@@ -427,6 +453,7 @@ pub fn finish_piece(
     })?;
     if complete {
         sync.loads.remove(0);
+        sync.tally.clear();
         // Everything in the log that is older than this moment is older than what was read.
         // SAFETY: reads a counter.
         let now = transaction(|| Ok(unsafe { pg_sys::ReadNextFullTransactionId().value }))?;
@@ -609,17 +636,15 @@ pub fn note_exits(
     count.missing += found;
     count.complete = complete;
     count.last_key = last_key.or(count.last_key);
-    // Those that are gone count with them.
-    if load.count.missing + count.missing > count.limit {
-        ask_about_exits(plan, load, load.count.missing + count.missing, count.limit)?;
+    if count.missing > count.limit {
+        ask_about_exits(plan, load, (count.missing, count.limit), false)?;
         return Ok(false);
     }
     load.exits = count;
     Ok(true)
 }
 
-/// Are there, with these, more to be taken for deleted than were counted before the load began, and than it may without
-/// asking? Then it has asked.
+/// Are there, with these, more to be taken for deleted than a load or a look may without asking? Then it has asked.
 ///
 /// # Errors
 /// Trouble of the sync as a whole.
@@ -628,29 +653,118 @@ pub fn meets_exits(
     shapes: &mut Shapes,
     halves: &[Half<'_>],
 ) -> Result<bool, Failure> {
-    let Sync { plan, readers, places, loads, .. } = sync;
-    let Some(load) = loads.first_mut() else { return Ok(false) };
+    let Sync { plan, readers, places, loads, tally, .. } = sync;
+    let Some(load) = loads.first() else { return Ok(false) };
     // Without a link none has anything to take along.
-    if load.releasing(plan).is_empty() || load.exits.last_key.is_none() {
+    let no_link = load.exits.complete && load.exits.last_key.is_none();
+    if no_link || load.releasing(plan).is_empty() {
         return Ok(false);
     }
-    load.exits.met += exits::leaving_of(plan, readers, places, shapes, halves)?.len() as u64;
-    if load.exits.met <= load.exits.limit {
+    let before = tally.left.len();
+    for n in exits::leaving_of(plan, readers, places, shapes, halves)? {
+        tally.left.insert(queue::mark(halves[n].side, halves[n].key));
+    }
+    let met = tally.left.len();
+    if met == before {
         return Ok(false);
     }
-    ask_about_exits(plan, load, load.exits.met, load.exits.limit)?;
+    let limit = transaction(|| Ok(plan.delete_limit(link::estimate(plan))))?;
+    if met as u64 <= limit {
+        return Ok(false);
+    }
+    ask_about_exits(plan, load, (met as u64, limit), before > 0)?;
     Ok(true)
 }
 
-fn ask_about_exits(plan: &Plan, load: &Load, found: u64, limit: u64) -> Result<(), Failure> {
-    let side = load.releasing(plan).first().copied().unwrap_or(load.side);
+/// Asks about so many rows outside the filter, more than the limit. `more`: some have gone already.
+fn ask_about_exits(
+    plan: &Plan,
+    load: &Load,
+    (found, limit): (u64, u64),
+    more: bool,
+) -> Result<(), Failure> {
+    let sides = load.releasing(plan);
+    let names = |of: &dyn Fn(Side) -> Side| {
+        let names: Vec<&str> =
+            sides.iter().map(|&side| plan.side(of(side)).name.as_str()).collect();
+        names.join(" and ")
+    };
     let sentence = format!(
-        "{found} or more rows of {} are gone or outside the filter, more than the limit of {limit}; {} has been deleted from {}",
+        "{found} or more rows of {} are outside the filter, more than the limit of {limit}; {} has been deleted from {}",
+        names(&|side| side),
+        if more { "nothing more" } else { "nothing" },
+        names(&Side::other)
+    );
+    // Between two tables each load finds those of both.
+    let decision = match plan.remote_side() {
+        Some(_) => format!("reconcile exits {}", load.side.name()),
+        None => "reconcile exits".to_owned(),
+    };
+    ask(plan, Some(load), &decision, &sentence)
+}
+
+/// Are there, with these, more linked rows that have lost the value of a field than may be sent without asking? Then it has
+/// asked.
+fn meets_blanks(
+    sync: &mut Sync,
+    shapes: &mut Shapes,
+    bump: &Bump,
+    halves: &[Half<'_>],
+) -> Result<bool, Failure> {
+    let Sync { plan, places, loads, .. } = sync;
+    let Some(load) = loads.first() else { return Ok(false) };
+    let side = load.side;
+    if !load.counts_blanks(plan) {
+        return Ok(false);
+    }
+    let mut emptied = Vec::new();
+    transaction(|| {
+        // Before there is an index nothing is linked that was not just read.
+        if !link::is_indexed(plan) {
+            return Ok(());
+        }
+        let mut links = Links::open(plan, places);
+        for half in halves {
+            let Seen::Row(values) = half.seen else { continue };
+            if !values.contains(&Value::Null) {
+                continue;
+            }
+            let link = links.find(bump, shapes, side, half.key).filter(|link| !link.deleted);
+            let base = link.and_then(|link| link.base);
+            let is_null = |c: usize| values[c] == Value::Null;
+            if base.is_some_and(|base| guard::empties(plan, side, &base, is_null)) {
+                emptied.push(half.key);
+            }
+        }
+        links.close();
+        Ok(())
+    })?;
+    asks_about_blanks(sync, &emptied)
+}
+
+/// Notes linked rows that the load at hand has found to have lost the value of a field. When they are more than may be
+/// sent without asking, it has asked.
+///
+/// # Errors
+/// What writing it down raised.
+pub fn asks_about_blanks(sync: &mut Sync, emptied: &[&[u8]]) -> Result<bool, Failure> {
+    let Sync { plan, loads, tally, .. } = sync;
+    let Some(load) = loads.first().filter(|_| !emptied.is_empty()) else { return Ok(false) };
+    let (side, before) = (load.side, tally.emptied.len());
+    tally.emptied.extend(emptied.iter().map(|key| queue::mark(side, key)));
+    let found = tally.emptied.len();
+    let limit = transaction(|| Ok(plan.delete_limit(link::estimate(plan))))?;
+    if found as u64 <= limit {
+        return Ok(false);
+    }
+    let sentence = format!(
+        "{found} or more rows of {} lost the value of a field, more than the limit of {limit}; {} has been emptied in {}",
         plan.side(side).name,
-        if load.exits.met == 0 { "nothing" } else { "nothing more" },
+        if before > 0 { "nothing more" } else { "nothing" },
         plan.side(side.other()).name
     );
-    ask(plan, Some(load), OF_EXITS, &sentence)
+    ask(plan, Some(load), &format!("reconcile blanks {}", side.name()), &sentence)?;
+    Ok(true)
 }
 
 fn rows_gone(plan: &Plan, side: Side, count: &Count) -> String {

@@ -3,9 +3,8 @@
 //! through the links whose row it has not met. It is kept in memory only: one that was cut short is as well begun anew.
 
 use super::collect::{Half, Seen};
-use super::exits;
 use super::guard;
-use super::link::{self, Links};
+use super::link::{self, Link, Links};
 use super::load::{self, Kind, Load};
 use super::plan::{Column, Plan, Table};
 use super::queue::{self, Parked};
@@ -17,7 +16,7 @@ use crate::sql::{self, Arg, identifier};
 use crate::worker::transaction::{Failure, as_owner, transaction};
 use bumpalo::Bump;
 use change::image::{self, Value};
-use merge::Side;
+use merge::{Base, Side};
 use std::time::{Duration, Instant};
 
 /// How often a table is read, unless the document says otherwise.
@@ -42,9 +41,6 @@ pub struct Looks {
     answered: u64,
     /// Hashes of the keys that the look at hand has met, if those are all.
     met: Option<Vec<u64>>,
-    /// Linked rows that have lost the value of a field, and those that have left the filter.
-    emptied: u64,
-    left: u64,
     /// Rows read at once.
     piece: usize,
     /// It has been said that there are rows without a key.
@@ -94,8 +90,6 @@ impl Sync {
                     answers: 0,
                     answered: 0,
                     met: None,
-                    emptied: 0,
-                    left: 0,
                     piece: 0,
                     said: false,
                 }
@@ -118,7 +112,7 @@ impl Sync {
         looks.began = now;
         looks.answers = asked;
         looks.met = Some(Vec::new());
-        (looks.emptied, looks.left) = (0, 0);
+        self.tally.clear();
         let side = looks.side;
         self.loads.extend([Load::of_look(side, Kind::Rows), Load::of_look(side, Kind::Links)]);
     }
@@ -199,14 +193,13 @@ pub fn rows(
             met.sort_unstable();
         }
     }
-    if asks_about_emptied(sync, load, shapes, &bump, &piece.rows)?
-        || asks_about_left(sync, load, shapes, &piece.rows)?
-    {
+    let count = piece.rows.len() as i64;
+    let Some(changed) = changed(sync, load, shapes, &bump, piece.rows)? else { return Ok(false) };
+    if load::meets_exits(sync, shapes, &changed)? {
         return Ok(false);
     }
     review_doubled(sync, load.side, &piece.doubled)?;
-    let count = piece.rows.len() as i64;
-    for rows in piece.rows.chunks(batch) {
+    for rows in changed.chunks(batch) {
         sync.loading = Some(load.clone());
         let worked = sync.merge_anew(epoch, shapes, &bump, rows.to_vec());
         sync.loading = None;
@@ -290,75 +283,63 @@ fn keys(table: &Table) -> Vec<String> {
     table.key_columns().map(|c| format!("t.{}", identifier(&c.name))).collect()
 }
 
-/// Have more linked rows lost the value of a field than may without asking? Then it has asked.
-fn asks_about_emptied(
+/// Those of the rows that are not as it was agreed. Nothing where more linked ones have lost the value of a field than may be
+/// sent without asking: then it has asked.
+fn changed<'b>(
     sync: &mut Sync,
     load: &Load,
     shapes: &mut Shapes,
-    bump: &Bump,
-    rows: &[Half<'_>],
-) -> Result<bool, Failure> {
-    if load.is_decided() {
-        return Ok(false);
-    }
-    let Sync { plan, places, looks, .. } = sync;
-    let (Some(looks), side) = (looks, load.side) else { return Ok(false) };
-    let limit = transaction(|| {
+    bump: &'b Bump,
+    rows: Vec<Half<'b>>,
+) -> Result<Option<Vec<Half<'b>>>, Failure> {
+    let Sync { plan, places, queued, .. } = sync;
+    let side = load.side;
+    let asks = load.counts_blanks(plan);
+    let skips = !load.is_stored() && is_told_by_columns(plan, side);
+    let (mut changed, mut emptied) = (Vec::new(), Vec::new());
+    transaction(|| {
+        if !link::is_indexed(plan) {
+            changed = rows;
+            return Ok(());
+        }
         let mut links = Links::open(plan, places);
         for half in rows {
             let Seen::Row(values) = half.seen else { continue };
-            if !values.contains(&Value::Null) {
-                continue;
+            if asks && values.contains(&Value::Null) || skips {
+                let link = links.find(bump, shapes, side, half.key).filter(|link| !link.deleted);
+                if let Some(Link { base: Some(base), standing, .. }) = link {
+                    let is_null = |c: usize| values[c] == Value::Null;
+                    if asks && guard::empties(plan, side, &base, is_null) {
+                        emptied.push(half.key);
+                    }
+                    let waits = queued.contains(queue::mark(side, half.key));
+                    if skips && standing == 0 && !waits && is_as_agreed(plan, side, values, &base) {
+                        continue;
+                    }
+                }
             }
-            let link = links.find(bump, shapes, side, half.key).filter(|link| !link.deleted);
-            let base = link.and_then(|link| link.base);
-            let is_null = |c: usize| values[c] == Value::Null;
-            looks.emptied +=
-                u64::from(base.is_some_and(|base| guard::empties(plan, side, &base, is_null)));
+            changed.push(half);
         }
         links.close();
-        Ok(plan.delete_limit(link::estimate(plan)))
+        Ok(())
     })?;
-    if looks.emptied <= limit {
-        return Ok(false);
-    }
-    let sentence = format!(
-        "{} or more rows of {} lost the value of a field, more than the limit of {limit}; nothing of it has been emptied in {}",
-        looks.emptied,
-        plan.side(side).name,
-        plan.side(side.other()).name
-    );
-    load::ask(plan, Some(load), "reconcile blanks", &sentence)?;
-    Ok(true)
+    let asked = load::asks_about_blanks(sync, &emptied)?;
+    Ok((!asked).then_some(changed))
 }
 
-/// Have more linked rows left the filter, and would take the other side's along, than may without asking? Then it has
-/// asked.
-fn asks_about_left(
-    sync: &mut Sync,
-    load: &Load,
-    shapes: &mut Shapes,
-    rows: &[Half<'_>],
-) -> Result<bool, Failure> {
-    let side = load.side;
-    if load.left.is_some() || !exits::of_side(&sync.plan, side) {
-        return Ok(false);
-    }
-    let Sync { plan, readers, places, looks, .. } = sync;
-    let Some(looks) = looks else { return Ok(false) };
-    looks.left += exits::leaving_of(plan, readers, places, shapes, rows)?.len() as u64;
-    let limit = transaction(|| Ok(plan.delete_limit(link::estimate(plan))))?;
-    if looks.left <= limit {
-        return Ok(false);
-    }
-    let sentence = format!(
-        "{} or more rows of {} left the filter, more than the limit of {limit}; nothing of it has been deleted from {}",
-        looks.left,
-        plan.side(side).name,
-        plan.side(side.other()).name
-    );
-    load::ask(plan, Some(load), load::OF_EXITS, &sentence)?;
-    Ok(true)
+/// Is all that a row of this side sends, and whether it does, a matter of the columns that are agreed on?
+fn is_told_by_columns(plan: &Plan, side: Side) -> bool {
+    let s = side as usize;
+    plan.screens.is_empty()
+        && plan.fields.iter().all(|field| field.column[s].is_some() || field.how[s].is_none())
+}
+
+fn is_as_agreed(plan: &Plan, side: Side, values: &[Value<'_>], base: &Base<'_>) -> bool {
+    let agreed = base.side(side);
+    plan.fields
+        .iter()
+        .zip(agreed)
+        .all(|(field, &agreed)| field.column[side as usize].is_none_or(|c| values[c] == agreed))
 }
 
 /// Rows that have their key in common with another one go to a person.

@@ -285,3 +285,48 @@ fn a_sync_that_cannot_work_holds_the_log_no_longer_than_its_size() {
     });
     settle(&mut client, "t");
 }
+
+/// What a batch would ask about is asked about too where the log could not be kept: rows that leave a filter with the other
+/// side's, and values that are gone.
+#[test]
+fn what_a_person_is_asked_about_is_asked_about_after_the_log_was_emptied() {
+    for (change, says) in [
+        ("UPDATE t SET v = 'out' WHERE id > 250", "are outside the filter"),
+        ("UPDATE t SET w = NULL WHERE id > 250", "lost the value of a field"),
+    ] {
+        for answer in ["confirm", "discard"] {
+            let db = database(if says.starts_with("are") { "exits" } else { "blanks" });
+            let mut client = db.connect();
+            pair(&mut client, "bidirectional");
+            run(
+                &mut client,
+                "INSERT INTO t SELECT i, 'base', 'base' FROM generate_series(0, 400) i",
+            );
+            run(
+                &mut client,
+                r#"SELECT sync.alter_sync('t', '{"where": "v <> ''out''", "on_filter_exit": "delete"}')"#,
+            );
+            settle(&mut client, "t");
+            let state = "SELECT count(*), count(w) FROM peer.t";
+            assert_eq!(query_one(&mut client, state), "401|401");
+            run(&mut client, &format!("SELECT sync.pause('t'); {change}"));
+            wait_for_cap(&db, &mut client);
+            run(&mut client, "SELECT sync.resume('t')");
+            db.wait_until("a decision is asked for", || {
+                query_one(&mut client, "SELECT state FROM sync.status") == "needs decision"
+            });
+            let detail = query_one(&mut client, "SELECT detail FROM sync.status");
+            assert!(detail.contains(says), "{detail}");
+            assert_eq!(query_one(&mut client, state), "401|401", "{detail}");
+            run(&mut client, &format!("SELECT sync.resume('t', {answer} => true)"));
+            settle(&mut client, "t");
+            settle(&mut client, "t");
+            let after = match (answer, says.starts_with("are")) {
+                ("discard", _) => "401|401",
+                (_, true) => "251|251",
+                (_, false) => "401|251",
+            };
+            assert_eq!(query_one(&mut client, state), after, "{change} {answer}");
+        }
+    }
+}

@@ -92,6 +92,16 @@ fn a_renamed_column_keeps_its_edits_and_what_was_agreed_on() {
     assert_eq!(rows(&mut c, "SELECT id, title, note, n FROM a"), ["1|two|a|3"]);
     assert_eq!(rows(&mut c, "SELECT id, name, n, note FROM b"), ["1|two|a|3"]);
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts"), "0");
+    // Another one under the name of one that is not synced any more is not taken for it.
+    run(
+        &mut c,
+        r#"SELECT sync.pause('s'); UPDATE a SET note = 'late';
+           ALTER TABLE a RENAME note TO unused; ALTER TABLE a ADD note text DEFAULT 'new';
+           SELECT sync.resume('s')"#,
+    );
+    synced(&mut c, "s");
+    synced(&mut c, "s");
+    assert_eq!(rows(&mut c, "SELECT id, name, n, note FROM b"), ["1|two|new|3"]);
     // One that was made anew under the old name is compared by it.
     run(&mut c, "SELECT sync.pause('s'); ALTER TABLE a DROP note; ALTER TABLE a ADD note text");
     run(&mut c, "UPDATE a SET note = 'b'; SELECT sync.resume('s')");

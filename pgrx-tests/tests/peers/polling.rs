@@ -208,7 +208,7 @@ fn a_view_whose_values_are_suddenly_gone_empties_nothing_without_asking() {
         becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
         let says = query_one(&mut c, "SELECT detail FROM sync.status");
         assert!(
-            says.ends_with("or more rows of public.a lost the value of a field, more than the limit of 100; nothing of it has been emptied in public.b"),
+            says.ends_with("or more rows of public.a lost the value of a field, more than the limit of 100; nothing has been emptied in public.b"),
             "{says}"
         );
         assert_eq!(query_one(&mut c, "SELECT count(grp) FROM b"), "300");
@@ -234,7 +234,7 @@ fn rows_of_a_view_that_leave_the_filter_take_the_copies_along_and_are_counted() 
         assert!(refusal(&mut c, "SELECT sync.wait('s', '60s')").contains("needs a decision"));
         let says = query_one(&mut c, "SELECT detail FROM sync.status");
         assert!(
-            says.ends_with("or more rows of public.a left the filter, more than the limit of 100; nothing of it has been deleted from public.b"),
+            says.ends_with("or more rows of public.a are outside the filter, more than the limit of 100; nothing has been deleted from public.b"),
             "{says}"
         );
         assert_eq!(query_one(&mut c, "SELECT count(*) FROM b"), "299");

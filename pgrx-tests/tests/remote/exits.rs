@@ -209,7 +209,7 @@ fn rows_that_leave_are_counted_before_any_of_it_is_sent() {
         until(&mut c, STATE, "needs decision");
         assert_eq!(
             query_one(&mut c, DETAIL),
-            "4 or more rows of public.accounts are gone or outside the filter, more than the limit of 3; nothing has been deleted from crm:Account"
+            "4 or more rows of public.accounts are outside the filter, more than the limit of 3; nothing has been deleted from crm:Account"
         );
         assert_eq!(names(&org).len(), after);
         run(&mut c, &format!("SELECT sync.resume('accounts', {answer} => true)"));
@@ -250,7 +250,7 @@ fn records_of_the_org_that_leave_are_counted_before_any_row_is_deleted() {
         until(&mut c, STATE, "needs decision");
         assert_eq!(
             query_one(&mut c, DETAIL),
-            "4 or more rows of crm:Account are gone or outside the filter, more than the limit of 3; nothing has been deleted from public.accounts"
+            "4 or more rows of crm:Account are outside the filter, more than the limit of 3; nothing has been deleted from public.accounts"
         );
         assert_eq!(query_one(&mut c, "SELECT count(*) FROM accounts"), after);
         run(&mut c, &format!("SELECT sync.resume('accounts', {answer} => true)"));
@@ -263,4 +263,28 @@ fn records_of_the_org_that_leave_are_counted_before_any_row_is_deleted() {
         settle(&mut c);
         assert_eq!(names(&org).len(), 10);
     }
+}
+
+/// What was answered for one side's rows is no answer for the other's.
+#[test]
+fn each_side_is_asked_about_by_itself() {
+    let (org, _cluster, mut c) =
+        ten(r#"{"on_filter_exit": "delete", "where": "last_sync IS NULL"}"#);
+    run(
+        &mut c,
+        r#"SELECT sync.alter_sync('accounts',
+             '{"where": null, "source_where": "\"Name\" > ''n3''", "target_where": "account_name < ''n6''"}')"#,
+    );
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        until(&mut c, STATE, "needs decision");
+        asked.push(query_one(&mut c, DETAIL));
+        run(&mut c, "SELECT sync.resume('accounts', discard => true)");
+    }
+    settle(&mut c);
+    asked.sort();
+    assert!(asked[0].contains("rows of crm:Account are outside the filter"), "{asked:?}");
+    assert!(asked[1].contains("rows of public.accounts are outside the filter"), "{asked:?}");
+    assert_eq!(names(&org).len(), 10);
+    assert_eq!(query_one(&mut c, "SELECT count(*) FROM accounts"), "10");
 }

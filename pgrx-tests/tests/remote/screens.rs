@@ -287,3 +287,24 @@ fn a_call_that_takes_several_requests_counts_as_so_many() {
         .collect();
     assert_eq!(paths.len(), 3, "{paths:?}");
 }
+
+/// The row waits for a person; what is edited over there meanwhile is not forgotten when it needs none any more.
+#[test]
+fn an_edit_of_the_org_arrives_after_the_row_was_refused_and_put_back() {
+    let (org, _cluster, mut c) = accounts(
+        Options::default(),
+        r#"{"validation_rules": [{"field": "account_name", "rule": "length", "min": 3}]}"#,
+    );
+    run(&mut c, "INSERT INTO accounts (account_name) VALUES ('one')");
+    settle(&mut c);
+    until(&mut c, "SELECT count(sf_id) FROM accounts", "1");
+    let id = query_one(&mut c, "SELECT sf_id FROM accounts");
+    run(&mut c, "UPDATE accounts SET account_name = 'x'");
+    until(&mut c, "SELECT count(*) FROM sync.queue WHERE state = 'review'", "1");
+    org.edit(&id, json!({"Industry": "Energy"})).unwrap();
+    run(&mut c, &format!("SELECT sync.pull('accounts', '{id}')"));
+    run(&mut c, "SELECT sync.wait('accounts', '60s')");
+    run(&mut c, "UPDATE accounts SET account_name = 'one'");
+    until(&mut c, "SELECT industry_type FROM accounts", "Energy");
+    settle(&mut c);
+}

@@ -69,6 +69,8 @@ pub struct Table {
     pub name: String,
     /// Keys, mapped columns, and what expressions read.
     pub columns: Vec<Column>,
+    /// Of all columns that it has, also those that the sync does not use, the numbers.
+    pub numbers: Vec<i16>,
     /// Places of the key in `columns`.
     pub key: Vec<usize>,
     /// The comparison operators of the key, qualified.
@@ -207,7 +209,9 @@ pub fn read_side(oid: Oid, which: &str, polled: Option<&Polled>) -> Result<Table
             (key.iter().filter_map(place).collect(), equals)
         }
     };
-    Ok(Table { oid, name, columns, key, key_equals, polled: polled.cloned(), remote: None })
+    let numbers = columns.iter().map(|c| c.attnum).collect();
+    let polled = polled.cloned();
+    Ok(Table { oid, name, columns, numbers, key, key_equals, polled, remote: None })
 }
 
 /// Refuses a name that could not be written into a statement.

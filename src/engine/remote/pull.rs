@@ -197,7 +197,8 @@ impl Sync {
                 }
             }
         }
-        if origin == Origin::Job {
+        let asked = self.loads.first().is_some_and(|load| load.left.is_none() && !load.match_only);
+        if origin == Origin::Job && asked {
             // It may have come back since.
             let Self { plan, readers, places, .. } = &mut *self;
             let leaving = exits::leaving_of(plan, readers, places, shapes, &halves)?;

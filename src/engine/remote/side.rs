@@ -153,6 +153,7 @@ pub fn table(
         oid: pg_sys::InvalidOid,
         name: format!("{connection}:{}", object.name),
         columns,
+        numbers: Vec::new(),
         key: vec![id],
         key_equals: vec!["pg_catalog.=".to_owned()],
         remote: Some(Remote {

@@ -14,7 +14,7 @@ use crate::engine::apply::Writers;
 use crate::engine::collect::{Collected, Collector, Half};
 use crate::engine::fan_out::Fan;
 use crate::engine::link::Places;
-use crate::engine::load::Load;
+use crate::engine::load::{Load, Tally};
 use crate::engine::pace::{self, Pace};
 use crate::engine::plan::Plan;
 use crate::engine::polled::Looks;
@@ -56,6 +56,8 @@ pub struct Sync {
     pub loads: Vec<Load>,
     /// Of a table that is polled.
     pub looks: Option<Looks>,
+    /// What the load at hand has found, to be asked about where it is much.
+    pub tally: Tally,
     /// The syncs served before this one that its records point to: what they have is loaded first.
     pub parents: Vec<i32>,
     pub collector: Collector,
@@ -164,6 +166,7 @@ impl Sync {
             pace: Pace::default(),
             pace_told: None,
             looks: None,
+            tally: Tally::default(),
             stamping: None,
             stamping_fails: false,
         }
@@ -185,6 +188,7 @@ impl Sync {
         self.known = old.known;
         let look_goes_on = old.looks.is_some() && self.plan.speaks_alike(&old.plan);
         self.looks = old.looks.filter(|_| look_goes_on);
+        self.tally = old.tally;
         crate::engine::load::inherit(&mut self.loads, old.loads, look_goes_on);
         self.again_from = old.again_from;
         self.places = old.places;
@@ -281,13 +285,9 @@ impl Sync {
         if self.place == 0 && self.verdict.is_none() {
             let Self { plan, collector, readers, places, .. } = &mut *self;
             let asked = transaction(|| guard::examine(plan, collector, shapes, &batch.entries))?;
-            let asked = match asked {
-                None => {
-                    guard::examine_exits(plan, collector, shapes, readers, places, &batch.entries)?
-                }
-                asked => asked,
-            };
-            if let Some(decision) = asked {
+            let left =
+                guard::examine_exits(plan, collector, shapes, readers, places, &batch.entries)?;
+            if let Some(decision) = guard::Decision::both(asked, left) {
                 self.ask(&decision, &batch)?;
                 return Ok(Step::Stopped);
             }

@@ -246,6 +246,7 @@ impl Sync {
             places,
             queued,
             known,
+            loads,
             loading,
             verdict,
             pulled,
@@ -257,6 +258,7 @@ impl Sync {
         let halves: Vec<Half<'b>> = bundles.iter().flatten().cloned().collect();
         let tick = known.tick;
         let match_only = loading.as_ref().is_some_and(|l| l.match_only);
+        let discards = Some(Verdict::Discarded);
         let discard = match loading {
             Some(load) => load.discarded,
             None if origin.entries.is_empty() && remote.is_some() => {
@@ -264,11 +266,13 @@ impl Sync {
             }
             None => *verdict == Some(Verdict::Discarded),
         };
-        // Rows outside the filter are let go, and take nothing along.
-        let release = match loading {
-            Some(load) => load.match_only || load.left == Some(Verdict::Discarded),
+        let keep_values = match loading {
+            Some(load) => load.blanks == discards,
             None => discard,
         };
+        // Rows outside the filter are let go, and take nothing along; so do those that the load has not come to.
+        let release = loading.as_ref().map_or(discard, |load| load.match_only)
+            || loads.iter().any(|load| load.left == discards);
         if plan.row_function.is_some() {
             transaction(|| {
                 link::index(plan);
@@ -336,7 +340,7 @@ impl Sync {
             unread = repair::look_up(plan, queued, &mut records);
             unread |= hold_returning(plan, &mut records);
             let mut decisions: Vec<Decision<'b>> =
-                records.iter().map(|r| decide(plan, r, match_only, discard)).collect();
+                records.iter().map(|r| decide(plan, r, match_only, discard, keep_values)).collect();
             records.iter_mut().for_each(choose::send_chosen);
             for (record, decision) in records.iter_mut().zip(&mut decisions) {
                 departed::depart(bump, plan, record, decision);
@@ -484,11 +488,13 @@ fn hold_returning(plan: &Plan, records: &mut [Record<'_>]) -> bool {
     let mut any = false;
     for record in records.iter_mut().filter(|r| r.trouble.is_none() && !r.held) {
         let unknown = record.seen[remote as usize] == Seen::Nothing;
+        // It may be outside of its own filter, and stay.
+        let asked = record.leaves.is_some() && plan.screens.filters[remote as usize].is_some();
         let restored = remote == Side::Source && target_edit::wants_source(plan, record);
         // What was edited there is still to be decided about.
         let edited = record.leaves.is_some()
             && record.linked().is_some_and(|link| link.standing & exits::UNDECIDED != 0);
-        if unknown && (screen::returns(plan, record) || restored || edited) {
+        if unknown && (screen::returns(plan, record) || restored || edited || asked) {
             (record.held, record.unread) = (true, true);
             any = true;
         }
@@ -496,7 +502,14 @@ fn hold_returning(plan: &Plan, records: &mut [Record<'_>]) -> bool {
     any
 }
 
-fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool) -> Decision<'b> {
+/// `discard`: deletes stay where they were made. `keep_values`: what was emptied there stays here.
+fn decide<'b>(
+    plan: &Plan,
+    record: &Record<'b>,
+    match_only: bool,
+    discard: bool,
+    keeps: bool,
+) -> Decision<'b> {
     let now = [record.now(plan, Side::Source), record.now(plan, Side::Target)];
     if record.trouble.is_some() || record.held {
         let base = record.linked().and_then(|l| l.base.clone());
@@ -542,7 +555,7 @@ fn decide<'b>(plan: &Plan, record: &Record<'b>, match_only: bool, discard: bool)
         return decision;
     }
     let mut decision = merge::merge(&flows, deletes, base, &now, record.edits(), &record.chosen);
-    if discard && let Some(base) = record.linked().and_then(|link| link.base.as_ref()) {
+    if keeps && let Some(base) = record.linked().and_then(|link| link.base.as_ref()) {
         keep_values(&mut decision, base, record);
     }
     references::leave_out(record, &mut decision);
