@@ -1030,7 +1030,7 @@ SELECT q.id, s.name AS sync,
        COALESCE(p.side::pg_catalog.text, pg_catalog.format('%s:%s', s.connection, s.object)) AS "table",
        CASE WHEN q.side OPERATOR(pg_catalog.=) 0 THEN 'source to target' ELSE 'target to source' END AS direction,
        q.state, q.attempts, q.since,
-       CASE WHEN q.state OPERATOR(pg_catalog.<>) 'review' THEN q.next_at END AS next_try,
+       CASE WHEN q.state OPERATOR(pg_catalog.<>) 'review' AND q.next_at OPERATOR(pg_catalog.<) '9999-01-01'::pg_catalog.timestamptz THEN q.next_at END AS next_try,
        q.sqlstate, q.message,
        CASE WHEN p.see THEN q.detail END AS detail,
        q.hint, q.changed_at AS at

@@ -1,6 +1,8 @@
 //! `docs/reference.md` names what the catalogs hold, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
 use cluster::Workspace;
 use pgrx_tests::{db, query_one, rows};
@@ -102,4 +104,46 @@ fn every_setting_is_named_with_its_default() {
     named.sort();
     settings.sort();
     assert_eq!(named, settings);
+}
+
+/// The sources of the extension and of the crates, without their tests.
+fn sources(folder: &Path, texts: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "tests") {
+            sources(&path, texts);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            texts.push(text.split("#[cfg(test)]").next().unwrap_or_default().to_owned());
+        }
+    }
+}
+
+#[test]
+fn every_sqlstate_is_told() {
+    let root = Workspace::locate().unwrap().root;
+    let mut texts = Vec::new();
+    for folder in ["src", "crates/document/src", "crates/salesforce/src", "crates/connector/src"] {
+        sources(&root.join(folder), &mut texts);
+    }
+    let page = fs::read_to_string(root.join("docs/reference.md")).unwrap();
+    let told = page.split("\n## SQLSTATEs\n").nth(1).expect("a section of SQLSTATEs");
+    let is_state = |text: &str| {
+        text.len() == 5
+            && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+            && text.bytes().any(|b| b.is_ascii_digit())
+    };
+    let mut raised = BTreeSet::new();
+    for text in &texts {
+        for before in ["refuse(", "Failure::new(", "sqlstate: ", "=> "] {
+            for (at, _) in text.match_indices(before) {
+                let rest = text[at + before.len()..].trim_start();
+                let literal = rest.strip_prefix('"').and_then(|rest| rest.split('"').next());
+                raised.extend(literal.filter(|literal| is_state(literal)).map(str::to_owned));
+            }
+        }
+    }
+    assert!(raised.len() > 40, "{raised:?}");
+    let missing: Vec<_> = raised.iter().filter(|state| !told.contains(state.as_str())).collect();
+    assert!(missing.is_empty(), "not in docs/reference.md: {missing:?}");
 }

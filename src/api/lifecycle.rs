@@ -4,6 +4,7 @@ use super::{hubs, or_raise, owned, raise, refuse};
 use crate::border::inwards;
 use crate::capture::{attach, wake};
 use crate::engine::load;
+use crate::engine::queue;
 use crate::engine::sync::Verdict;
 use crate::speech;
 use crate::sql::{self, Arg};
@@ -58,7 +59,10 @@ fn cancel_load(name: &[u8]) -> i64 {
             ));
         }
         let ended = sql::as_extension(|| {
-            sql::query("DELETE FROM sync._load WHERE sync = $1 RETURNING 1", &[Arg::Int4(id)])
+            let ended =
+                sql::query("DELETE FROM sync._load WHERE sync = $1 RETURNING 1", &[Arg::Int4(id)]);
+            queue::wake_left(id);
+            ended
         });
         attach::configuration_changed();
         ended.len() as i64

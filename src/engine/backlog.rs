@@ -138,8 +138,8 @@ fn note_owed(
             };
         }
         for ((side, key), last) in &keys.last {
-            if !asks || keys.renamed.contains(&(*side, key.clone())) {
-                note(plan, *side, key, last);
+            if !(asks && last.gone) || keys.renamed.contains(&(*side, key.clone())) {
+                note(plan, *side, key, last, asks);
             }
         }
         if asks || keys.whole {
@@ -222,10 +222,12 @@ fn compare_all(sync: i32, reason: &str) {
     }
 }
 
-fn note(plan: &Plan, side: Side, key: &[u8], last: &Last) {
+/// `counted`: it is for the load to take it up, which asks where that would delete or empty much.
+fn note(plan: &Plan, side: Side, key: &[u8], last: &Last, counted: bool) {
     sql::query(
-        "INSERT INTO sync._queue (sync, side, key, key_text, state, changed_at, before)
-         VALUES ($1, $2::int2, $3, $4, 'pending', '2000-01-01 00:00:00+00'::timestamptz + ($5::float8 * interval '1 microsecond'), NULLIF($6, ''))
+        "INSERT INTO sync._queue (sync, side, key, key_text, state, changed_at, before, next_at)
+         VALUES ($1, $2::int2, $3, $4, 'pending', '2000-01-01 00:00:00+00'::timestamptz + ($5::float8 * interval '1 microsecond'), NULLIF($6, ''),
+                 COALESCE($8::timestamptz, clock_timestamp()))
          ON CONFLICT (sync, side, key) DO UPDATE
             SET state = 'pending', changed_at = EXCLUDED.changed_at, next_at = EXCLUDED.next_at,
                 before = CASE WHEN NOT $7 THEN COALESCE(EXCLUDED.before, _queue.before) END",
@@ -238,6 +240,7 @@ fn note(plan: &Plan, side: Side, key: &[u8], last: &Last) {
             Arg::Bytes(last.before.as_deref().unwrap_or_default()),
             // A name that the row has left says nothing of where it went.
             Arg::Bool(last.gone),
+            Arg::OptText(counted.then_some(queue::LEFT)),
         ],
     );
 }

@@ -28,8 +28,6 @@ impl Decision {
     /// The one that stands for two, which are answered together.
     pub fn both(asked: Option<Self>, left: Option<Self>) -> Option<Self> {
         match (asked, left) {
-            // Those that were deleted are counted with those that left.
-            (Some(asked), Some(left)) if asked.kind == "deletes" => Some(left),
             (Some(asked), Some(left)) => Some(Self {
                 kind: left.kind,
                 sentence: format!("{}; and {}", asked.sentence, left.sentence),
@@ -56,10 +54,7 @@ pub fn examine(
     let mut truncated = None;
     for entry in entries {
         if matches!(entry.op, row::DELETE | row::TRUNCATE | row::UPDATE) {
-            let Some(side) = collector.side_of(plan, shapes, entry.shape) else { continue };
-            if !plan.flows_from(side) || !plan.captured(side) || entry.origin == plan.origin(side) {
-                continue;
-            }
+            let Some(side) = travels(plan, collector, shapes, entry) else { continue };
             match entry.op {
                 row::TRUNCATE => truncated = Some(side),
                 row::UPDATE => updates += 1,
@@ -69,16 +64,16 @@ pub fn examine(
             }
         }
     }
-    if let Some(side) = truncated {
+    let truncated = truncated.map(|side: Side| {
         let (own, other) = (&plan.side(side).name, &plan.side(side.other()).name);
-        return Ok(Some(Decision {
+        Decision {
             kind: "truncate",
             sentence: format!("{own} was truncated; nothing has been deleted from {other}"),
-        }));
-    }
+        }
+    });
     let most = deletes.max(updates);
     if most == 0 || most <= 100 && plan.config.delete_limit.is_none() {
-        return Ok(None);
+        return Ok(truncated);
     }
     let limit = plan.delete_limit(link::estimate(plan));
     // How many records that many changes end or empty is seen by their keys.
@@ -86,33 +81,54 @@ pub fn examine(
         let side = if count[0] >= count[1] { Side::Source } else { Side::Target };
         (count[side as usize] > limit).then_some((side, count[side as usize]))
     };
+    let mut asked = truncated;
     if deletes > limit
+        && asked.is_none()
         && let Some((side, count)) = over(gone(plan, collector, shapes, entries)?)
     {
-        return Ok(Some(Decision {
+        asked = Some(Decision {
             kind: "deletes",
             sentence: format!(
                 "{count} rows were deleted from {}, more than the limit of {limit}; nothing has been deleted from {}",
                 plan.side(side).name,
                 plan.side(side.other()).name
             ),
-        }));
+        });
     }
     if plan.row_function.is_none()
         && updates > limit
         && is_suspect(plan, collector, shapes, entries, updates.div_ceil(limit.max(1)))?
         && let Some((side, count)) = over(blanked(plan, collector, shapes, entries)?)
     {
-        return Ok(Some(Decision {
+        let blanks = Decision {
             kind: "blanks",
             sentence: format!(
                 "{count} rows of {} lost the value of a field, more than the limit of {limit}; nothing has been emptied in {}",
                 plan.side(side).name,
                 plan.side(side.other()).name
             ),
-        }));
+        };
+        asked = match asked {
+            Some(asked) => Some(Decision {
+                sentence: format!("{}; and {}", asked.sentence, blanks.sentence),
+                ..asked
+            }),
+            None => Some(blanks),
+        };
     }
-    Ok(None)
+    Ok(asked)
+}
+
+/// The side of a change that goes to the other one.
+fn travels(
+    plan: &Plan,
+    collector: &mut Collector,
+    shapes: &mut Shapes,
+    entry: &Entry,
+) -> Option<Side> {
+    let side = collector.side_of(plan, shapes, entry.shape)?;
+    let goes = plan.flows_from(side) && plan.captured(side) && entry.origin != plan.origin(side);
+    goes.then_some(side)
 }
 
 /// Changes that are looked at for each one that the limit allows. Where more than that are empty, all of these are full
@@ -128,10 +144,9 @@ fn is_suspect(
     entries: &[Entry],
     share: u64,
 ) -> Result<bool, Failure> {
-    let counts = |collector: &mut Collector, shapes: &mut Shapes, entry: &Entry| {
-        entry.op == row::UPDATE && collector.side_of(plan, shapes, entry.shape).is_some()
-    };
-    let sample = sample(entries, share, |entry| counts(collector, shapes, entry));
+    let sample = sample(entries, share, |entry| {
+        entry.op == row::UPDATE && travels(plan, collector, shapes, entry).is_some()
+    });
     Ok(blanked(plan, collector, shapes, &sample)?.iter().any(|&count| count > 0))
 }
 

@@ -9,6 +9,7 @@ use super::plan::{self, Column, Plan};
 use super::polled;
 use super::queue;
 use super::resolve::{fed_key, key_values};
+use super::screen;
 use super::shapes::Shapes;
 use super::statement::{FED, ORD, Statement};
 use super::sync::{Sync, Verdict};
@@ -87,6 +88,8 @@ struct Count {
 /// value. Each once, however often its piece is tried.
 #[derive(Default)]
 pub struct Tally {
+    /// When the load that they were met by was asked for, and of which side it is.
+    of: Option<(Side, String)>,
     left: HashSet<u64>,
     emptied: HashSet<u64>,
 }
@@ -94,6 +97,14 @@ pub struct Tally {
 impl Tally {
     pub fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Begins anew for another load.
+    fn belong(&mut self, load: &Load) {
+        let of = Some((load.side, load.asked_at.clone()));
+        if self.of != of {
+            *self = Self { of, ..Self::default() };
+        }
     }
 }
 
@@ -158,9 +169,14 @@ impl Load {
         !self.exits.complete && !self.releasing(plan).is_empty()
     }
 
+    /// Does it send what it reads of rows?
+    pub fn counts_rows(&self) -> bool {
+        self.kind == Kind::Rows && !self.match_only
+    }
+
     /// Is a person to be asked where it empties the fields of many?
     pub fn counts_blanks(&self, plan: &Plan) -> bool {
-        let asks = self.kind == Kind::Rows && !self.match_only && self.blanks.is_none();
+        let asks = self.counts_rows() && self.blanks.is_none();
         asks && plan.flows_from(self.side) && plan.row_function.is_none()
     }
 
@@ -430,6 +446,7 @@ pub fn finish_piece(
                 "DELETE FROM sync._load WHERE sync = $1 AND side = $2 AND kind = $3",
                 &[Arg::Int4(id), Arg::Int4(load.side as i32), Arg::Text(load.kind.name())],
             );
+            queue::wake_left(id);
             sql::query(
                 "UPDATE sync._gap SET reconciled_at = pg_catalog.clock_timestamp()
                   WHERE sync = $1 AND reconciled_at IS NULL
@@ -660,6 +677,7 @@ pub fn meets_exits(
     if no_link || load.releasing(plan).is_empty() {
         return Ok(false);
     }
+    tally.belong(load);
     let before = tally.left.len();
     for n in exits::leaving_of(plan, readers, places, shapes, halves)? {
         tally.left.insert(queue::mark(halves[n].side, halves[n].key));
@@ -711,7 +729,7 @@ fn meets_blanks(
     bump: &Bump,
     halves: &[Half<'_>],
 ) -> Result<bool, Failure> {
-    let Sync { plan, places, loads, .. } = sync;
+    let Sync { plan, places, loads, queued, .. } = sync;
     let Some(load) = loads.first() else { return Ok(false) };
     let side = load.side;
     if !load.counts_blanks(plan) {
@@ -729,10 +747,14 @@ fn meets_blanks(
             if !values.contains(&Value::Null) {
                 continue;
             }
-            let link = links.find(bump, shapes, side, half.key).filter(|link| !link.deleted);
+            let link = links.find(bump, shapes, side, half.key);
+            let link = link.filter(|link| !link.deleted && screen::takes_part(link.standing));
             let base = link.and_then(|link| link.base);
             let is_null = |c: usize| values[c] == Value::Null;
-            if base.is_some_and(|base| guard::empties(plan, side, &base, is_null)) {
+            // One that a person has to look at is not sent.
+            let waits = queued.contains(queue::mark(side, half.key))
+                && !queue::is_left(plan, side, half.key);
+            if !waits && base.is_some_and(|base| guard::empties(plan, side, &base, is_null)) {
                 emptied.push(half.key);
             }
         }
@@ -750,6 +772,7 @@ fn meets_blanks(
 pub fn asks_about_blanks(sync: &mut Sync, emptied: &[&[u8]]) -> Result<bool, Failure> {
     let Sync { plan, loads, tally, .. } = sync;
     let Some(load) = loads.first().filter(|_| !emptied.is_empty()) else { return Ok(false) };
+    tally.belong(load);
     let (side, before) = (load.side, tally.emptied.len());
     tally.emptied.extend(emptied.iter().map(|key| queue::mark(side, key)));
     let found = tally.emptied.len();

@@ -9,6 +9,7 @@ use super::load::{self, Kind, Load};
 use super::plan::{Column, Plan, Table};
 use super::queue::{self, Parked};
 use super::resolve::{fed_key, key_values};
+use super::screen;
 use super::shapes::Shapes;
 use super::statement::{FED, ORD, Statement};
 use super::sync::Sync;
@@ -309,10 +310,14 @@ fn changed<'b>(
                 let link = links.find(bump, shapes, side, half.key).filter(|link| !link.deleted);
                 if let Some(Link { base: Some(base), standing, .. }) = link {
                     let is_null = |c: usize| values[c] == Value::Null;
-                    if asks && guard::empties(plan, side, &base, is_null) {
+                    let waits = queued.contains(queue::mark(side, half.key));
+                    if asks
+                        && !waits
+                        && screen::takes_part(standing)
+                        && guard::empties(plan, side, &base, is_null)
+                    {
                         emptied.push(half.key);
                     }
-                    let waits = queued.contains(queue::mark(side, half.key));
                     if skips && standing == 0 && !waits && is_as_agreed(plan, side, values, &base) {
                         continue;
                     }

@@ -9,7 +9,7 @@ use super::settle::key_text;
 use crate::sql::{self, Arg};
 use crate::worker::transaction::Failure;
 use document::Fallback;
-use foldhash::HashSet;
+use foldhash::{HashMap, HashSet};
 use merge::Side;
 use std::cell::RefCell;
 use std::time::Duration;
@@ -379,6 +379,28 @@ pub fn wake_all(sync: i32) {
     }
 }
 
+/// When a record is due that is for a load to take up.
+pub const LEFT: &str = "9999-01-01 00:00:00+00";
+
+/// Is this record for a load to take up?
+pub fn is_left(plan: &Plan, side: Side, key: &[u8]) -> bool {
+    let text = "SELECT 1 FROM sync._queue
+                 WHERE sync = $1 AND side = $2::pg_catalog.int2 AND key = $3 AND next_at = $4::pg_catalog.timestamptz";
+    let args = [Arg::Int4(plan.id), Arg::Int4(side as i32), Arg::Bytes(key), Arg::Text(LEFT)];
+    sql::as_extension(|| sql::one(text, &args)).is_some()
+}
+
+/// Wakes what was left for the loads of a sync to take up, when there are none any more.
+pub fn wake_left(sync: i32) {
+    sql::query(
+        "UPDATE sync._queue SET next_at = pg_catalog.clock_timestamp()
+          WHERE sync OPERATOR(pg_catalog.=) $1 AND next_at OPERATOR(pg_catalog.=) $2::pg_catalog.timestamptz
+            AND NOT EXISTS (SELECT FROM sync._load l WHERE l.sync OPERATOR(pg_catalog.=) $1)",
+        &[Arg::Int4(sync), Arg::Text(LEFT)],
+    );
+    super::mark_queued();
+}
+
 /// Does a record wait for one that waits, over however many, for itself?
 pub fn is_circle(plan: &Plan, side: Side, key: &[u8], missing: &Missing<'_>) -> bool {
     if (missing.sync, missing.side, missing.key) == (plan.id, side, key) {
@@ -450,6 +472,23 @@ pub fn waiting(plan: &Plan, side: Side, key: &[u8]) -> Option<Waiting> {
         before: row[0].as_deref().and_then(sql::from_hex),
         changed_at: row[1].as_deref()?.parse::<f64>().ok()? as i64,
     })
+}
+
+/// Of the rows that wait and have another key than their links know: the keys that they had, with those that they have and
+/// when they were changed.
+pub fn renamed(plan: &Plan) -> HashMap<(Side, Vec<u8>), (Vec<u8>, i64)> {
+    let text = "SELECT side, pg_catalog.encode(before, 'hex'), pg_catalog.encode(key, 'hex'),
+                       (EXTRACT(epoch FROM changed_at) - 946684800)::numeric * 1000000
+                  FROM sync._queue WHERE sync = $1 AND before IS NOT NULL";
+    let rows = sql::as_extension(|| sql::read(text, &[Arg::Int4(plan.id)]));
+    rows.iter()
+        .filter_map(|row| {
+            let side = if row[0].as_deref()? == "0" { Side::Source } else { Side::Target };
+            let [before, key] = [1, 2].map(|n| row[n].as_deref().and_then(sql::from_hex));
+            let at = row[3].as_deref()?.parse::<f64>().ok()? as i64;
+            Some(((side, before?), (key?, at)))
+        })
+        .collect()
 }
 
 /// Why a record may not be sent before a person has looked at it; `None`: it may.

@@ -180,6 +180,11 @@ pub fn resolve<'b>(
     for side in Side::BOTH {
         read(bump, plan, readers, side, &mut records);
     }
+    if !queued.is_empty() && find_renamed(bump, plan, &mut records) {
+        for side in Side::BOTH {
+            read(bump, plan, readers, side, &mut records);
+        }
+    }
     for side in Side::BOTH {
         evaluate(bump, plan, readers, side, &mut records);
     }
@@ -190,6 +195,49 @@ pub fn resolve<'b>(
     }
     links.close();
     records
+}
+
+/// A row that is not there under the key that its link knows may wait in the queue under another one: it was renamed, and
+/// that has not arrived yet. True if there are such.
+fn find_renamed<'b>(bump: &'b Bump, plan: &Plan, records: &mut [Record<'b>]) -> bool {
+    let is_gone = |record: &Record<'b>, side: Side| {
+        let key = record.keys[side as usize];
+        let known = record.linked().map(|link| link.key_of(side));
+        !plan.is_remote(side)
+            && record.seen[side as usize] == Seen::Gone
+            && known.is_some_and(|known| key.is_none_or(|key| key == known))
+    };
+    let any = |records: &[Record<'b>]| {
+        records.iter().any(|record| Side::BOTH.into_iter().any(|side| is_gone(record, side)))
+    };
+    if !any(records) {
+        return false;
+    }
+    let renamed = queue::renamed(plan);
+    let mut found = false;
+    for record in records.iter_mut().filter(|_| !renamed.is_empty()) {
+        for side in Side::BOTH {
+            if !is_gone(record, side) {
+                continue;
+            }
+            let known = record.linked().map(|link| link.key_of(side).to_vec());
+            let mut waiting = None;
+            let mut last = known.unwrap_or_default();
+            // However often it was renamed; not for ever, where names were swapped.
+            for _ in 0..8 {
+                let Some((key, at)) = renamed.get(&(side, last)) else { break };
+                waiting = Some((key, at));
+                last = key.clone();
+            }
+            if let Some((key, at)) = waiting {
+                record.keys[side as usize] = Some(bump.alloc_slice_copy(key));
+                record.seen[side as usize] = Seen::Unread;
+                record.at[side as usize] = *at;
+                found = true;
+            }
+        }
+    }
+    found
 }
 
 /// Puts the halves that belong to one record together.
@@ -272,8 +320,7 @@ fn pair<'b>(
         record.seen[side] = half.seen.clone();
         // What our own write came to is no user's change, and beats none (DECISIONS E7).
         record.at[side] = if half.echo { i64::MIN } else { half.at };
-        if half.echo
-            && half.seen == Seen::Unread
+        if (half.echo && half.seen == Seen::Unread || half.at == i64::MIN)
             && waits(half.side, half.key)
             && let Some(waiting) = queue::waiting(plan, half.side, half.key)
         {

@@ -188,6 +188,11 @@ fn is_true(value: Value<'_>) -> bool {
     value.bytes().is_some_and(|bytes| bytes.first() == Some(&1))
 }
 
+/// Is the record of a link in both filters, as far as that is known?
+pub fn takes_part(standing: i16) -> bool {
+    standing & (OUTSIDE[0] | OUTSIDE[1]) == 0
+}
+
 /// A record of which a row does not take part: each side stays as it is until it does, with what had been agreed on.
 pub fn outside<'b>(plan: &Plan, record: &Record<'b>) -> Option<Decision<'b>> {
     if record.leaves.is_some() || !record.takes_no_part(plan) {
@@ -208,7 +213,14 @@ pub fn rekey<'b>(plan: &Plan, record: &Record<'b>, decision: &mut Decision<'b>) 
     else {
         return;
     };
-    for side in Side::BOTH {
+    if record.trouble.is_some() || record.held {
+        return;
+    }
+    let moved = |side: Side| record.keys[side as usize].is_some_and(|key| key != link.key_of(side));
+    // Where both have another one, the later stands.
+    let later = if record.at[1] > record.at[0] { Side::Target } else { Side::Source };
+    let both = moved(Side::Source) && moved(Side::Target);
+    for side in Side::BOTH.into_iter().filter(|&side| !both || side == later) {
         let (s, other) = (side as usize, side.other());
         let (Some(key), Seen::Row(row)) = (record.keys[s], &record.seen[s]) else { continue };
         let write = &mut decision.write[other as usize];

@@ -260,10 +260,13 @@ fn link(
             .or(record.keys[s])
             .or_else(|| record.linked().map(|l| l.key_of(side)))
     };
-    let (Some(source), Some(target)) = (key(Side::Source), key(Side::Target)) else { return };
+    let (Some(mut source), Some(mut target)) = (key(Side::Source), key(Side::Target)) else {
+        return;
+    };
     if plan.same_key && source != target {
         // The one key that the link has would be nobody's on the other side: it goes along when that has.
-        return;
+        let Some(link) = record.linked() else { return };
+        (source, target) = (link.key, link.remote);
     }
     let standing = if record.leaves.is_some() && (leaving.is_some() || missed != [false; 2]) {
         // Until what it takes along is written it has not left.

@@ -287,29 +287,50 @@ fn a_sync_that_cannot_work_holds_the_log_no_longer_than_its_size() {
 }
 
 /// What a batch would ask about is asked about too where the log could not be kept: rows that leave a filter with the other
-/// side's, and values that are gone.
+/// side's, and values that are gone, of either side. What else was changed keeps its key, its time and its place.
 #[test]
 fn what_a_person_is_asked_about_is_asked_about_after_the_log_was_emptied() {
-    for (change, says) in [
-        ("UPDATE t SET v = 'out' WHERE id > 250", "are outside the filter"),
-        ("UPDATE t SET w = NULL WHERE id > 250", "lost the value of a field"),
-    ] {
+    for (number, (change, says, confirmed)) in [
+        ("UPDATE t SET v = 'out' WHERE id > 250", "of public.t are outside the filter", "251|251"),
+        (
+            "UPDATE t SET w = NULL WHERE id > 250",
+            "of public.t lost the value of a field",
+            "401|251",
+        ),
+        (
+            "UPDATE peer.t SET w = NULL WHERE id > 250",
+            "of peer.t lost the value of a field",
+            "401|251",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         for answer in ["confirm", "discard"] {
-            let db = database(if says.starts_with("are") { "exits" } else { "blanks" });
+            let db = database(&format!("asked_{number}_{answer}"));
             let mut client = db.connect();
             pair(&mut client, "bidirectional");
             run(
                 &mut client,
-                "INSERT INTO t SELECT i, 'base', 'base' FROM generate_series(0, 400) i",
+                "ALTER TABLE peer.t ADD own text; INSERT INTO t SELECT i, 'base', 'base' FROM generate_series(0, 400) i",
             );
             run(
                 &mut client,
-                r#"SELECT sync.alter_sync('t', '{"where": "v <> ''out''", "on_filter_exit": "delete"}')"#,
+                r#"SELECT sync.alter_sync('t', '{"where": "v <> ''out''", "on_filter_exit": "delete", "exclude_fields": ["own"]}')"#,
             );
             settle(&mut client, "t");
-            let state = "SELECT count(*), count(w) FROM peer.t";
-            assert_eq!(query_one(&mut client, state), "401|401");
+            let (source, target) =
+                ("SELECT count(*), count(w) FROM t", "SELECT count(*), count(w) FROM peer.t");
+            let (from, to) =
+                if change.contains("peer") { (target, source) } else { (source, target) };
+            assert_eq!(query_one(&mut client, to), "401|401");
+            run(&mut client, "UPDATE peer.t SET own = 'kept' WHERE id = 1");
             run(&mut client, &format!("SELECT sync.pause('t'); {change}"));
+            run(
+                &mut client,
+                "UPDATE t SET v = 'source' WHERE id = 2; UPDATE t SET id = 1001 WHERE id = 1",
+            );
+            run(&mut client, "UPDATE peer.t SET v = 'target' WHERE id = 2");
             wait_for_cap(&db, &mut client);
             run(&mut client, "SELECT sync.resume('t')");
             db.wait_until("a decision is asked for", || {
@@ -317,16 +338,26 @@ fn what_a_person_is_asked_about_is_asked_about_after_the_log_was_emptied() {
             });
             let detail = query_one(&mut client, "SELECT detail FROM sync.status");
             assert!(detail.contains(says), "{detail}");
-            assert_eq!(query_one(&mut client, state), "401|401", "{detail}");
+            assert_eq!(query_one(&mut client, to), "401|401", "{detail}");
+            let before = query_one(&mut client, from);
             run(&mut client, &format!("SELECT sync.resume('t', {answer} => true)"));
             settle(&mut client, "t");
             settle(&mut client, "t");
-            let after = match (answer, says.starts_with("are")) {
-                ("discard", _) => "401|401",
-                (_, true) => "251|251",
-                (_, false) => "401|251",
-            };
-            assert_eq!(query_one(&mut client, state), after, "{change} {answer}");
+            let after = if answer == "confirm" { confirmed } else { "401|401" };
+            assert_eq!(query_one(&mut client, to), after, "{change} {answer}");
+            assert_eq!(query_one(&mut client, from), before, "{change} {answer}");
+            assert_eq!(
+                rows(
+                    &mut client,
+                    "SELECT v FROM t WHERE id = 2 UNION ALL SELECT v FROM peer.t WHERE id = 2"
+                ),
+                ["target"; 2]
+            );
+            assert_eq!(
+                rows(&mut client, "SELECT id, own FROM peer.t WHERE id IN (1, 1001)"),
+                ["1001|kept"]
+            );
+            assert_eq!(query_one(&mut client, "SELECT count(*) FROM sync.queue"), "0");
         }
     }
 }

@@ -175,6 +175,16 @@ fn a_released_row_takes_its_new_key_along() {
     synced(&mut c, "s");
     synced(&mut c, "s");
     assert_eq!(both(&mut c), [["2|two|", "7|five|theirs"], ["2|two|", "7|five|theirs"]]);
+    // Where both have got another one, the later stands.
+    run(&mut c, "UPDATE a SET active = false WHERE id = 7");
+    synced(&mut c, "s");
+    together(&mut c, &["UPDATE a SET id = 8 WHERE id = 7", "UPDATE b SET id = 9 WHERE id = 7"]);
+    assert_eq!(both(&mut c), [["2|two|", "9|five|theirs"], ["2|two|", "9|five|theirs"]]);
+    run(&mut c, "UPDATE a SET active = true WHERE id = 9");
+    synced(&mut c, "s");
+    run(&mut c, "UPDATE b SET name = 'nine' WHERE id = 9");
+    synced(&mut c, "s");
+    assert_eq!(both(&mut c), [["2|two|", "9|nine|theirs"], ["2|two|", "9|nine|theirs"]]);
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.conflicts"), "0");
     assert_eq!(query_one(&mut c, "SELECT count(*) FROM sync.queue"), "0");
 }

@@ -414,3 +414,25 @@ fn only_values_that_are_gone_are_counted() {
     rest(&mut c, &["s"]);
     assert_eq!(query_one(&mut c, EMPTY), "101|101");
 }
+
+/// The answer is one for the whole batch, and the question is about all of it.
+#[test]
+fn deletes_and_empty_values_of_one_batch_are_asked_about_together() {
+    let (db, mut c) = super::prepared(
+        r#"CREATE TABLE x (id int PRIMARY KEY, v text); CREATE TABLE y (LIKE x INCLUDING ALL);
+           INSERT INTO x SELECT i, 'v' FROM generate_series(1, 400) i; SELECT sync.create_sync('s', '{"source": "x", "target": "y"}')"#,
+    );
+    super::synced(&mut c, "s");
+    run(
+        &mut c,
+        "BEGIN; DELETE FROM x WHERE id <= 150; UPDATE x SET v = NULL WHERE id > 250; COMMIT",
+    );
+    super::becomes(&db, &mut c, "SELECT state FROM sync.status", "needs decision");
+    let detail = query_one(&mut c, "SELECT detail FROM sync.status");
+    assert!(
+        detail.contains("150 rows were deleted from public.x")
+            && detail.contains("150 rows of public.x lost the value of a field"),
+        "{detail}"
+    );
+    assert_eq!(query_one(&mut c, "SELECT count(*), count(v) FROM y"), "400|400");
+}

@@ -248,6 +248,19 @@ fn rows_of_a_view_that_leave_the_filter_take_the_copies_along_and_are_counted() 
     }
 }
 
+/// What is known not to be sent empties nothing, and is no reason to ask.
+#[test]
+fn rows_outside_the_filter_may_lose_their_values() {
+    let (_db, mut c) = view(r#", "where": "v < 10000""#);
+    run(&mut c, "UPDATE parts SET v = v + 10000 WHERE id <= 150");
+    synced(&mut c, "s");
+    run(&mut c, "UPDATE parts SET grp = NULL WHERE id <= 150");
+    synced(&mut c, "s");
+    synced(&mut c, "s");
+    assert_eq!(query_one(&mut c, "SELECT count(grp) FROM b"), "300");
+    assert_eq!(query_one(&mut c, "SELECT state FROM sync.status"), "running");
+}
+
 #[test]
 fn a_view_that_fails_is_named_and_deletes_nothing() {
     let (db, mut c) = view(r#", "ongoing_sync": {"polling_interval_seconds": 1}"#);

@@ -2,12 +2,13 @@
 
 use super::pull::Work;
 use super::settle::remote_half;
-use super::{Purpose, Request, values};
+use super::{Purpose, Request, poll, values};
 use crate::engine::collect::{Half, Seen};
 use crate::engine::exits;
-use crate::engine::link;
+use crate::engine::link::{self, Links};
 use crate::engine::load::{self, Kind, Load};
 use crate::engine::plan::Plan;
+use crate::engine::screen;
 use crate::engine::shapes::Shapes;
 use crate::engine::sync::Sync;
 use crate::worker::transaction::{Failure, transaction};
@@ -34,7 +35,7 @@ impl Sync {
         let bump = Bump::new();
         let halves = self.halves_for_filter(&bump, &page.records);
         // Then the page is read again once it has been decided.
-        if load::meets_exits(self, shapes, &halves)? {
+        if load::meets_exits(self, shapes, &halves)? || self.meets_blanks(shapes, &page.records)? {
             return Ok(());
         }
         let load = self.loads.first().filter(|l| self.plan.is_remote(l.side)).cloned();
@@ -106,6 +107,39 @@ impl Sync {
         let bump = Bump::new();
         let halves = self.halves_for_filter(&bump, &records);
         load::note_exits(self, shapes, &halves, links.end, links.complete).map(drop)
+    }
+
+    /// Are there, with these, more linked records that have lost a value than may be taken over without asking? Those of a
+    /// job are read again if they differ, and are counted then.
+    fn meets_blanks(&mut self, shapes: &mut Shapes, records: &[Record]) -> Result<bool, Failure> {
+        let Self { plan, places, loads, remote: Some(state), .. } = self else { return Ok(false) };
+        let Some((remote, _)) = plan.remote() else { return Ok(false) };
+        if !loads.first().is_some_and(|load| load.side == remote && load.counts_blanks(plan)) {
+            return Ok(false);
+        }
+        let bump = Bump::new();
+        let mut emptied: Vec<Vec<u8>> = Vec::new();
+        transaction(|| {
+            if !link::is_indexed(plan) {
+                return Ok(());
+            }
+            let mut links = Links::open(plan, places);
+            for record in records.iter().filter(|r| r.values.iter().any(Option::is_none)) {
+                let Some(key) = values::key_of(plan.side(remote), &record.id) else { continue };
+                let link = links.find(&bump, shapes, remote, &key);
+                let link = link.filter(|l| !l.deleted && screen::takes_part(l.standing));
+                if !record.deleted
+                    && !state.is_taken(remote, &key)
+                    && link.is_some_and(|link| poll::empties(plan, remote, &link, record))
+                {
+                    emptied.push(key);
+                }
+            }
+            links.close();
+            Ok(())
+        })?;
+        let keys: Vec<&[u8]> = emptied.iter().map(Vec::as_slice).collect();
+        load::asks_about_blanks(self, &keys)
     }
 
     /// Records of the other system as its filter is asked of them. What cannot be read as a row is put aside when its turn

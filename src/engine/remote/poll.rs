@@ -50,7 +50,7 @@ struct Losses {
     values: u64,
 }
 
-fn empties(plan: &Plan, remote: Side, link: &Link<'_>, record: &Record) -> bool {
+pub(super) fn empties(plan: &Plan, remote: Side, link: &Link<'_>, record: &Record) -> bool {
     let is_null = |c: usize| record.values[c].is_none();
     link.base.as_ref().is_some_and(|base| guard::empties(plan, remote, base, is_null))
 }

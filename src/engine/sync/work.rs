@@ -10,6 +10,7 @@ use crate::engine::departed;
 use crate::engine::exits;
 use crate::engine::fan_out;
 use crate::engine::link;
+use crate::engine::load::Load;
 use crate::engine::loops;
 use crate::engine::pace;
 use crate::engine::plan::Plan;
@@ -266,13 +267,24 @@ impl Sync {
             }
             None => *verdict == Some(Verdict::Discarded),
         };
-        let keep_values = match loading {
-            Some(load) => load.blanks == discards,
-            None => discard,
-        };
+        let peers = plan.remote().is_none();
+        // What becomes of values that were emptied on a side.
+        let emptied = Side::BOTH.map(|side| {
+            let of_side = loads.iter().find(|load| load.side == side && load.counts_rows());
+            match (&loading, of_side.map(|load| load.blanks)) {
+                (_, Some(answer)) if answer == discards => Emptied::Stay,
+                // The other side's load, which reads these rows as well, is not the one to send them unasked.
+                (Some(load), Some(None)) if peers && load.side != side => Emptied::Wait,
+                (None, _) if discard => Emptied::Stay,
+                _ => Emptied::Travel,
+            }
+        });
         // Rows outside the filter are let go, and take nothing along; so do those that the load has not come to.
-        let release = loading.as_ref().map_or(discard, |load| load.match_only)
-            || loads.iter().any(|load| load.left == discards);
+        let release = Side::BOTH.map(|side| {
+            let speaks = |load: &Load| peers || load.side == side;
+            loading.as_ref().map_or(discard, |load| load.match_only)
+                || loads.iter().any(|load| load.left == discards && speaks(load))
+        });
         if plan.row_function.is_some() {
             transaction(|| {
                 link::index(plan);
@@ -333,14 +345,15 @@ impl Sync {
                 hold_doubtful(plan, queued, &mut records);
             }
             conflicts::look_up(plan, queued, &mut records);
-            if !release {
-                records.iter_mut().for_each(|record| record.leaves = exits::leaving(plan, record));
+            for record in &mut records {
+                record.leaves =
+                    exits::leaving(plan, record).filter(|&side| !release[side as usize]);
             }
             records.iter_mut().for_each(|record| wait_for_parent(plan, record));
             unread = repair::look_up(plan, queued, &mut records);
             unread |= hold_returning(plan, &mut records);
             let mut decisions: Vec<Decision<'b>> =
-                records.iter().map(|r| decide(plan, r, match_only, discard, keep_values)).collect();
+                records.iter().map(|r| decide(plan, r, match_only, discard, emptied)).collect();
             records.iter_mut().for_each(choose::send_chosen);
             for (record, decision) in records.iter_mut().zip(&mut decisions) {
                 departed::depart(bump, plan, record, decision);
@@ -502,13 +515,23 @@ fn hold_returning(plan: &Plan, records: &mut [Record<'_>]) -> bool {
     any
 }
 
-/// `discard`: deletes stay where they were made. `keep_values`: what was emptied there stays here.
+/// What becomes of values that were emptied on a side.
+#[derive(Clone, Copy, PartialEq)]
+enum Emptied {
+    Travel,
+    /// They stay there: the other side keeps what it has.
+    Stay,
+    /// Nothing is decided about them yet.
+    Wait,
+}
+
+/// `discard`: deletes stay where they were made.
 fn decide<'b>(
     plan: &Plan,
     record: &Record<'b>,
     match_only: bool,
     discard: bool,
-    keeps: bool,
+    emptied: [Emptied; 2],
 ) -> Decision<'b> {
     let now = [record.now(plan, Side::Source), record.now(plan, Side::Target)];
     if record.trouble.is_some() || record.held {
@@ -555,8 +578,8 @@ fn decide<'b>(
         return decision;
     }
     let mut decision = merge::merge(&flows, deletes, base, &now, record.edits(), &record.chosen);
-    if keeps && let Some(base) = record.linked().and_then(|link| link.base.as_ref()) {
-        keep_values(&mut decision, base, record);
+    if let Some(base) = record.linked().and_then(|link| link.base.as_ref()) {
+        keep_values(&mut decision, base, record, emptied);
     }
     references::leave_out(record, &mut decision);
     decision
@@ -612,9 +635,19 @@ fn pair<'b>(plan: &Plan, source: &Row<'b>, target: &Row<'b>) -> Option<Decision<
     Some(decision)
 }
 
-/// Values that were emptied on one side stay on the other; both agree to differ until one of them edits the field.
-fn keep_values<'b>(decision: &mut Decision<'b>, base: &merge::Base<'b>, record: &Record<'b>) {
+/// Values that were emptied on one side stay on the other; both agree to differ until one of them edits the field, or
+/// until it is decided.
+fn keep_values<'b>(
+    decision: &mut Decision<'b>,
+    base: &merge::Base<'b>,
+    record: &Record<'b>,
+    emptied: [Emptied; 2],
+) {
     for side in Side::BOTH {
+        let there = emptied[side.other() as usize];
+        if there == Emptied::Travel {
+            continue;
+        }
         let Write::Update(fields) = &mut decision.write[side as usize] else { continue };
         let sent = &record.sent[side.other() as usize];
         let held = base.side(side);
@@ -623,7 +656,9 @@ fn keep_values<'b>(decision: &mut Decision<'b>, base: &merge::Base<'b>, record: 
         for &field in fields.iter().filter(|&&field| empties(field)) {
             if let Some(agreed) = &mut decision.base {
                 agreed.set(side, field, held[field]);
-                agreed.set(side.other(), field, Value::Null);
+                let waits = there == Emptied::Wait;
+                let own = if waits { base.side(side.other())[field] } else { Value::Null };
+                agreed.set(side.other(), field, own);
             }
         }
         fields.retain(|&field| !empties(field));
