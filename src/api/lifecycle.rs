@@ -58,11 +58,16 @@ fn cancel_load(name: &[u8]) -> i64 {
                 "Watch it in sync.progress; sync.pause stops it for a while.",
             ));
         }
+        if sql::as_extension(|| queue::has_left(id)) {
+            raise(&refuse(
+                "55000",
+                format!("what sync \"{name}\" goes through cannot be left out"),
+                "It is owed changes that the log could not be kept for, of which some may have to be asked about.",
+                "Watch it in sync.progress; sync.pause stops it for a while.",
+            ));
+        }
         let ended = sql::as_extension(|| {
-            let ended =
-                sql::query("DELETE FROM sync._load WHERE sync = $1 RETURNING 1", &[Arg::Int4(id)]);
-            queue::wake_left(id);
-            ended
+            sql::query("DELETE FROM sync._load WHERE sync = $1 RETURNING 1", &[Arg::Int4(id)])
         });
         attach::configuration_changed();
         ended.len() as i64

@@ -390,6 +390,13 @@ pub fn is_left(plan: &Plan, side: Side, key: &[u8]) -> bool {
     sql::as_extension(|| sql::one(text, &args)).is_some()
 }
 
+/// Is there such a record of this sync?
+pub fn has_left(sync: i32) -> bool {
+    let text = "SELECT 1 FROM sync._queue
+                 WHERE sync OPERATOR(pg_catalog.=) $1 AND next_at OPERATOR(pg_catalog.=) $2::pg_catalog.timestamptz LIMIT 1";
+    sql::one(text, &[Arg::Int4(sync), Arg::Text(LEFT)]).is_some()
+}
+
 /// Wakes what was left for the loads of a sync to take up, when there are none any more.
 pub fn wake_left(sync: i32) {
     sql::query(

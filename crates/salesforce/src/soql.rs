@@ -23,8 +23,9 @@ pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
     }
     let mut shown: String = name.chars().take(100).collect();
     shown.retain(|c| !c.is_control());
+    // Of this name alone: whatever else is asked for is asked all the same.
     Err(Fault::new(
-        FaultKind::Configuration,
+        FaultKind::Schema,
         "INVALID_NAME",
         format!("\"{shown}\" can't be a name in Salesforce"),
     ))

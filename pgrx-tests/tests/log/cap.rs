@@ -3,7 +3,7 @@
 use super::{assert_equal, create_sync, differences, fill, pair, segments, settle, small_log};
 use cluster::Db;
 use cluster::postgres::Client;
-use pgrx_tests::{query_one, rows, run};
+use pgrx_tests::{query_one, refusal, rows, run};
 
 fn database(name: &str) -> Db<'static> {
     let db = small_log().database(name).unwrap();
@@ -339,6 +339,10 @@ fn what_a_person_is_asked_about_is_asked_about_after_the_log_was_emptied() {
             let detail = query_one(&mut client, "SELECT detail FROM sync.status");
             assert!(detail.contains(says), "{detail}");
             assert_eq!(query_one(&mut client, to), "401|401", "{detail}");
+            if !change.contains("peer") {
+                let refused = refusal(&mut client, "SELECT sync.cancel_load('t')");
+                assert!(refused.starts_with("55000"), "{refused}");
+            }
             let before = query_one(&mut client, from);
             run(&mut client, &format!("SELECT sync.resume('t', {answer} => true)"));
             settle(&mut client, "t");

@@ -54,6 +54,8 @@ fn objects_get_tables_and_syncs_parents_first_and_one_that_fails_stops_no_other(
     assert_eq!(counts, "1|3|1");
     assert_eq!(rows(&mut c, SYNCS).len(), 4);
     run(&mut c, "DROP VIEW salesforce.lead");
+    // Nor does what can be no name at all stop the others.
+    assert_eq!(import(&mut c, "'{no name!,Contact}'"), "0|1|1");
     assert_eq!(import(&mut c, "'{Lead}', 'other place'"), "1|0|0");
     assert_eq!(query_one(&mut c, "SELECT to_regclass('\"other place\".lead') IS NOT NULL"), "t");
 }
