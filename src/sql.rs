@@ -316,6 +316,11 @@ pub fn as_reader<T>(owner: Oid, search_path: &str, work: impl FnOnce() -> T) -> 
     })
 }
 
+/// The caller's search path, as text.
+pub fn search_path() -> String {
+    one("SELECT pg_catalog.current_setting('search_path')", &[]).unwrap_or_default()
+}
+
 /// Runs `work` as a sync's owner, from the backend of whoever asks.
 pub fn as_role<T>(owner: Oid, search_path: &str, work: impl FnOnce() -> T) -> T {
     as_somebody(owner, search_path, pg_sys::SECURITY_LOCAL_USERID_CHANGE, work)

@@ -20,8 +20,7 @@ impl Hub {
     /// Runs `work` as the hub's owner: what is made of his document is his, and his expressions run with his rights,
     /// whoever asks.
     pub(super) fn as_owner<T>(&self, work: impl FnOnce() -> T) -> T {
-        let path = sql::one("SELECT pg_catalog.current_setting('search_path')", &[]);
-        sql::as_role(self.owner, &path.unwrap_or_default(), work)
+        sql::as_role(self.owner, &sql::search_path(), work)
     }
 }
 

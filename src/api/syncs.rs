@@ -274,8 +274,7 @@ fn stored_of(name: &str, document: Json, config: &Config) -> Result<Stored, Fail
         target: plan::resolve(&config.target, "target")?,
         // SAFETY: the current user of this backend.
         owner: unsafe { pg_sys::GetUserId() },
-        search_path: sql::one("SELECT pg_catalog.current_setting('search_path')", &[])
-            .unwrap_or_default(),
+        search_path: sql::search_path(),
         document,
         object: object_of(config, name)?,
     })

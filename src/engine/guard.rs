@@ -28,12 +28,13 @@ impl Decision {
     /// The one that stands for two, which are answered together.
     pub fn both(asked: Option<Self>, left: Option<Self>) -> Option<Self> {
         match (asked, left) {
-            (Some(asked), Some(left)) => Some(Self {
-                kind: left.kind,
-                sentence: format!("{}; and {}", asked.sentence, left.sentence),
-            }),
+            (Some(asked), Some(left)) => Some(Self { kind: left.kind, ..asked.and(&left) }),
             (asked, left) => asked.or(left),
         }
+    }
+
+    fn and(self, more: &Self) -> Self {
+        Self { sentence: format!("{}; and {}", self.sentence, more.sentence), ..self }
     }
 }
 
@@ -108,13 +109,10 @@ pub fn examine(
                 plan.side(side.other()).name
             ),
         };
-        asked = match asked {
-            Some(asked) => Some(Decision {
-                sentence: format!("{}; and {}", asked.sentence, blanks.sentence),
-                ..asked
-            }),
-            None => Some(blanks),
-        };
+        asked = Some(match asked {
+            Some(asked) => asked.and(&blanks),
+            None => blanks,
+        });
     }
     Ok(asked)
 }

@@ -200,41 +200,37 @@ pub fn resolve<'b>(
 /// A row that is not there under the key that its link knows may wait in the queue under another one: it was renamed, and
 /// that has not arrived yet. True if there are such.
 fn find_renamed<'b>(bump: &'b Bump, plan: &Plan, records: &mut [Record<'b>]) -> bool {
-    let is_gone = |record: &Record<'b>, side: Side| {
-        let key = record.keys[side as usize];
-        let known = record.linked().map(|link| link.key_of(side));
-        !plan.is_remote(side)
-            && record.seen[side as usize] == Seen::Gone
-            && known.is_some_and(|known| key.is_none_or(|key| key == known))
-    };
-    let any = |records: &[Record<'b>]| {
-        records.iter().any(|record| Side::BOTH.into_iter().any(|side| is_gone(record, side)))
-    };
-    if !any(records) {
+    let mut gone: Vec<(usize, Side, &'b [u8])> = Vec::new();
+    for (n, record) in records.iter().enumerate() {
+        let Some(link) = record.linked() else { continue };
+        for side in Side::BOTH {
+            let known = link.key_of(side);
+            if !plan.is_remote(side)
+                && record.seen[side as usize] == Seen::Gone
+                && record.keys[side as usize].is_none_or(|key| key == known)
+            {
+                gone.push((n, side, known));
+            }
+        }
+    }
+    if gone.is_empty() {
         return false;
     }
     let renamed = queue::renamed(plan);
     let mut found = false;
-    for record in records.iter_mut().filter(|_| !renamed.is_empty()) {
-        for side in Side::BOTH {
-            if !is_gone(record, side) {
-                continue;
-            }
-            let known = record.linked().map(|link| link.key_of(side).to_vec());
-            let mut waiting = None;
-            let mut last = known.unwrap_or_default();
-            // However often it was renamed; not for ever, where names were swapped.
-            for _ in 0..8 {
-                let Some((key, at)) = renamed.get(&(side, last)) else { break };
-                waiting = Some((key, at));
-                last = key.clone();
-            }
-            if let Some((key, at)) = waiting {
-                record.keys[side as usize] = Some(bump.alloc_slice_copy(key));
-                record.seen[side as usize] = Seen::Unread;
-                record.at[side as usize] = *at;
-                found = true;
-            }
+    for (n, side, known) in gone {
+        let (mut waiting, mut last) = (None, known);
+        // However often it was renamed; not for ever, where names were swapped.
+        for _ in 0..8 {
+            let Some((key, at)) = renamed.get(&(side, last.to_vec())) else { break };
+            (waiting, last) = (Some((key, *at)), key);
+        }
+        if let Some((key, at)) = waiting {
+            let record = &mut records[n];
+            record.keys[side as usize] = Some(bump.alloc_slice_copy(key));
+            record.seen[side as usize] = Seen::Unread;
+            record.at[side as usize] = at;
+            found = true;
         }
     }
     found

@@ -267,7 +267,7 @@ impl Sync {
             }
             None => *verdict == Some(Verdict::Discarded),
         };
-        let peers = plan.remote().is_none();
+        let peers = plan.remote_side().is_none();
         // What becomes of values that were emptied on a side.
         let emptied = Side::BOTH.map(|side| {
             let of_side = loads.iter().find(|load| load.side == side && load.counts_rows());
@@ -441,7 +441,7 @@ fn waits_as<'b>(plan: &Plan, bump: &'b Bump, half: &Half<'b>, queued: &Marks) ->
     if !half.entries.is_empty()
         || queued.is_empty()
         || queued.contains(queue::mark(half.side, half.key))
-        || Side::BOTH.into_iter().any(|side| plan.is_remote(side))
+        || plan.remote_side().is_some()
     {
         return own;
     }
